@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace lmfusion {
+
+// Context and candidate joined and cased as one text.
+struct CasedText {
+  std::string text;         // UTF-8
+  size_t context_bytes = 0;  // text[0, context_bytes) is the context, the rest is scored
+};
+
+// How lower-case decoder text becomes the text the language model reads. Thread safe.
+class Casing {
+ public:
+  virtual ~Casing() = default;
+
+  // Joins `context` and `word` (see JoinWord) and cases the whole. A whole text is cased as
+  // Apply("", text). Throws TextError where either is not valid UTF-8.
+  virtual CasedText Apply(std::string_view context, std::string_view word) const = 0;
+};
+
+// "none": as given. "sentence": the first letter, and the words i, i'm, i'll, i'd, i've.
+// Throws std::invalid_argument for any other name, listing those there are.
+std::shared_ptr<const Casing> CasingByName(std::string_view name);
+
+// A function from a whole text to the cased text. Where it changes the number of code points, the
+// candidate is taken to be the last words of the result, as many as `word` has (split at spaces).
+std::shared_ptr<const Casing> CasingFromFunction(std::function<std::string(const std::string&)> f);
+
+// The join rule: no space where the context is empty or ends in a space, or the word is empty or
+// starts with one; otherwise one space.
+bool NeedsSpace(std::string_view context, std::string_view word);
+
+}  // namespace lmfusion
