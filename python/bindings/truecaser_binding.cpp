@@ -1,0 +1,73 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "lmfusion/truecaser.h"
+
+namespace py = pybind11;
+
+namespace lmfusion {
+namespace {
+
+std::shared_ptr<Truecaser> Open(const py::object& path_or_bytes, bool compat) {
+  std::shared_ptr<const Truecaser> truecaser;
+  if (py::isinstance<py::bytes>(path_or_bytes)) {
+    std::string bytes = path_or_bytes.cast<std::string>();
+    const py::gil_scoped_release release;
+    truecaser = TruecaserFromBytes(std::move(bytes), compat);
+  } else {
+    const auto path = py::module_::import("os").attr("fsdecode")(path_or_bytes).cast<std::string>();
+    const py::gil_scoped_release release;
+    truecaser = TruecaserFromFile(path, compat);
+  }
+  return std::const_pointer_cast<Truecaser>(truecaser);  // all its methods are const
+}
+
+// The UTF-8 of a Python string. A lone surrogate is a UnicodeEncodeError, which is a ValueError.
+std::string Utf8(const py::str& text) {
+  Py_ssize_t size = 0;
+  const char* data = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+  if (data == nullptr) throw py::error_already_set();
+  return std::string(data, static_cast<size_t>(size));
+}
+
+}  // namespace
+
+void BindTruecaser(py::module_& m) {
+  py::class_<Truecaser, std::shared_ptr<Truecaser>>(
+      m, "Truecaser",
+      "The statistical truecaser of the package `truecase`; see docs/casing.md. Thread safe.")
+      .def(py::init(&Open), py::arg("path_or_bytes"), py::kw_only(), py::arg("compat"),
+           "Opens what `python -m lmfusion export-truecaser` wrote.")
+      .def(
+          "apply",
+          [](const Truecaser& self, const py::str& context, const py::str& word) {
+            const std::string before = Utf8(context), candidate = Utf8(word);
+            CasedText cased;
+            {
+              const py::gil_scoped_release release;
+              cased = self.Apply(before, candidate);
+            }
+            return std::make_pair(py::str(cased.text), cased.context_bytes);
+          },
+          py::arg("context"), py::arg("word"),
+          "(cased text, number of its UTF-8 bytes before the candidate).")
+      .def(
+          "text",
+          [](const Truecaser& self, const py::str& text) {
+            std::string whole = Utf8(text);
+            {
+              const py::gil_scoped_release release;
+              whole = self.Apply("", whole).text;
+            }
+            return py::str(whole);
+          },
+          py::arg("text"), "The cased text.")
+      .def_property_readonly("words_decided", &Truecaser::WordsDecided,
+                             "Words whose case was decided so far, over all calls.");
+}
+
+}  // namespace lmfusion

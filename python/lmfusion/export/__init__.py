@@ -1,0 +1,181 @@
+"""Export of Hugging Face causal language models into one file, `model.lmf`.
+
+The file is a TorchScript archive whose extra files describe the model and hold its tokenizer.
+docs/export.md has the format and the list of what is supported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lmfusion.errors import ExportError
+from lmfusion.export import parity
+from lmfusion.export.architecture import Architecture, read_architecture
+from lmfusion.export.metadata import Metadata, Parity, weights_sha256
+from lmfusion.export.output import OutputHead, read_output_head
+from lmfusion.export.plain_module import trace_plain_module
+from lmfusion.export.replica import float32_replica
+from lmfusion.export.rotary import fix_rotary_frequencies
+from lmfusion.export.sources import (load_model, load_tokenizer, merged_with_lora,
+                                     refuse_encoder_decoder)
+from lmfusion.export.tokenizer_file import (SAMPLE_LINES, TokenizerFile, end_token, original_ids,
+                                            read_tokenizer, start_token)
+from lmfusion.export.tree_module import trace_tree_module
+
+__all__ = ["ExportError", "export", "export_folder"]
+
+Progress = Callable[[str], None]
+
+
+def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
+           path: str | os.PathLike[str], *, uncached: bool = False,
+           lora: str | os.PathLike[str] | None = None, source: str = "", license: str = "",
+           tolerance: float = parity.TOLERANCE, progress: Progress | None = None) -> Path:
+    """Writes a causal language model that is in memory as one bundle, checked before it is kept.
+
+    Args:
+        model: any transformers causal language model, or a peft model around one. Not changed;
+            weights of another type than float32 are converted in a copy.
+        tokenizer: its tokenizer; None exports without one, for a scorer that is given a callable.
+        path: file to write, by custom ending in ".lmf". Replaced in one step when all is well.
+        uncached: export the plain form (ids, mask -> logits), for models that tree attention
+            cannot hold. It is scored without any cache.
+        lora: folder of a LoRA adapter to merge into a copy of the weights.
+        source: where the model is from, for the metadata; the model's name by default.
+        license: its licence, for the metadata.
+        tolerance: largest difference from eager attention that is accepted, nats per token.
+        progress: called with a line of text at every stage.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ExportError: the model or its tokenizer cannot be exported exactly; says what can be done.
+    """
+    target = Path(path)
+    say = progress or (lambda line: None)
+    refuse_encoder_decoder(model.config)
+    say("reading the tokenizer")
+    tokenizer_file = read_tokenizer(tokenizer)
+    model = merged_with_lora(model, None if lora is None else Path(lora))
+    trace = _trace_plain if uncached else _trace_tree
+    say(f"tracing {type(model).__name__}")
+    traced = trace(model)
+    metadata = _describe(model, tokenizer, tokenizer_file, traced,
+                         source or str(getattr(model.config, "_name_or_path", "")), license)
+    paths = _check_paths(metadata, tokenizer)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        say("checking against eager attention")
+        original = float32_replica(model)
+        if traced.architecture is None:
+            found = parity.check_plain(traced.module, original, paths, tolerance)
+        else:
+            _write(traced.module, metadata, tokenizer_file, temporary)
+            found = parity.check_tree(temporary, original, traced.architecture, paths, tolerance)
+        say(f"writing {target}: within {found.max_difference:.1e} nats per token")
+        _write(traced.module, replace(metadata, parity=found), tokenizer_file, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], *,
+                  tokenizer: bool = True, lora: str | os.PathLike[str] | None = None,
+                  uncached: bool = False, source: str = "", license: str = "",
+                  tolerance: float = parity.TOLERANCE, progress: Progress | None = None) -> Path:
+    """As `export`, from a Hugging Face folder or a .gguf file (its weights are dequantized).
+
+    Args:
+        folder: the folder or file.
+        tokenizer: False exports without the tokenizer.
+
+    Raises:
+        ExportError: as `export`, or the source cannot be read.
+        FileNotFoundError: `folder` does not exist.
+    """
+    origin = Path(folder)
+    if not origin.exists():
+        raise FileNotFoundError(f"no such folder or file: {origin}")
+    say = progress or (lambda line: None)
+    say(f"loading {origin}")
+    model = load_model(origin)
+    return export(model, load_tokenizer(origin) if tokenizer else None, path, uncached=uncached,
+                  lora=lora, source=source or origin.name, license=license, tolerance=tolerance,
+                  progress=progress)
+
+
+@dataclass(frozen=True)
+class _Traced:
+    module: torch.jit.ScriptModule
+    architecture: Architecture | None  # None for the plain form
+    head: OutputHead | None
+    position_limit: int | None  # by rotary.py
+
+
+def _trace_tree(model: PreTrainedModel) -> _Traced:
+    replica = float32_replica(model)
+    head = read_output_head(replica)
+    architecture = read_architecture(replica, hidden_size=head.weight.shape[1])
+    limit = fix_rotary_frequencies(replica)
+    return _Traced(trace_tree_module(replica, head, architecture), architecture, head, limit)
+
+
+def _trace_plain(model: PreTrainedModel) -> _Traced:
+    replica = float32_replica(model)
+    limit = fix_rotary_frequencies(replica)
+    return _Traced(trace_plain_module(replica), None, None, limit)
+
+
+def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
+              tokenizer_file: TokenizerFile, traced: _Traced, source: str,
+              license: str) -> Metadata:
+    config = model.config.get_text_config()
+    limits = [getattr(config, "max_position_embeddings", None) or 0, traced.position_limit or 0]
+    architecture, head = traced.architecture, traced.head
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    start = start_token(model, tokenizer, vocabulary)
+    return Metadata(
+        kind="plain" if architecture is None else "tree",
+        architecture=type(model).__name__,
+        layers=architecture.layers if architecture else 0,
+        q_heads=architecture.q_heads if architecture else 0,
+        kv_heads=architecture.kv_heads if architecture else 0,
+        head_dim=architecture.head_dim if architecture else 0,
+        hidden_size=architecture.hidden_size if architecture else 0,
+        windows=architecture.windows if architecture else (),
+        attention_softcap=architecture.softcap if architecture else 0.0,
+        logit_softcap=head.softcap if head else 0.0,
+        logit_scale=head.scale if head else 1.0,
+        vocabulary_size=vocabulary,
+        max_positions=min((limit for limit in limits if limit), default=0),
+        bos_token_id=start.token_id, bos_source=start.source,
+        tokenizer_adds_bos=start.tokenizer_adds_it,
+        eos_token_id=end_token(model, tokenizer),
+        tokenizer=tokenizer_file.name, tokenizer_sha256=tokenizer_file.sha256,
+        weights_sha256=weights_sha256(traced.module), source=source, license=license,
+        parity=Parity(0.0, tokens=0, tolerance=0.0))  # not checked yet
+
+
+def _check_paths(metadata: Metadata, tokenizer: PreTrainedTokenizerBase | None) -> parity.Paths:
+    lines = [] if tokenizer is None else [original_ids(tokenizer, line)
+                                          for line in SAMPLE_LINES[:2]]
+    return parity.sample_paths(metadata.vocabulary_size, windows=metadata.windows,
+                               max_positions=metadata.max_positions, lines=lines,
+                               start=metadata.bos_token_id)
+
+
+def _write(module: torch.jit.ScriptModule, metadata: Metadata, tokenizer_file: TokenizerFile,
+           path: Path) -> None:
+    extra: dict[str, str | bytes] = {"lmfusion.json": metadata.to_json()}
+    if tokenizer_file.name:
+        extra[tokenizer_file.name] = tokenizer_file.content
+    torch.jit.save(module, str(path), _extra_files=extra)

@@ -1,0 +1,99 @@
+"""Where models come from: Hugging Face folders, GGUF files, and LoRA adapters on top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import (AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
+                          PreTrainedTokenizerBase)
+
+from lmfusion.errors import ExportError
+from lmfusion.export.gguf_tokenizer import gguf_tokenizer
+from lmfusion.export.replica import float32_replica
+
+
+def load_model(path: Path) -> PreTrainedModel:
+    """Loads a causal language model in float32 from a folder or a .gguf file.
+
+    Raises:
+        ExportError: it is an encoder-decoder, or transformers cannot read it.
+    """
+    if path.suffix == ".gguf":
+        return _load_gguf(path)
+    config = AutoConfig.from_pretrained(path)
+    refuse_encoder_decoder(config)
+    try:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32,
+                                                    attn_implementation="eager")
+    except ValueError as error:
+        raise ExportError(f"{path} is not a causal language model that transformers can read: "
+                          f"{error}") from error
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer beside a model, or inside a .gguf file.
+
+    Raises:
+        ExportError: there is none, or the GGUF has one of an unknown kind.
+    """
+    if path.suffix == ".gguf":
+        return gguf_tokenizer(path)
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"No tokenizer could be read from {path}: {error}. Export without one: "
+                          "tokenizer=False, or --no-tokenizer on the command line.") from error
+
+
+def refuse_encoder_decoder(config: object) -> None:
+    """Raises ExportError for encoder-decoders: their logits need a second input."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise ExportError(
+            f"{type(config).__name__} describes an encoder-decoder: its next-word probabilities "
+            "need an encoder input, which a scorer of texts does not have, cached or not. Export "
+            "a decoder-only model instead.")
+
+
+def merged_with_lora(model: PreTrainedModel, lora: Path | None) -> PreTrainedModel:
+    """A model whose LoRA adapters are merged into its weights; the given model is not changed.
+
+    Args:
+        model: a transformers model, or a peft model around one.
+        lora: folder of an adapter, or None.
+
+    Returns:
+        `model` itself where there is nothing to merge, else a float32 copy.
+
+    Raises:
+        ExportError: peft is not installed, or the adapter does not fit.
+    """
+    if hasattr(model, "merge_and_unload"):
+        model = float32_replica(model, own_weights=True).merge_and_unload()
+    if lora is None:
+        return model
+    try:
+        import peft
+    except ImportError as error:
+        raise ExportError("LoRA adapters need the package peft: pip install peft") from error
+    copy = float32_replica(model, own_weights=True)
+    try:
+        merged = peft.PeftModel.from_pretrained(copy, str(lora)).merge_and_unload()
+    except (ValueError, RuntimeError, OSError, KeyError) as error:
+        raise ExportError(f"The adapter {lora} does not fit {type(model).__name__}: "
+                          f"{error}") from error
+    return merged.eval()
+
+
+def _load_gguf(path: Path) -> PreTrainedModel:
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager")
+    # The weights are dequantized by now; what says otherwise would travel with every copy.
+    settings = model.config.to_dict()
+    for entry in ("quantization_config", "loss_type"):
+        settings.pop(entry, None)
+    config = type(model.config).from_dict(settings, attn_implementation="eager")
+    plain = type(model)._from_config(config, dtype=torch.float32)
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.tie_weights()
+    return plain.eval()

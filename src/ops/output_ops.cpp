@@ -1,0 +1,83 @@
+#include "ops/output_ops.h"
+
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace lmfusion {
+namespace {
+
+// Elements of the largest block of logits held at once (8 MB of float32).
+constexpr int64_t kTileElements = int64_t{1} << 21;
+
+void Check(const char* name, const at::Tensor& hidden, const OutputLayer& output) {
+  TORCH_CHECK(hidden.dim() == 2 && output.weight.dim() == 2 &&
+                  hidden.size(1) == output.weight.size(1),
+              name, ": hidden ", hidden.sizes(), " does not fit the output matrix ",
+              output.weight.sizes());
+  TORCH_CHECK(!output.bias || output.bias->numel() == output.weight.size(0), name,
+              ": one bias a word expected");
+}
+
+at::Tensor Logits(at::Tensor products, const std::optional<at::Tensor>& bias, double scale,
+                  double softcap) {
+  at::Tensor logits = products.to(at::kFloat);
+  if (bias) logits = logits + *bias;
+  if (scale != 1) logits = logits * scale;
+  if (softcap != 0) logits = (logits / softcap).tanh_().mul_(softcap);
+  return logits;
+}
+
+at::Tensor LogNormalizerOp(const at::Tensor& hidden, const at::Tensor& weight,
+                           const std::optional<at::Tensor>& bias, double scale, double softcap) {
+  return LogNormalizer(hidden, {weight, bias, scale, softcap});
+}
+
+at::Tensor TokenLogitsOp(const at::Tensor& hidden, const at::Tensor& weight,
+                         const std::optional<at::Tensor>& bias, const at::Tensor& tokens,
+                         double scale, double softcap) {
+  return TokenLogits(hidden, tokens, {weight, bias, scale, softcap});
+}
+
+}  // namespace
+
+at::Tensor LogNormalizer(const at::Tensor& hidden, const OutputLayer& output) {
+  Check("log_normalizer", hidden, output);
+  const int64_t rows = std::max<int64_t>(hidden.size(0), 1), vocabulary = output.weight.size(0);
+  const int64_t tile = std::min(vocabulary, std::max<int64_t>(kTileElements / rows, 1024));
+  std::vector<at::Tensor> parts;
+  for (int64_t begin = 0; begin < vocabulary; begin += tile) {
+    const int64_t end = std::min(begin + tile, vocabulary);
+    std::optional<at::Tensor> bias;
+    if (output.bias) bias = output.bias->slice(0, begin, end);
+    const at::Tensor products = at::linear(hidden, output.weight.slice(0, begin, end));
+    parts.push_back(at::logsumexp(Logits(products, bias, output.scale, output.softcap), 1));
+  }
+  return parts.size() == 1 ? parts[0] : at::logsumexp(at::stack(parts, 1), 1);
+}
+
+at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& tokens,
+                       const OutputLayer& output) {
+  Check("token_logits", hidden, output);
+  TORCH_CHECK(tokens.dim() == 1 && tokens.size(0) == hidden.size(0),
+              "token_logits: one token a row expected");
+  std::optional<at::Tensor> bias;
+  if (output.bias) bias = output.bias->index_select(0, tokens);
+  const at::Tensor products = (hidden * output.weight.index_select(0, tokens)).sum(1);
+  return Logits(products, bias, output.scale, output.softcap);
+}
+
+TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
+  m.def(
+      "log_normalizer(Tensor hidden, Tensor weight, Tensor? bias, float scale, float softcap) "
+      "-> Tensor",
+      &LogNormalizerOp);
+  m.def(
+      "token_logits(Tensor hidden, Tensor weight, Tensor? bias, Tensor tokens, float scale, "
+      "float softcap) -> Tensor",
+      &TokenLogitsOp);
+}
+
+}  // namespace lmfusion

@@ -1,0 +1,72 @@
+#include "ops/tree_attention.h"
+
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+namespace lmfusion {
+namespace {
+
+// The kernels trust their index tensors, which come from our own plans; shapes and types come
+// from a model file and are checked.
+void Check(const TreeAttentionArguments& a) {
+  TORCH_CHECK(a.queries.dim() == 3 && a.keys.dim() == 3 && a.values.sizes() == a.keys.sizes(),
+              "tree_attention: queries [T, query_heads, head_dim] and keys, values "
+              "[T, kv_heads, head_dim] expected, got ",
+              a.queries.sizes(), ", ", a.keys.sizes(), ", ", a.values.sizes());
+  const int64_t tokens = a.queries.size(0), kv_heads = a.keys.size(1), head_dim = a.keys.size(2);
+  TORCH_CHECK(a.keys.size(0) == tokens && a.queries.size(2) == head_dim && kv_heads > 0 &&
+                  a.queries.size(1) % kv_heads == 0,
+              "tree_attention: queries ", a.queries.sizes(), " do not fit keys ", a.keys.sizes());
+  TORCH_CHECK(a.kv.dim() == 5 && a.kv.size(1) == 2 && a.kv.size(3) == kv_heads &&
+                  a.kv.size(4) == head_dim && a.kv.is_contiguous(),
+              "tree_attention: kv ", a.kv.sizes(), " does not fit keys ", a.keys.sizes());
+  TORCH_CHECK(a.layer >= 0 && a.layer < a.kv.size(0), "tree_attention: layer ", a.layer, " of ",
+              a.kv.size(0));
+  TORCH_CHECK(a.queries.scalar_type() == at::kFloat && a.keys.scalar_type() == at::kFloat &&
+                  a.values.scalar_type() == at::kFloat && a.kv.scalar_type() == at::kFloat,
+              "tree_attention: float32 expected");
+  TORCH_CHECK(a.positions.scalar_type() == at::kLong && a.positions.numel() == tokens &&
+                  a.slots.scalar_type() == at::kInt && a.slots.numel() == tokens,
+              "tree_attention: positions int64 [T] and slots int32 [T] expected");
+  TORCH_CHECK(a.segments.scalar_type() == at::kInt && a.segments.dim() == 2 &&
+                  a.segments.size(1) == 5 && a.segment_slots.scalar_type() == at::kInt,
+              "tree_attention: segments int32 [S, 5] and segment_slots int32 [K] expected");
+  TORCH_CHECK(!a.sinks || a.sinks->numel() == a.queries.size(1),
+              "tree_attention: one sink a query head expected");
+}
+
+at::Tensor TreeAttention(const at::Tensor& queries, const at::Tensor& keys,
+                         const at::Tensor& values, const std::optional<at::Tensor>& sinks,
+                         at::Tensor& kv, const at::Tensor& positions, const at::Tensor& slots,
+                         const at::Tensor& segments, const at::Tensor& segment_slots,
+                         int64_t layer, double scale, int64_t window, double softcap) {
+  TreeAttentionArguments arguments{queries.contiguous(),
+                                   keys.contiguous(),
+                                   values.contiguous(),
+                                   std::nullopt,
+                                   kv,
+                                   positions.contiguous(),
+                                   slots.contiguous(),
+                                   segments.contiguous(),
+                                   segment_slots.contiguous(),
+                                   layer,
+                                   scale,
+                                   window,
+                                   softcap};
+  if (sinks) arguments.sinks = sinks->to(at::kFloat).contiguous();
+  Check(arguments);
+  return TreeAttentionCpu(arguments);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
+  m.def(
+      "tree_attention(Tensor q, Tensor k, Tensor v, Tensor? sinks, Tensor(a!) kv, "
+      "Tensor positions, Tensor slots, Tensor segments, Tensor segment_slots, int layer, "
+      "float scale, int window, float softcap) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(lmfusion, CPU, m) { m.impl("tree_attention", &TreeAttention); }
+
+}  // namespace lmfusion

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tree/token_tree.h"
+
+namespace lmfusion {
+
+// One packed forward pass: T tokens of any number of texts, without padding. What the numbers of
+// a segment mean is told in Note [Tree attention] (ops/tree_attention.h).
+struct BatchPlan {
+  struct Segment {
+    int32_t key_begin, key_end, token_begin, token_end, first_position;
+  };
+  std::vector<int64_t> tokens;         // [T]
+  std::vector<int64_t> positions;      // [T]
+  std::vector<SlotId> slots;           // [T], where each token's keys and values go
+  std::vector<Segment> segments;       // [S]
+  std::vector<SlotId> segment_slots;   // [K], every visible node once
+
+  int64_t size() const { return static_cast<int64_t>(tokens.size()); }
+};
+
+// The nodes among `visited` that have a slot but are not computed, depth first. `visited` holds
+// whole paths from the root, parents before children. Overwrites the tree's marks.
+std::vector<NodeId> MissingDepthFirst(TokenTree& tree, const std::vector<NodeId>& visited);
+
+// The plan that computes nodes[begin, end), a part of what MissingDepthFirst returned whose
+// earlier nodes are computed. Overwrites the tree's marks.
+BatchPlan PlanBatch(TokenTree& tree, const std::vector<NodeId>& nodes, size_t begin, size_t end);
+
+}  // namespace lmfusion

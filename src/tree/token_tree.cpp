@@ -1,0 +1,179 @@
+#include "tree/token_tree.h"
+
+#include <cmath>
+
+namespace lmfusion {
+namespace {
+
+// A node and its entry of the hash map (bucket, pair, next pointer).
+constexpr int64_t kMapEntryBytes = 40;
+
+}  // namespace
+
+TokenTree::TokenTree(int64_t slots, int64_t slot_bytes, int64_t bytes)
+    : slots_(slots), slot_bytes_(slot_bytes), byte_limit_(bytes) {}
+
+NodeId TokenTree::NewRoot() { return Add(kNoNode, -1); }
+
+NodeId TokenTree::Find(NodeId parent, int32_t token) const {
+  const auto found = children_.find(Key(parent, token));
+  return found == children_.end() ? kNoNode : found->second;
+}
+
+NodeId TokenTree::FindOrAdd(NodeId parent, int32_t token) {
+  NodeId node = Find(parent, token);
+  if (node != kNoNode) return node;
+  node = Add(parent, token);
+  nodes_[node].shared = true;
+  children_.emplace(Key(parent, token), node);
+  return node;
+}
+
+NodeId TokenTree::AddPrivate(NodeId parent, int32_t token) { return Add(parent, token); }
+
+NodeId TokenTree::Add(NodeId parent, int32_t token) {
+  NodeId id;
+  if (free_nodes_.empty()) {
+    id = static_cast<NodeId>(nodes_.size());
+    nodes_.emplace_back();
+  } else {
+    id = free_nodes_.back();
+    free_nodes_.pop_back();
+    nodes_[id] = Node();
+  }
+  Node& node = nodes_[id];
+  node.parent = parent;
+  node.token = token;
+  if (parent != kNoNode) {
+    node.position = nodes_[parent].position + 1;
+    node.next_sibling = nodes_[parent].first_child;
+    if (node.next_sibling != kNoNode) nodes_[node.next_sibling].previous_sibling = id;
+    nodes_[parent].first_child = id;
+  }
+  ++node_count_;
+  return id;
+}
+
+void TokenTree::Remove(NodeId id) {
+  Node& node = nodes_[id];
+  if (node.slot != kNoSlot) FreeSlot(id);
+  if (node.shared) children_.erase(Key(node.parent, node.token));
+  if (node.previous_sibling != kNoNode) {
+    nodes_[node.previous_sibling].next_sibling = node.next_sibling;
+  } else if (node.parent != kNoNode) {
+    nodes_[node.parent].first_child = node.next_sibling;
+  }
+  if (node.next_sibling != kNoNode) {
+    nodes_[node.next_sibling].previous_sibling = node.previous_sibling;
+  }
+  free_nodes_.push_back(id);
+  --node_count_;
+}
+
+void TokenTree::RemoveIfEmpty(NodeId id) {
+  const Node& node = nodes_[id];
+  if (node.pins == 0 && node.slot == kNoSlot && node.first_child == kNoNode &&
+      std::isnan(node.log_prob)) {
+    Remove(id);
+  }
+}
+
+void TokenTree::RemoveSubtree(NodeId top) {
+  // Depth first without recursion: paths are as long as texts.
+  NodeId id = top;
+  while (true) {
+    while (nodes_[id].first_child != kNoNode) id = nodes_[id].first_child;
+    const NodeId parent = nodes_[id].parent;
+    Remove(id);
+    if (id == top) return;
+    id = parent;
+  }
+}
+
+void TokenTree::Clear() {
+  for (NodeId id = 0; id < static_cast<NodeId>(nodes_.size()); ++id) {
+    const Node& node = nodes_[id];
+    if (node.parent != kNoNode || node.token != -1) continue;  // not a root
+    while (nodes_[id].first_child != kNoNode) RemoveSubtree(nodes_[id].first_child);
+  }
+}
+
+void TokenTree::Pin(NodeId id) {
+  if (nodes_[id].pins++ == 0 && nodes_[id].in_list) RemoveFromList(id);
+}
+
+void TokenTree::Unpin(NodeId id) {
+  if (--nodes_[id].pins == 0 && nodes_[id].computed) AddNewest(id);
+}
+
+bool TokenTree::AcquireSlot(NodeId id) {
+  while (bytes() + slot_bytes_ > byte_limit_ && EvictOne()) {
+  }
+  if (free_slots_.empty() && next_slot_ == slots_ && !EvictOne()) return false;
+  if (free_slots_.empty()) {
+    nodes_[id].slot = next_slot_++;
+  } else {
+    nodes_[id].slot = free_slots_.back();
+    free_slots_.pop_back();
+  }
+  ++slots_in_use_;
+  return true;
+}
+
+void TokenTree::MarkComputed(NodeId id) {
+  Node& node = nodes_[id];
+  node.computed = true;
+  if (node.parent != kNoNode) ++nodes_[node.parent].computed_children;
+  if (node.pins == 0) AddNewest(id);
+}
+
+void TokenTree::ReleaseSlot(NodeId id) { FreeSlot(id); }
+
+void TokenTree::FreeSlot(NodeId id) {
+  Node& node = nodes_[id];
+  if (node.in_list) RemoveFromList(id);
+  if (node.computed && node.parent != kNoNode) --nodes_[node.parent].computed_children;
+  node.computed = false;
+  free_slots_.push_back(node.slot);
+  node.slot = kNoSlot;
+  --slots_in_use_;
+}
+
+bool TokenTree::EvictOne() {
+  // Nodes leave the list when pinned and come back children first, so the oldest is a leaf among
+  // the computed nodes unless some of its descendants are pinned; then the next one is tried.
+  NodeId id = oldest_;
+  while (id != kNoNode && nodes_[id].computed_children > 0) id = nodes_[id].newer;
+  if (id == kNoNode) return false;
+  FreeSlot(id);
+  ++evictions_;
+  // Its children are not computed: all they know is a log-probability. A pinned child is part of
+  // a path in use whose ancestors would be pinned as well, so none of them is.
+  while (nodes_[id].first_child != kNoNode) RemoveSubtree(nodes_[id].first_child);
+  RemoveIfEmpty(id);
+  return true;
+}
+
+void TokenTree::AddNewest(NodeId id) {
+  Node& node = nodes_[id];
+  node.in_list = true;
+  node.older = newest_;
+  node.newer = kNoNode;
+  if (newest_ != kNoNode) nodes_[newest_].newer = id;
+  newest_ = id;
+  if (oldest_ == kNoNode) oldest_ = id;
+}
+
+void TokenTree::RemoveFromList(NodeId id) {
+  Node& node = nodes_[id];
+  (node.older == kNoNode ? oldest_ : nodes_[node.older].newer) = node.newer;
+  (node.newer == kNoNode ? newest_ : nodes_[node.newer].older) = node.older;
+  node.in_list = false;
+}
+
+int64_t TokenTree::bytes() const {
+  return slots_in_use_ * slot_bytes_ +
+         node_count_ * (static_cast<int64_t>(sizeof(Node)) + kMapEntryBytes);
+}
+
+}  // namespace lmfusion

@@ -1,0 +1,128 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace lmfusion {
+
+using NodeId = int32_t;
+using SlotId = int32_t;
+constexpr NodeId kNoNode = -1;
+constexpr SlotId kNoSlot = -1;
+
+// Every text is a path in this tree. A node is one token in one exact left context, so what the
+// model computes for it (keys and values, final hidden state) depends on the path alone and is
+// right for ever, whoever asks. A node that the model has computed owns a slot of the model's
+// pool; a node without one only remembers its log-probability.
+//
+// Memory: at most `slots` slots and `bytes` bytes. When room is needed, the least recently used
+// computed nodes without computed children lose their slots. Pinned nodes are never touched.
+// Not thread safe.
+class TokenTree {
+ public:
+  // slot_bytes: what the model keeps for one slot. bytes: slots and nodes together.
+  TokenTree(int64_t slots, int64_t slot_bytes, int64_t bytes);
+
+  // An empty path to start from. The root holds no token.
+  NodeId NewRoot();
+
+  // The node of `token` after `parent`, or kNoNode.
+  NodeId Find(NodeId parent, int32_t token) const;
+  // The same, made where there is none.
+  NodeId FindOrAdd(NodeId parent, int32_t token);
+  // A node of its own: no later Find returns it.
+  NodeId AddPrivate(NodeId parent, int32_t token);
+
+  NodeId parent(NodeId node) const { return nodes_[node].parent; }
+  int32_t token(NodeId node) const { return nodes_[node].token; }
+  // Tokens before this one on its path; -1 for a root.
+  int32_t position(NodeId node) const { return nodes_[node].position; }
+  bool is_root(NodeId node) const { return nodes_[node].parent == kNoNode; }
+  SlotId slot(NodeId node) const { return nodes_[node].slot; }
+  // Whether the slot holds what the model computed.
+  bool computed(NodeId node) const { return nodes_[node].computed; }
+  // log p(token | path before it), in nats; NaN while unknown.
+  float log_prob(NodeId node) const { return nodes_[node].log_prob; }
+  void set_log_prob(NodeId node, float value) { nodes_[node].log_prob = value; }
+
+  // A pinned node stays, with its slot. Pin ancestors before their descendants, unpin in the
+  // opposite order: then the least recently used node never has a more recent ancestor.
+  void Pin(NodeId node);
+  void Unpin(NodeId node);
+  bool pinned(NodeId node) const { return nodes_[node].pins > 0; }
+
+  // Gives a pinned node a slot, taking one from the least recently used node where none is free.
+  // False where everything is pinned.
+  bool AcquireSlot(NodeId node);
+  // Publishes the slot: from now on the node counts as computed.
+  void MarkComputed(NodeId node);
+  // Takes back a slot that was not published.
+  void ReleaseSlot(NodeId node);
+
+  // Removes an unpinned node that has neither slot nor log-probability nor children; otherwise
+  // does nothing.
+  void RemoveIfEmpty(NodeId node);
+  // Removes a node with all below it. None may be pinned.
+  void RemoveSubtree(NodeId node);
+  // Removes everything but the roots. Nothing may be pinned.
+  void Clear();
+
+  int64_t slots() const { return slots_; }
+  int64_t slots_in_use() const { return slots_in_use_; }
+  int64_t node_count() const { return node_count_; }
+  int64_t evictions() const { return evictions_; }
+  // Bytes held: slots in use and nodes.
+  int64_t bytes() const;
+
+  // Scratch of one walk over the tree: a number a node, forgotten at the next BeginMarks.
+  void BeginMarks() { ++epoch_; }
+  int32_t mark(NodeId node) const { return nodes_[node].epoch == epoch_ ? nodes_[node].mark : -1; }
+  void set_mark(NodeId node, int32_t value) {
+    nodes_[node].epoch = epoch_;
+    nodes_[node].mark = value;
+  }
+
+ private:
+  struct Node {
+    NodeId parent = kNoNode;
+    int32_t token = -1;
+    int32_t position = -1;
+    SlotId slot = kNoSlot;
+    NodeId first_child = kNoNode, next_sibling = kNoNode, previous_sibling = kNoNode;
+    NodeId older = kNoNode, newer = kNoNode;  // the list of computed, unpinned nodes by last use
+    int32_t pins = 0;
+    int32_t computed_children = 0;
+    float log_prob = std::numeric_limits<float>::quiet_NaN();
+    bool computed = false;
+    bool in_list = false;
+    bool shared = false;  // found by (parent, token)
+    int32_t mark = -1;
+    uint64_t epoch = 0;
+  };
+
+  static uint64_t Key(NodeId parent, int32_t token) {
+    return (static_cast<uint64_t>(static_cast<uint32_t>(parent)) << 32) |
+           static_cast<uint32_t>(token);
+  }
+  NodeId Add(NodeId parent, int32_t token);
+  void Remove(NodeId node);
+  void FreeSlot(NodeId node);
+  bool EvictOne();
+  void AddNewest(NodeId node);
+  void RemoveFromList(NodeId node);
+
+  const int64_t slots_, slot_bytes_, byte_limit_;
+  std::vector<Node> nodes_;
+  std::vector<NodeId> free_nodes_;
+  std::vector<SlotId> free_slots_;
+  std::unordered_map<uint64_t, NodeId> children_;
+  NodeId oldest_ = kNoNode, newest_ = kNoNode;
+  SlotId next_slot_ = 0;  // slots from here on were never used
+  int64_t slots_in_use_ = 0, node_count_ = 0, evictions_ = 0;
+  uint64_t epoch_ = 0;
+};
+
+}  // namespace lmfusion
