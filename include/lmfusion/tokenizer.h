@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -8,8 +10,8 @@
 
 namespace lmfusion {
 
-// Text to token ids, as the model was trained on. Thread safe: Encode may be called from many
-// threads at once.
+// Text to token ids, as the model was trained on. Thread safe: every method may be called from
+// many threads at once.
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -18,6 +20,19 @@ class Tokenizer {
   // are never produced from text: their characters are tokenized like any others.
   // Throws TextError where `text` is not valid UTF-8.
   virtual std::vector<int32_t> Encode(std::string_view text) const = 0;
+
+  // A place where `text` can be tokenized in two parts: the largest byte c, 0 < c <= at, for which
+  //   Encode(text) == Encode(text[0, c)) + EncodeAfterCut(text[c, end)),
+  // or 0 where none was found (it may overlook some). Costs in proportion to the distance from
+  // `at` to c, not to the text.
+  virtual size_t LastCut(std::string_view text, size_t at) const;
+
+  // Token ids of what follows a cut.
+  virtual std::vector<int32_t> EncodeAfterCut(std::string_view rest) const;
+
+  // Whether a token begins a new word: its text starts with white space (" the", "▁the", "\n").
+  // Throws std::invalid_argument where `id` is not in [0, VocabularySize()).
+  virtual bool BeginsWord(int32_t id) const = 0;
 
   // The token as it is written in its vocabulary ("Ġthe", "▁the", "<|endoftext|>"), for people to
   // read. Throws std::invalid_argument where `id` is not in [0, VocabularySize()).
@@ -30,11 +45,17 @@ class Tokenizer {
   virtual int32_t VocabularySize() const = 0;
 };
 
-// A Hugging Face tokenizer.json, given as its text. Throws TokenizerError, naming the part, where
-// it has a model, normaliser or pre-tokenizer that is not implemented here.
-std::unique_ptr<Tokenizer> TokenizerFromJson(std::string_view json);
+// A Hugging Face tokenizer.json, given as its text: byte-level BPE, or SentencePiece-style BPE.
+// Throws TokenizerError, naming the part, where it has a model, normaliser or pre-tokenizer that
+// is not implemented here.
+std::shared_ptr<const Tokenizer> TokenizerFromJson(std::string_view json);
 
 // A SentencePiece model (tokenizer.model), given as its bytes. Throws TokenizerError.
-std::unique_ptr<Tokenizer> TokenizerFromSentencePiece(std::string_view model);
+std::shared_ptr<const Tokenizer> TokenizerFromSentencePiece(std::string_view model);
+
+// Any function from text to token ids. It has no pieces, no cuts, and no word boundaries (the
+// boundary policy "word" is refused with it). `encode` must be thread safe.
+std::shared_ptr<const Tokenizer> TokenizerFromFunction(
+    std::function<std::vector<int32_t>(const std::string&)> encode, int32_t vocabulary_size);
 
 }  // namespace lmfusion

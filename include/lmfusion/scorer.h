@@ -1,0 +1,105 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lmfusion/options.h"
+#include "lmfusion/stats.h"
+
+namespace lmfusion {
+
+// One candidate, token by token.
+struct Explanation {
+  struct Token {
+    int32_t id = -1;
+    std::string piece;      // as the vocabulary writes it; empty for a tokenizer without pieces
+    float log_prob = 0;     // nats; NaN for tokens that are not scored (the context)
+    bool scored = false;
+    bool reused = false;    // the cache held it before this call
+  };
+  std::string text;             // context and word, joined and cased
+  size_t context_bytes = 0;     // text[0, context_bytes) is the context
+  std::vector<Token> tokens;    // of the whole text, the start token first
+  // Where the tokens of the context alone are not the first tokens of the text (a token spans the
+  // join): the context's own tokens from the first that differs, whose log-probabilities are
+  // subtracted. See docs/boundaries.md.
+  std::vector<Token> subtracted;
+  double word_end_log_prob = 0;  // boundary "word": log p(the word ends); else 0
+  double word_begin_log_prob = 0;  // boundary "word": log p(the context's word ends); else 0
+  double log_prob = 0;           // nats; the sum that the score weighs
+  double score = 0;              // weight * log_prob + word_insertion_bonus
+  uint64_t tokens_computed = 0;  // by this call
+};
+
+// How likely words and texts are under a causal language model. All log-probabilities are natural
+// logarithms (nats). Two texts that share a prefix share its computation, within a call and
+// between calls, up to kv_cache_bytes; what is kept never changes a score.
+//
+// Thread safe: any number of threads may score at once; calls that wait are packed together.
+// After an exception the scorer works on and its cache holds only what is right.
+// Errors of all scoring methods: TextError (not UTF-8), std::invalid_argument (shapes, names),
+// CacheBudgetError (one text larger than the cache), NumericalError (the model gave NaN).
+class LMFusionScorer {
+ public:
+  // Reads a model file (docs/export.md), or any TorchScript causal language model
+  // (ids [B, T], mask [B, T] -> logits [B, T, vocabulary]), which is scored without a cache.
+  // Throws ModelFileError, TokenizerError, std::invalid_argument.
+  explicit LMFusionScorer(const std::string& model_path, ScorerOptions options = {});
+  ~LMFusionScorer();
+  LMFusionScorer(LMFusionScorer&&) noexcept;
+
+  const ScorerOptions& options() const;
+
+  // [contexts][candidates] of weight * log p(word | context) + word_insertion_bonus.
+  // contexts.size() == candidate_words.size(); lists may be empty, contexts may repeat.
+  // cache_namespace: calls of different namespaces share nothing, so none can be timed by another.
+  std::vector<std::vector<double>> score_continuations(
+      const std::vector<std::string>& contexts,
+      const std::vector<std::vector<std::string>>& candidate_words,
+      const std::string& cache_namespace = "");
+
+  // The same without weight and bonus: log p(word | context), nats.
+  std::vector<std::vector<double>> log_probs(
+      const std::vector<std::string>& contexts,
+      const std::vector<std::vector<std::string>>& candidate_words,
+      const std::string& cache_namespace = "");
+
+  // [texts] of log p(text), nats, unweighted: the sum over all tokens after the start token (and
+  // of the end-of-text token, where `eos`).
+  std::vector<double> score_texts(const std::vector<std::string>& texts, bool eos = false,
+                                  const std::string& cache_namespace = "");
+
+  // [texts][endings] of log p(ending | text), nats, unweighted; an ending follows its text without
+  // a space. The empty ending stands for the end-of-text token.
+  std::vector<std::vector<double>> score_endings(const std::vector<std::string>& texts,
+                                                 const std::vector<std::string>& endings,
+                                                 const std::string& cache_namespace = "");
+
+  // [paths] of the log p of each token from scored_begin[path] on (at least 1), nats: the layer
+  // below texts. Ids as the model counts them; nothing is put before them.
+  std::vector<std::vector<float>> score_token_paths(
+      const std::vector<std::vector<int32_t>>& paths, const std::vector<int32_t>& scored_begin,
+      const std::string& cache_namespace = "");
+
+  Explanation explain(const std::string& context, const std::string& word,
+                      const std::string& cache_namespace = "");
+
+  // One score per group of words that sound alike, by options().homophone_aggregation.
+  double aggregate_homophone_scores(const std::vector<double>& scores) const;
+
+  Stats stats() const;
+  void reset_stats();
+  // Forgets everything. Waits for calls in progress.
+  void clear_cache();
+
+  // The description of the model, JSON (docs/export.md lists the fields).
+  const std::string& model_description() const;
+  const Tokenizer& tokenizer() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lmfusion

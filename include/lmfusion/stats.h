@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace lmfusion {
+
+// What a scorer has done since it was made or its counters were reset.
+struct Stats {
+  uint64_t calls = 0;
+  uint64_t candidates = 0;        // candidates and whole texts
+  uint64_t tokens_requested = 0;  // tokens of all texts, start tokens included, nothing shared
+  uint64_t tokens_computed = 0;   // tokens that went through the model
+  uint64_t tokens_reused = 0;     // distinct tokens of a call that the cache already held
+  uint64_t forwards = 0;          // forward passes
+  uint64_t evictions = 0;         // slots taken back to make room
+  uint64_t truncated_contexts = 0;  // contexts cut to max_context_length
+  uint64_t text_bytes_tokenized = 0;  // bytes of text that went through the tokenizer
+
+  // Not reset:
+  int64_t cache_bytes = 0;        // bytes held
+  int64_t cache_bytes_limit = 0;  // kv_cache_bytes
+  int64_t cached_tokens = 0;      // slots in use
+  bool cached = true;             // false: a plain model, scored without a cache
+
+  // Seconds of wall time, by stage, summed over threads.
+  double text_seconds = 0;     // casing and tokenizing
+  double tree_seconds = 0;     // token tree and plans
+  double forward_seconds = 0;  // the model up to its hidden states
+  double output_seconds = 0;   // log-normalisers and token logits
+  double total_seconds = 0;    // whole calls
+
+  std::string ToString() const;
+};
+
+}  // namespace lmfusion

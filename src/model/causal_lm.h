@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tree/batch_plan.h"
+
+namespace lmfusion {
+
+// lmfusion.json of a bundle; docs/export.md lists the fields.
+struct ModelDescription {
+  bool plain = false;  // a TorchScript module (ids, mask) -> logits, no tree attention
+  std::string architecture;
+  int64_t layers = 0, q_heads = 0, kv_heads = 0, head_dim = 0, hidden_size = 0;
+  std::vector<int64_t> windows;
+  int64_t vocabulary_size = 0;
+  int64_t max_positions = 0;  // 0: no limit known
+  int32_t bos_token_id = -1, eos_token_id = -1;
+  bool tokenizer_adds_bos = false;
+  std::string tokenizer;  // "tokenizer.json", "tokenizer.model" or ""
+  std::string json;       // all of it
+};
+
+// The questions that one piece of work asks of hidden states that slots hold.
+struct OutputQuestions {
+  std::vector<SlotId> normalizer_slots;  // [N]
+  std::vector<SlotId> logit_slots;       // [M]
+  std::vector<int32_t> logit_tokens;     // [M]
+  bool word_ends = false;                // fill word_end_log_probs
+};
+struct OutputAnswers {
+  std::vector<float> normalizers;         // [N] log-sum-exp of the logits, nats
+  std::vector<float> word_end_log_probs;  // [N] log p(next token begins a word or ends the text)
+  std::vector<float> logits;              // [M]
+};
+
+// A causal language model that fills and reads the slots of token-tree nodes. Not thread safe.
+class CausalLM {
+ public:
+  virtual ~CausalLM() = default;
+
+  virtual const ModelDescription& description() const = 0;
+
+  // Bytes kept per slot: keys, values, hidden state.
+  virtual int64_t slot_bytes() const = 0;
+  // Makes room for slots 0..slots-1, once, before the first Forward.
+  virtual void Reserve(int64_t slots) = 0;
+
+  // Which tokens begin a word or end the text: [vocabulary]. Once, before word_ends is asked for.
+  virtual void SetWordBeginnings(const std::vector<bool>& begins_word) = 0;
+
+  // Computes the plan's tokens into their slots. May return before the work is done.
+  virtual void Forward(const BatchPlan& plan) = 0;
+
+  // Throws NumericalError if any value since the last Answer was not finite; then the slots of
+  // every Forward since hold nothing of use.
+  virtual OutputAnswers Answer(const OutputQuestions& questions) = 0;
+};
+
+}  // namespace lmfusion
