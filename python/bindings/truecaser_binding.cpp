@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "bindings.h"
 #include "lmfusion/truecaser.h"
 
 namespace py = pybind11;

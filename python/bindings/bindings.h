@@ -1,0 +1,10 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace lmfusion {
+
+void BindErrors(pybind11::module_& m);
+void BindTruecaser(pybind11::module_& m);
+
+}  // namespace lmfusion
