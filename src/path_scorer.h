@@ -12,34 +12,44 @@
 
 namespace lmfusion {
 
+class PlainLM;
+
+// Log-probabilities of token paths; nothing here knows of texts. Thread safe.
+class PathScorer {
+ public:
+  virtual ~PathScorer() = default;
+
+  // Throws CacheBudgetError, NumericalError, std::invalid_argument (a token that is not in the
+  // vocabulary, a path that is too long, a first token that is to be scored); then nothing is kept
+  // of what was not right.
+  // reused: [paths][tokens of the path], whether the cache held them; may be null.
+  virtual PathScores Score(const TokenPaths& paths, const std::string& cache_namespace,
+                           std::vector<std::vector<bool>>* reused = nullptr) = 0;
+
+  virtual const ModelDescription& description() const = 0;
+  // Adds this scorer's counters to `stats`.
+  virtual void AddTo(Stats* stats) const = 0;
+  virtual void ResetStats() = 0;
+  // Forgets all paths; waits for calls in progress.
+  virtual void Clear() = 0;
+
+ protected:
+  static void CheckPaths(const TokenPaths& paths, const ModelDescription& description);
+};
+
 struct PathScorerOptions {
   Mode mode = Mode::kTree;
   int64_t max_batch_tokens = 512;
   int64_t kv_cache_bytes = int64_t{1} << 30;
 };
 
-// Log-probabilities of token paths: the tree, the plans, the model and the cache meet here, and
-// nothing here knows of texts. Thread safe; calls that wait for each other run as one.
-class PathScorer {
- public:
-  PathScorer(std::unique_ptr<CausalLM> model, PathScorerOptions options);
-  ~PathScorer();
+// The tree, the plans, the model and the cache meet here. Calls that wait for each other run as
+// one. Throws CacheBudgetError where kv_cache_bytes does not hold two tokens.
+std::unique_ptr<PathScorer> CachedPathScorer(std::unique_ptr<CausalLM> model,
+                                             PathScorerOptions options);
 
-  // Throws CacheBudgetError, NumericalError, std::invalid_argument (a token that is not in the
-  // vocabulary, a path that is too long); then nothing is kept of what was not right.
-  // scored_reused: [paths][tokens before the last], whether the cache held them; may be null.
-  PathScores Score(const TokenPaths& paths, const std::string& cache_namespace,
-                   std::vector<std::vector<bool>>* reused = nullptr);
-
-  const ModelDescription& description() const;
-  // Adds this scorer's counters to `stats`.
-  void AddTo(Stats* stats) const;
-  void ResetStats();
-  void Clear();
-
- private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
-};
+// Every path on its own, in padded batches.
+std::unique_ptr<PathScorer> PlainPathScorer(std::unique_ptr<PlainLM> model,
+                                            PathScorerOptions options);
 
 }  // namespace lmfusion

@@ -15,6 +15,7 @@ struct ModelDescription {
   int64_t layers = 0, q_heads = 0, kv_heads = 0, head_dim = 0, hidden_size = 0;
   std::vector<int64_t> windows;
   int64_t vocabulary_size = 0;
+  double logit_scale = 1, logit_softcap = 0;  // of the output layer, see ops/output_ops.h
   int64_t max_positions = 0;  // 0: no limit known
   int32_t bos_token_id = -1, eos_token_id = -1;
   bool tokenizer_adds_bos = false;

@@ -4,6 +4,8 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 #include <vector>
 
 namespace lmfusion {
@@ -41,21 +43,48 @@ at::Tensor TokenLogitsOp(const at::Tensor& hidden, const at::Tensor& weight,
   return TokenLogits(hidden, tokens, {weight, bias, scale, softcap});
 }
 
-}  // namespace
-
-at::Tensor LogNormalizer(const at::Tensor& hidden, const OutputLayer& output) {
-  Check("log_normalizer", hidden, output);
+// Calls f(logits [N, end - begin], begin, end) for one tile of the vocabulary after another.
+template <typename F>
+void ForEachTile(const at::Tensor& hidden, const OutputLayer& output, F f) {
   const int64_t rows = std::max<int64_t>(hidden.size(0), 1), vocabulary = output.weight.size(0);
   const int64_t tile = std::min(vocabulary, std::max<int64_t>(kTileElements / rows, 1024));
-  std::vector<at::Tensor> parts;
   for (int64_t begin = 0; begin < vocabulary; begin += tile) {
     const int64_t end = std::min(begin + tile, vocabulary);
     std::optional<at::Tensor> bias;
     if (output.bias) bias = output.bias->slice(0, begin, end);
     const at::Tensor products = at::linear(hidden, output.weight.slice(0, begin, end));
-    parts.push_back(at::logsumexp(Logits(products, bias, output.scale, output.softcap), 1));
+    f(Logits(products, bias, output.scale, output.softcap), begin, end);
   }
+}
+
+at::Tensor LogSumExp(const std::vector<at::Tensor>& parts) {
   return parts.size() == 1 ? parts[0] : at::logsumexp(at::stack(parts, 1), 1);
+}
+
+}  // namespace
+
+at::Tensor LogNormalizer(const at::Tensor& hidden, const OutputLayer& output) {
+  Check("log_normalizer", hidden, output);
+  std::vector<at::Tensor> parts;
+  ForEachTile(hidden, output, [&](const at::Tensor& logits, int64_t, int64_t) {
+    parts.push_back(at::logsumexp(logits, 1));
+  });
+  return LogSumExp(parts);
+}
+
+std::pair<at::Tensor, at::Tensor> LogNormalizers(const at::Tensor& hidden,
+                                                 const OutputLayer& output,
+                                                 const at::Tensor& subset) {
+  Check("log_normalizers", hidden, output);
+  TORCH_CHECK(subset.scalar_type() == at::kBool && subset.numel() == output.weight.size(0),
+              "log_normalizers: one bool a word expected");
+  std::vector<at::Tensor> all, some;
+  ForEachTile(hidden, output, [&](const at::Tensor& logits, int64_t begin, int64_t end) {
+    all.push_back(at::logsumexp(logits, 1));
+    const at::Tensor others = subset.slice(0, begin, end).logical_not();
+    some.push_back(at::logsumexp(logits.masked_fill(others, -INFINITY), 1));
+  });
+  return {LogSumExp(all), LogSumExp(some)};
 }
 
 at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& tokens,

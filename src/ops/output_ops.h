@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <utility>
 
 namespace lmfusion {
 
@@ -18,6 +19,11 @@ struct OutputLayer {
 // log sum exp of the logits of each row of hidden [N, hidden_size], in nats: [N] float32. Works
 // through the vocabulary in tiles; [N, vocabulary] never exists.
 at::Tensor LogNormalizer(const at::Tensor& hidden, const OutputLayer& output);
+
+// The same over all tokens, and over those that `subset` [vocabulary] bool names: ([N], [N]).
+std::pair<at::Tensor, at::Tensor> LogNormalizers(const at::Tensor& hidden,
+                                                 const OutputLayer& output,
+                                                 const at::Tensor& subset);
 
 // The logit of one token a row: hidden [N, hidden_size], tokens [N] int64 -> [N] float32.
 at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& tokens,

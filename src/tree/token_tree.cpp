@@ -57,6 +57,7 @@ NodeId TokenTree::Add(NodeId parent, int32_t token) {
 void TokenTree::Remove(NodeId id) {
   Node& node = nodes_[id];
   if (node.slot != kNoSlot) FreeSlot(id);
+  if (node.in_list) RemoveFromList(id);
   if (node.shared) children_.erase(Key(node.parent, node.token));
   if (node.previous_sibling != kNoNode) {
     nodes_[node.previous_sibling].next_sibling = node.next_sibling;
@@ -103,13 +104,15 @@ void TokenTree::Pin(NodeId id) {
 }
 
 void TokenTree::Unpin(NodeId id) {
-  if (--nodes_[id].pins == 0 && nodes_[id].computed) AddNewest(id);
+  if (--nodes_[id].pins == 0) AddNewest(id);
 }
 
 bool TokenTree::AcquireSlot(NodeId id) {
   while (bytes() + slot_bytes_ > byte_limit_ && EvictOne()) {
   }
-  if (free_slots_.empty() && next_slot_ == slots_ && !EvictOne()) return false;
+  while (free_slots_.empty() && next_slot_ == slots_) {
+    if (!EvictOne()) return false;
+  }
   if (free_slots_.empty()) {
     nodes_[id].slot = next_slot_++;
   } else {
@@ -120,18 +123,20 @@ bool TokenTree::AcquireSlot(NodeId id) {
   return true;
 }
 
+void TokenTree::Trim() {
+  while (bytes() > byte_limit_ && EvictOne()) {
+  }
+}
+
 void TokenTree::MarkComputed(NodeId id) {
-  Node& node = nodes_[id];
-  node.computed = true;
-  if (node.parent != kNoNode) ++nodes_[node.parent].computed_children;
-  if (node.pins == 0) AddNewest(id);
+  nodes_[id].computed = true;
+  if (nodes_[id].parent != kNoNode) ++nodes_[nodes_[id].parent].computed_children;
 }
 
 void TokenTree::ReleaseSlot(NodeId id) { FreeSlot(id); }
 
 void TokenTree::FreeSlot(NodeId id) {
   Node& node = nodes_[id];
-  if (node.in_list) RemoveFromList(id);
   if (node.computed && node.parent != kNoNode) --nodes_[node.parent].computed_children;
   node.computed = false;
   free_slots_.push_back(node.slot);
@@ -145,12 +150,16 @@ bool TokenTree::EvictOne() {
   NodeId id = oldest_;
   while (id != kNoNode && nodes_[id].computed_children > 0) id = nodes_[id].newer;
   if (id == kNoNode) return false;
-  FreeSlot(id);
-  ++evictions_;
   // Its children are not computed: all they know is a log-probability. A pinned child is part of
   // a path in use whose ancestors would be pinned as well, so none of them is.
   while (nodes_[id].first_child != kNoNode) RemoveSubtree(nodes_[id].first_child);
-  RemoveIfEmpty(id);
+  if (nodes_[id].computed) {
+    FreeSlot(id);
+    ++evictions_;
+    RemoveIfEmpty(id);
+  } else {
+    Remove(id);
+  }
   return true;
 }
 
@@ -171,9 +180,10 @@ void TokenTree::RemoveFromList(NodeId id) {
   node.in_list = false;
 }
 
+int64_t TokenTree::node_bytes() { return static_cast<int64_t>(sizeof(Node)) + kMapEntryBytes; }
+
 int64_t TokenTree::bytes() const {
-  return slots_in_use_ * slot_bytes_ +
-         node_count_ * (static_cast<int64_t>(sizeof(Node)) + kMapEntryBytes);
+  return slots_in_use_ * slot_bytes_ + node_count_ * node_bytes();
 }
 
 }  // namespace lmfusion

@@ -19,8 +19,8 @@ constexpr SlotId kNoSlot = -1;
 // pool; a node without one only remembers its log-probability.
 //
 // Memory: at most `slots` slots and `bytes` bytes. When room is needed, the least recently used
-// computed nodes without computed children lose their slots. Pinned nodes are never touched.
-// Not thread safe.
+// nodes without computed children lose their slots, and go where nothing else is known of them.
+// Pinned nodes are never touched. Not thread safe.
 class TokenTree {
  public:
   // slot_bytes: what the model keeps for one slot. bytes: slots and nodes together.
@@ -41,12 +41,19 @@ class TokenTree {
   // Tokens before this one on its path; -1 for a root.
   int32_t position(NodeId node) const { return nodes_[node].position; }
   bool is_root(NodeId node) const { return nodes_[node].parent == kNoNode; }
+  bool has_children(NodeId node) const { return nodes_[node].first_child != kNoNode; }
   SlotId slot(NodeId node) const { return nodes_[node].slot; }
   // Whether the slot holds what the model computed.
   bool computed(NodeId node) const { return nodes_[node].computed; }
   // log p(token | path before it), in nats; NaN while unknown.
   float log_prob(NodeId node) const { return nodes_[node].log_prob; }
   void set_log_prob(NodeId node, float value) { nodes_[node].log_prob = value; }
+  // log-sum-exp of the logits after this node, in nats; NaN while unknown.
+  float normalizer(NodeId node) const { return nodes_[node].normalizer; }
+  void set_normalizer(NodeId node, float value) { nodes_[node].normalizer = value; }
+  // log p(a word ends after this node), in nats; NaN while unknown.
+  float word_end(NodeId node) const { return nodes_[node].word_end; }
+  void set_word_end(NodeId node, float value) { nodes_[node].word_end = value; }
 
   // A pinned node stays, with its slot. Pin ancestors before their descendants, unpin in the
   // opposite order: then the least recently used node never has a more recent ancestor.
@@ -59,6 +66,8 @@ class TokenTree {
   bool AcquireSlot(NodeId node);
   // Publishes the slot: from now on the node counts as computed.
   void MarkComputed(NodeId node);
+  // Makes room until no more than `bytes` are held, as far as nodes are not pinned.
+  void Trim();
   // Takes back a slot that was not published.
   void ReleaseSlot(NodeId node);
 
@@ -69,6 +78,9 @@ class TokenTree {
   void RemoveSubtree(NodeId node);
   // Removes everything but the roots. Nothing may be pinned.
   void Clear();
+
+  // Bytes of a node without its slot.
+  static int64_t node_bytes();
 
   int64_t slots() const { return slots_; }
   int64_t slots_in_use() const { return slots_in_use_; }
@@ -92,10 +104,12 @@ class TokenTree {
     int32_t position = -1;
     SlotId slot = kNoSlot;
     NodeId first_child = kNoNode, next_sibling = kNoNode, previous_sibling = kNoNode;
-    NodeId older = kNoNode, newer = kNoNode;  // the list of computed, unpinned nodes by last use
+    NodeId older = kNoNode, newer = kNoNode;  // the list of unpinned nodes by last use
     int32_t pins = 0;
     int32_t computed_children = 0;
     float log_prob = std::numeric_limits<float>::quiet_NaN();
+    float normalizer = std::numeric_limits<float>::quiet_NaN();
+    float word_end = std::numeric_limits<float>::quiet_NaN();
     bool computed = false;
     bool in_list = false;
     bool shared = false;  // found by (parent, token)

@@ -1,0 +1,45 @@
+"""lmfusion: exact language-model scores for beam-search decoders.
+
+    import lmfusion
+    scorer = lmfusion.LMFusionScorer(lmfusion.default_model(), weight=1.0)
+    scorer.score_continuations(["i'd like a cup of"], [["tea", "tee"]])
+
+All log-probabilities are natural logarithms (nats).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+try:
+    import torch as _torch  # noqa: F401  (its libraries must be there before the core's)
+
+    from lmfusion import _core
+except ImportError as error:
+    raise ImportError(
+        f"lmfusion's compiled core cannot be loaded: {error}. Causes: torch is missing or is not "
+        "the version that lmfusion was built with (2.11.0); the package was not built for this "
+        "Python (pip install . in a checkout); or a shared library (libsentencepiece, libpcre2-8, "
+        "libutf8proc) is not installed.") from error
+
+from lmfusion.default_model import default_model
+from lmfusion.errors import (CacheBudgetError, Error, ExportError, ModelFileError, NumericalError,
+                             TextError, TokenizerError)
+from lmfusion.scorer import LMFusionScorer
+
+if TYPE_CHECKING:
+    from lmfusion.export import export, export_folder
+
+__version__ = _core.__version__
+
+__all__ = ["CacheBudgetError", "Error", "ExportError", "LMFusionScorer", "ModelFileError",
+           "NumericalError", "TextError", "TokenizerError", "default_model", "export",
+           "export_folder"]
+
+
+def __getattr__(name: str) -> object:
+    """`export` and `export_folder` need transformers, which scoring does not."""
+    if name in ("export", "export_folder"):
+        import importlib
+        return getattr(importlib.import_module("lmfusion.export"), name)
+    raise AttributeError(f"module 'lmfusion' has no attribute {name!r}")

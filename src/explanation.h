@@ -1,0 +1,19 @@
+#pragma once
+
+#include <vector>
+
+#include "lmfusion/scorer.h"
+#include "token_paths.h"
+
+namespace lmfusion {
+
+// log p of each alternative, nats: see TokenPaths.
+std::vector<double> AlternativeSums(const TokenPaths& paths, const PathScores& scores);
+
+// The tokens of the likeliest alternative of a single candidate. Text and score are left to the
+// caller.
+Explanation ExplainTokens(const TokenPaths& paths, const PathScores& scores,
+                          const std::vector<std::vector<bool>>& reused,
+                          const Tokenizer& tokenizer);
+
+}  // namespace lmfusion

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/bundle.h"
+#include "model/causal_lm.h"
+#include "model/plain_lm.h"
+
+namespace lmfusion {
+
+struct LoadedModel {
+  Bundle bundle;
+  std::unique_ptr<CausalLM> tree;   // one of the two is null
+  std::unique_ptr<PlainLM> plain;
+};
+
+// Reads a TorchScript file: a bundle (docs/export.md), or any causal language model
+// (ids, mask) -> logits. The only function that knows of TorchScript files.
+// Throws ModelFileError.
+LoadedModel LoadTorchScript(const std::string& path, const std::string& device);
+
+}  // namespace lmfusion
