@@ -1,0 +1,269 @@
+// Trees, plans, cache and modes against a model that can be computed by hand (hash_lm.h).
+
+#include "path_scorer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <vector>
+
+#include "hash_lm.h"
+#include "lmfusion/errors.h"
+#include "tree/token_tree.h"
+
+namespace lmfusion {
+namespace {
+
+using Tokens = std::vector<int32_t>;
+constexpr double kTolerance = 2e-5;
+
+int64_t TokenBytes() { return HashLM().slot_bytes() + TokenTree::node_bytes(); }
+
+// One alternative and candidate a path; the first `shared` tokens go into a prefix.
+TokenPaths Paths(const std::vector<Tokens>& texts, const std::vector<int32_t>& scored_begin,
+                 bool ends_word = false) {
+  TokenPaths paths;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    TokenPaths::Path path;
+    const size_t shared = texts[i].size() / 2;
+    path.prefix = std::make_shared<const Tokens>(texts[i]);  // longer than what is used of it
+    path.prefix_size = static_cast<int32_t>(shared);
+    path.tail.assign(texts[i].begin() + shared, texts[i].end());
+    path.scored_begin = scored_begin[i];
+    path.ends_word = ends_word && !texts[i].empty();
+    path.alternative = static_cast<int32_t>(i);
+    paths.paths.push_back(path);
+    paths.candidate_of.push_back(static_cast<int32_t>(i));
+  }
+  paths.candidates = static_cast<int32_t>(texts.size());
+  return paths;
+}
+
+void ExpectRight(const std::vector<Tokens>& texts, const std::vector<int32_t>& scored_begin,
+                 const PathScores& scores, bool ends_word = false) {
+  ASSERT_EQ(scores.log_probs.size(), texts.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    ASSERT_EQ(scores.log_probs[i].size(), texts[i].size() - scored_begin[i]);
+    for (size_t k = 0; k < scores.log_probs[i].size(); ++k) {
+      ASSERT_NEAR(scores.log_probs[i][k], HashModel::LogProb(texts[i], scored_begin[i] + k),
+                  kTolerance)
+          << "path " << i << " token " << scored_begin[i] + k;
+    }
+    if (ends_word && !texts[i].empty()) {
+      ASSERT_NEAR(scores.word_end[i], HashModel::WordEnd(texts[i]), kTolerance) << "path " << i;
+    }
+  }
+}
+
+// Texts that branch, repeat and are prefixes of each other.
+std::vector<Tokens> RandomTexts(std::mt19937& random, size_t count, size_t longest) {
+  std::vector<Tokens> texts{{1}};
+  while (texts.size() < count) {
+    Tokens text = texts[random() % texts.size()];
+    text.resize(1 + random() % text.size());
+    for (size_t more = random() % 6; more > 0 && text.size() < longest; --more) {
+      text.push_back(static_cast<int32_t>(random() % 4 == 0 ? random() % 50 : random() % 3));
+    }
+    texts.push_back(text);
+  }
+  return texts;
+}
+
+std::vector<int32_t> RandomBegins(std::mt19937& random, const std::vector<Tokens>& texts) {
+  std::vector<int32_t> begins;
+  for (const Tokens& text : texts) {
+    begins.push_back(1 + static_cast<int32_t>(random() % text.size()));
+  }
+  return begins;
+}
+
+std::unique_ptr<PathScorer> Scorer(Mode mode, int64_t tokens, int64_t batch) {
+  PathScorerOptions options;
+  options.mode = mode;
+  options.max_batch_tokens = batch;
+  options.kv_cache_bytes = tokens * TokenBytes();
+  return CachedPathScorer(std::make_unique<HashLM>(), options);
+}
+
+Stats StatsOf(const PathScorer& scorer) {
+  Stats stats;
+  scorer.AddTo(&stats);
+  return stats;
+}
+
+class PathScorerTest
+    : public testing::TestWithParam<std::tuple<Mode, int /*cache tokens*/, int /*batch*/>> {};
+
+TEST_P(PathScorerTest, RandomCallsAreRight) {
+  const auto [mode, cache, batch] = GetParam();
+  const auto scorer = Scorer(mode, cache, batch);
+  std::mt19937 random(cache * 100 + batch);
+  for (int call = 0; call < 40; ++call) {
+    const auto texts = RandomTexts(random, 1 + random() % 30, 20);
+    const auto begins = RandomBegins(random, texts);
+    const bool ends_word = call % 3 == 0;
+    const std::string cache_namespace = call % 5 == 0 ? "other" : "";
+    ExpectRight(texts, begins, scorer->Score(Paths(texts, begins, ends_word), cache_namespace),
+                ends_word);
+    const Stats stats = StatsOf(*scorer);
+    ASSERT_LE(stats.cache_bytes, stats.cache_bytes_limit);
+    if (mode != Mode::kTree) {
+      ASSERT_EQ(stats.cached_tokens, 0);
+    }
+  }
+  const Stats stats = StatsOf(*scorer);
+  EXPECT_GT(stats.tokens_computed, 0u);
+  if (mode == Mode::kTree) {
+    EXPECT_EQ(stats.evictions > 0, cache < 100);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PathScorerTest,
+                         testing::Combine(testing::Values(Mode::kTree, Mode::kGrouped,
+                                                          Mode::kUncached),
+                                          testing::Values(20, 33, 100000),
+                                          testing::Values(1, 2, 3, 7, 512)));
+
+TEST(PathScorer, EachPrefixIsComputedOnceAndForEver) {
+  const auto scorer = Scorer(Mode::kTree, 1000, 512);
+  // 1 2 3 is shared; the last tokens need no forward pass: 1, 2, 3, 4 do.
+  const std::vector<Tokens> texts{{1, 2, 3, 4, 5}, {1, 2, 3, 6}, {1, 2, 3, 7}, {1, 2, 3, 6}};
+  const std::vector<int32_t> begins{3, 3, 3, 3};
+  ExpectRight(texts, begins, scorer->Score(Paths(texts, begins), ""));
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 4u);
+  EXPECT_EQ(StatsOf(*scorer).forwards, 1u);
+  ExpectRight(texts, begins, scorer->Score(Paths(texts, begins), ""));
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 4u);
+  EXPECT_EQ(StatsOf(*scorer).forwards, 1u);
+  // One token more: its parent, 5, was not computed before.
+  ExpectRight({{1, 2, 3, 4, 5, 6}}, {5}, scorer->Score(Paths({{1, 2, 3, 4, 5, 6}}, {5}), ""));
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 5u);
+  // Another namespace shares nothing.
+  ExpectRight(texts, begins, scorer->Score(Paths(texts, begins), "other"));
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 9u);
+  scorer->Clear();
+  EXPECT_EQ(StatsOf(*scorer).cached_tokens, 0);
+  ExpectRight(texts, begins, scorer->Score(Paths(texts, begins), ""));
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 13u);
+}
+
+TEST(PathScorer, GroupedIsOnePrefillAContextAndOnePassAWord) {
+  const auto scorer = Scorer(Mode::kGrouped, 1000, 512);
+  const std::vector<Tokens> texts{{1, 2, 3, 4, 5}, {1, 2, 3, 6}, {1, 2, 7, 8}};
+  const std::vector<int32_t> begins{3, 3, 2};
+  ExpectRight(texts, begins, scorer->Score(Paths(texts, begins), ""));
+  // Contexts 1 2 3 and 1 2, then 4 of the first and 7 of the last text.
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 3u + 2u + 1u + 1u);
+  EXPECT_EQ(StatsOf(*scorer).forwards, 4u);
+}
+
+TEST(PathScorer, UncachedSharesNothing) {
+  const auto scorer = Scorer(Mode::kUncached, 1000, 512);
+  const std::vector<Tokens> texts{{1, 2, 3, 4, 5}, {1, 2, 3, 6}, {1, 2, 3, 6}};
+  const std::vector<int32_t> begins{3, 3, 3};
+  ExpectRight(texts, begins, scorer->Score(Paths(texts, begins), ""));
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 4u + 3u + 3u);
+}
+
+TEST(PathScorer, NothingToScoreComputesNothing) {
+  const auto scorer = Scorer(Mode::kTree, 100, 512);
+  EXPECT_TRUE(scorer->Score(TokenPaths(), "").log_probs.empty());
+  ExpectRight({{1, 2}, {}}, {2, 0}, scorer->Score(Paths({{1, 2}, {}}, {2, 0}), ""));
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 0u);
+}
+
+TEST(PathScorer, LeavesAreBoundedToo) {
+  // Candidates that nothing is computed for take memory as well.
+  const auto scorer = Scorer(Mode::kTree, 40, 512);
+  for (int32_t word = 0; word < 50; ++word) {
+    for (int32_t next = 0; next < 50; next += 10) {
+      std::vector<Tokens> texts;
+      for (int32_t last = next; last < next + 10; ++last) texts.push_back({word, last});
+      ExpectRight(texts, std::vector<int32_t>(10, 1),
+                  scorer->Score(Paths(texts, std::vector<int32_t>(10, 1)), ""));
+      ASSERT_LE(StatsOf(*scorer).cache_bytes, StatsOf(*scorer).cache_bytes_limit);
+    }
+  }
+}
+
+TEST(PathScorer, MistakesLeaveTheCacheRight) {
+  auto model = std::make_unique<HashLM>();
+  model->poisoned_token = 13;
+  PathScorerOptions options;
+  options.kv_cache_bytes = 30 * TokenBytes();
+  const auto scorer = CachedPathScorer(std::move(model), options);
+  const std::vector<Tokens> good{{1, 2, 3, 4}}, bad{{1, 2, 13, 4}, {1, 2, 3, 5}};
+  EXPECT_THROW(scorer->Score(Paths(bad, {1, 1}), ""), NumericalError);
+  EXPECT_EQ(StatsOf(*scorer).cached_tokens, 0);
+  ExpectRight(good, {1}, scorer->Score(Paths(good, {1}), ""));
+  EXPECT_EQ(StatsOf(*scorer).cached_tokens, 3);
+  EXPECT_THROW(scorer->Score(Paths({{1, 2, 13, 4}}, {1}), ""), NumericalError);
+  EXPECT_EQ(StatsOf(*scorer).cached_tokens, 3);
+  EXPECT_THROW(scorer->Score(Paths({Tokens(31, 1)}, {1}), ""), CacheBudgetError);
+  EXPECT_THROW(scorer->Score(Paths({{1, 50}}, {1}), ""), std::invalid_argument);
+  EXPECT_THROW(scorer->Score(Paths({{-1, 5}}, {1}), ""), std::invalid_argument);
+  EXPECT_THROW(scorer->Score(Paths({{1, 5}}, {0}), ""), std::invalid_argument);
+  ExpectRight(good, {1}, scorer->Score(Paths(good, {1}), ""));
+  ExpectRight({Tokens(30, 1)}, {1}, scorer->Score(Paths({Tokens(30, 1)}, {1}), ""));
+  options.kv_cache_bytes = TokenBytes();
+  EXPECT_THROW(CachedPathScorer(std::make_unique<HashLM>(), options), CacheBudgetError);
+}
+
+TEST(PathScorer, ReusedTellsWhatTheCacheHeld) {
+  const auto scorer = Scorer(Mode::kTree, 100, 512);
+  scorer->Score(Paths({{1, 2, 3}}, {1}), "");
+  std::vector<std::vector<bool>> reused;
+  scorer->Score(Paths({{1, 2, 3, 4}}, {1}), "", &reused);
+  EXPECT_EQ(reused, (std::vector<std::vector<bool>>{{true, true, false, false}}));
+}
+
+TEST(PathScorer, ThreadsShareForwardsAndGetTheirOwnErrors) {
+  auto model = std::make_unique<HashLM>();
+  model->poisoned_token = 13;
+  PathScorerOptions options;
+  options.kv_cache_bytes = 200 * TokenBytes();
+  const auto scorer = CachedPathScorer(std::move(model), options);
+  std::vector<std::thread> threads;
+  std::vector<int> failed(8, 0);
+  for (int thread = 0; thread < 8; ++thread) {
+    threads.emplace_back([&, thread] {
+      std::mt19937 random(thread);
+      for (int call = 0; call < 50; ++call) {
+        auto texts = RandomTexts(random, 10, 15);
+        const bool poisoned = random() % 4 == 0;
+        for (Tokens& text : texts) {
+          for (int32_t& token : text) token = token == 13 ? 14 : token;
+        }
+        if (poisoned) texts.push_back({1, 13, 2});
+        const std::vector<int32_t> begins(texts.size(), 1);
+        try {
+          const PathScores scores = scorer->Score(Paths(texts, begins), "");
+          EXPECT_FALSE(poisoned);
+          ExpectRight(texts, begins, scores);
+        } catch (const NumericalError&) {
+          EXPECT_TRUE(poisoned);
+          ++failed[thread];
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const int count : failed) EXPECT_GT(count, 0);
+}
+
+TEST(PathScorer, ManyNamespacesDoNotPileUp) {
+  const auto scorer = Scorer(Mode::kTree, 20, 512);
+  for (int user = 0; user < 5000; ++user) {
+    ExpectRight({{1, 2, 3}}, {1},
+                scorer->Score(Paths({{1, 2, 3}}, {1}), "user " + std::to_string(user)));
+    ASSERT_LE(StatsOf(*scorer).cache_bytes, StatsOf(*scorer).cache_bytes_limit + 1030 * 200);
+  }
+}
+
+}  // namespace
+}  // namespace lmfusion
