@@ -5,5 +5,6 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = LMFUSION_VERSION;
   lmfusion::BindErrors(m);
   lmfusion::BindScorer(m);
+  lmfusion::BindTokenizer(m);
   lmfusion::BindTruecaser(m);
 }

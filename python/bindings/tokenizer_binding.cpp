@@ -1,0 +1,89 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings.h"
+#include "lmfusion/tokenizer.h"
+
+namespace py = pybind11;
+
+namespace lmfusion {
+namespace {
+
+// The UTF-8 of a Python string; bytes as they are. A lone surrogate in a string is a
+// UnicodeEncodeError, which is a ValueError.
+std::string Utf8(const py::object& text) {
+  if (py::isinstance<py::bytes>(text)) return text.cast<std::string>();
+  if (!py::isinstance<py::str>(text)) throw py::type_error("text must be str or bytes");
+  Py_ssize_t size = 0;
+  const char* data = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+  if (data == nullptr) throw py::error_already_set();
+  return std::string(data, static_cast<size_t>(size));
+}
+
+// Calls `f` without the interpreter's lock.
+template <typename F>
+auto Unlocked(F&& f) {
+  const py::gil_scoped_release release;
+  return f();
+}
+
+std::shared_ptr<Tokenizer> Mutable(std::shared_ptr<const Tokenizer> tokenizer) {
+  return std::const_pointer_cast<Tokenizer>(tokenizer);  // all its methods are const
+}
+
+}  // namespace
+
+void BindTokenizer(py::module_& m) {
+  py::class_<Tokenizer, std::shared_ptr<Tokenizer>>(
+      m, "Tokenizer", "Text to token ids, as the model was trained on. Thread safe.")
+      .def_static(
+          "from_json",
+          [](const py::object& json) {
+            const std::string text = Utf8(json);
+            return Unlocked([&] { return Mutable(TokenizerFromJson(text)); });
+          },
+          py::arg("json"), "Reads the text of a tokenizer.json. Raises TokenizerError.")
+      .def_static(
+          "from_sentencepiece",
+          [](const py::bytes& model) {
+            const std::string bytes = model;
+            return Unlocked([&] { return Mutable(TokenizerFromSentencePiece(bytes)); });
+          },
+          py::arg("model"), "Reads the bytes of a tokenizer.model. Raises TokenizerError.")
+      .def(
+          "encode",
+          [](const Tokenizer& self, const py::object& text) {
+            const std::string utf8 = Utf8(text);
+            return Unlocked([&] { return self.Encode(utf8); });
+          },
+          py::arg("text"), "Token ids of a text (str, or UTF-8), without start or end token.")
+      .def(
+          "last_cut",
+          [](const Tokenizer& self, const py::object& text, size_t at) {
+            const std::string utf8 = Utf8(text);
+            return Unlocked([&] { return self.LastCut(utf8, at); });
+          },
+          py::arg("text"), py::arg("at"),
+          "The last place c, 0 < c <= at, where encode(text) is encode(text[:c]) followed by\n"
+          "encode_after_cut(text[c:]); 0: none found. Both are bytes of the text's UTF-8.")
+      .def(
+          "encode_after_cut",
+          [](const Tokenizer& self, const py::object& rest) {
+            const std::string utf8 = Utf8(rest);
+            return Unlocked([&] { return self.EncodeAfterCut(utf8); });
+          },
+          py::arg("rest"), "Token ids of what follows a cut.")
+      .def("begins_word", &Tokenizer::BeginsWord, py::arg("id"),
+           "Whether a token's text starts with white space.")
+      .def("piece", &Tokenizer::Piece, py::arg("id"), "A token as its vocabulary writes it.")
+      .def("piece_id", &Tokenizer::PieceId, py::arg("piece"), "The id of a piece; -1: none.")
+      .def_property_readonly("vocabulary_size", &Tokenizer::VocabularySize,
+                             "Number of ids, added tokens counted.");
+}
+
+}  // namespace lmfusion

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace lmfusion {
+
+// Note [Cuts]
+// A cut is only ever made before a single space that stands between two characters of a kind that
+// is simple in every respect (IsCutNeighbour): letters, ASCII digits and common punctuation, none
+// of which normalisation can join with a neighbour or turn into a space. Whether such places are
+// cuts at all is a property of a tokenizer, found once when it is loaded:
+//   - no added token reaches across such a space (AddedTokenMatcher::AllowsCuts);
+//   - no normaliser does (Normalizer::AllowsCuts);
+//   - the text is split there by a pattern no match of which has a space after such a character
+//     (SplitPattern::AllowsCuts), or no token that merges can give has a space mark after another
+//     character (Bpe::DividesBefore).
+// LastCut then looks at a few bytes around each space, going back from where it is asked.
+
+constexpr char32_t kSpaceMark = 0x2581;  // "▁", how vocabularies without byte level write a space
+
+bool IsCutNeighbour(char32_t c);
+
+// Every character for which IsCutNeighbour holds, ascending.
+const std::u32string& CutNeighbours();
+
+// The largest c, 0 < c <= at, where a space stands between two cut neighbours; 0: none.
+size_t LastSimpleSpace(std::string_view text, size_t at);
+
+}  // namespace lmfusion
