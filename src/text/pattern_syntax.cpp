@@ -1,9 +1,11 @@
 #include "text/pattern_syntax.h"
 
 #include <cctype>
+#include <cstdio>
 #include <cstring>
 
 #include "lmfusion/errors.h"
+#include "text/unicode_additions.h"
 #include "text/utf8.h"
 
 namespace lmfusion {
@@ -12,8 +14,23 @@ namespace {
 // Note [Patterns]
 // Tokenizer files are written for Oniguruma (Ruby's syntax). Only constructs that mean the same in
 // PCRE2, or that are rewritten here, are let through. Rewritten: `\s`, which in PCRE2 also holds
-// U+180E, and `\d`. `^` and `$` are those of lines in both (PCRE2_MULTILINE).
+// U+180E, `\d`, and `\p{..}` of the categories that have grown (kUnicodeAdditions). `^` and `$` are those of lines in both (PCRE2_MULTILINE).
 constexpr const char* kSpace = R"(\t-\r\x{85}\p{Z})";
+
+// The characters of a category, "\\p{L}", that Unicode has gained since PCRE2's version, as members
+// of a class.
+std::string Additions(std::string_view property) {
+  const std::string_view category = property.substr(3, property.size() - 4);
+  std::string members;
+  for (const UnicodeAddition& addition : kUnicodeAdditions) {
+    if (category.empty() || addition.category.substr(0, category.size()) != category) continue;
+    char range[40];
+    std::snprintf(range, sizeof(range), "\\x{%x}-\\x{%x}", static_cast<unsigned>(addition.first),
+                  static_cast<unsigned>(addition.last));
+    members += range;
+  }
+  return members;
+}
 
 bool Is(char c, const char* set) { return c != '\0' && std::strchr(set, c) != nullptr; }
 
@@ -180,6 +197,11 @@ class Reader {
       }
       length = end + 1 - at_;
       out = in_.substr(at_, length);
+      const std::string additions = c == 'x' ? "" : Additions(out);
+      if (!additions.empty() && in_class && c == 'P') Refuse("\\P in a class");
+      if (!additions.empty() && c == 'p') out += additions;
+      if (!additions.empty() && c == 'P') out = "^\\p" + out.substr(2) + additions;
+      if (!additions.empty() && !in_class) out = "[" + out + "]";
     } else if (c == 'u') {
       const std::string digits(in_.substr(at_ + 2, 4));
       if (digits.size() < 4 || digits.find_first_not_of("0123456789abcdefABCDEF") !=

@@ -3,7 +3,9 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <iterator>
 
+#include "text/unicode_additions.h"
 #include "text/utf8.h"
 
 namespace lmfusion {
@@ -14,7 +16,14 @@ using Pieces = PreTokenizer::Pieces;
 bool IsNumeric(char32_t c) {
   if (c < 0x80) return c >= U'0' && c <= U'9';
   const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+  if (category != UTF8PROC_CATEGORY_CN) {
+    return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+  }
+  return std::any_of(std::begin(kUnicodeAdditions), std::end(kUnicodeAdditions),
+                     [c](const UnicodeAddition& addition) {
+                       return c >= addition.first && c <= addition.last &&
+                              addition.category[0] == 'N';
+                     });
 }
 
 void Apply(const PreTokenizer::Digits& step, std::string_view text, bool, Pieces* out) {
