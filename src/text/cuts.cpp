@@ -41,17 +41,18 @@ const std::u32string& CutNeighbours() {
   return all;
 }
 
+bool IsSimpleSpace(std::string_view text, size_t at) {
+  if (at == 0 || at >= text.size() || text[at] != ' ') return false;
+  const Utf8Character before = CharacterBefore(text, at), after = CharacterAt(text, at + 1);
+  return before.value != kNoCharacter && after.value != kNoCharacter &&
+         IsCutNeighbour(before.value) && IsCutNeighbour(after.value);
+}
+
 size_t LastSimpleSpace(std::string_view text, size_t at) {
   if (text.empty()) return 0;
-  for (size_t c = std::min(at, text.size() - 1); c > 0; --c) {
-    if (text[c] != ' ') continue;
-    const Utf8Character before = CharacterBefore(text, c), after = CharacterAt(text, c + 1);
-    if (before.value != kNoCharacter && after.value != kNoCharacter &&
-        IsCutNeighbour(before.value) && IsCutNeighbour(after.value)) {
-      return c;
-    }
-  }
-  return 0;
+  size_t c = std::min(at, text.size() - 1);
+  while (c > 0 && !IsSimpleSpace(text, c)) --c;
+  return c;
 }
 
 }  // namespace lmfusion

@@ -25,6 +25,9 @@ bool IsCutNeighbour(char32_t c);
 // Every character for which IsCutNeighbour holds, ascending.
 const std::u32string& CutNeighbours();
 
+// Whether a space stands at `at`, between two cut neighbours.
+bool IsSimpleSpace(std::string_view text, size_t at);
+
 // The largest c, 0 < c <= at, where a space stands between two cut neighbours; 0: none.
 size_t LastSimpleSpace(std::string_view text, size_t at);
 
