@@ -92,7 +92,8 @@ class JsonTokenizer : public Tokenizer {
     const bool spaces = !normalizer_.WritesSpaceMarks();
     cuts_ = raw_tokens_.AllowsCuts() && normalized_tokens_.AllowsCuts() &&
             normalizer_.AllowsCuts() && pre_tokenizer_.AllowsCuts(spaces) &&
-            (pre_tokenizer_.SplitsAtCuts(spaces) || (divides_ && !spaces));
+            (pre_tokenizer_.SplitsAtCuts(spaces) ||
+             (divides_ && (!spaces || pre_tokenizer_.WritesSpaceMarks())));
   }
 
   std::vector<int32_t> Encode(std::string_view text) const override {

@@ -100,6 +100,13 @@ bool PreTokenizer::ByteLevelPieces() const {
                      [](const Step& step) { return std::holds_alternative<ByteLevel>(step); });
 }
 
+bool PreTokenizer::WritesSpaceMarks() const {
+  return std::any_of(steps_.begin(), steps_.end(), [](const Step& step) {
+    const auto* marks = std::get_if<Metaspace>(&step);
+    return marks != nullptr && marks->mark == "\u2581";
+  });
+}
+
 bool PreTokenizer::AllowsCuts(bool spaces) const {
   for (const Step& step : steps_) {
     if (SplitsAtCuts(step, spaces)) return true;

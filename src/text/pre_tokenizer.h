@@ -44,6 +44,7 @@ class PreTokenizer {
   void Apply(std::string_view text, bool first, Pieces* pieces) const;
 
   bool ByteLevelPieces() const;
+  bool WritesSpaceMarks() const;  // every " " becomes "▁"
 
   // Note [Cuts]. spaces: whether the text that comes here still has them (not "▁" instead).
   // Whether a text and its two parts give the same pieces, but perhaps for one across the cut ...

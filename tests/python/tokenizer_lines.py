@@ -78,6 +78,15 @@ def odd_lines(count: int, seed: int) -> Iterator[str]:
         yield rng.choice(["", "", " ", "\n"]) + "".join(parts)
 
 
+def mixed_lines(count: int, seed: int) -> Iterator[str]:
+    """Words and single spaces, with a few odd things among them."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        yield "".join((word(rng) if rng.random() < 0.8 else part(rng))
+                      + (" " if rng.random() < 0.85 else rng.choice(SPACES + [""]))
+                      for _ in range(rng.randrange(1, 12)))
+
+
 def ordinary_lines(count: int, seed: int) -> Iterator[str]:
     """Lower-case words separated by single spaces, as decoders give them."""
     rng = random.Random(seed)
