@@ -24,7 +24,7 @@ bool IsStable(char32_t c) {
 
 bool IsCutNeighbour(char32_t c) {
   if (c < 0x80) {
-    return (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z') || (c >= U'0' && c <= U'9') ||
+    return (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z') ||
            kPunctuation.find(static_cast<char>(c)) != std::string_view::npos;
   }
   return c <= 0x10ffff && IsLetter(c) && IsStable(c);

@@ -8,9 +8,9 @@ namespace lmfusion {
 
 // Note [Cuts]
 // A cut is only ever made before a single space that stands between two characters of a kind that
-// is simple in every respect (IsCutNeighbour): letters, ASCII digits and common punctuation, none
-// of which normalisation can join with a neighbour or turn into a space. Whether such places are
-// cuts at all is a property of a tokenizer, found once when it is loaded:
+// is simple in every respect (IsCutNeighbour): letters and common punctuation, which normalisation
+// neither joins with a space nor turns into one. (Digits are often split on their own.) Whether
+// such places are cuts at all is a property of a tokenizer, found once when it is loaded:
 //   - no added token reaches across such a space (AddedTokenMatcher::AllowsCuts);
 //   - no normaliser does (Normalizer::AllowsCuts);
 //   - the text is split there by a pattern no match of which has a space after such a character
