@@ -37,9 +37,11 @@ class TextStage {
   TokenPaths Continuations(const std::vector<std::string>& contexts,
                            const std::vector<std::vector<std::string>>& candidate_words,
                            TextCounters* counters) const;
-  // One candidate per text; whole texts are cased too.
+  // One candidate per text; whole texts are cased too. Throws std::invalid_argument for `eos` and
+  // the ending "" where the model has no end token.
   TokenPaths Texts(const std::vector<std::string>& texts, bool eos, TextCounters* counters) const;
-  // texts.size() * endings.size() candidates.
+  // texts.size() * endings.size() candidates: the text is cased as a whole text, the ending follows
+  // it as given, without a space; the ending "" is the end token.
   TokenPaths Endings(const std::vector<std::string>& texts,
                      const std::vector<std::string>& endings, TextCounters* counters) const;
   // For people: the cased text of one candidate.
@@ -47,6 +49,7 @@ class TextStage {
 
  private:
   struct Impl;
+  class ContextPaths;
   std::unique_ptr<Impl> impl_;
 };
 

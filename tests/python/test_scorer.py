@@ -195,12 +195,13 @@ def test_contexts_longer_than_the_limit_are_cut_in_blocks(oracle: Oracle, bundle
     context = " ".join(["the", "cat", "sat"] * 12)
     ids = oracle.tokenizer(context, add_special_tokens=False)["input_ids"]
     assert len(ids) > 40
-    block = 5
-    dropped = math.ceil((len(ids) - 20) / block) * block
     whole = oracle.tokenizer(context + " mat", add_special_tokens=False)["input_ids"]
     assert whole[:len(ids)] == ids
-    kept = [oracle.start, *whole[dropped:]]
-    wanted = sum(oracle.tokens_log_prob(kept)[len(ids) - dropped:])
+    wanted = 0.0
+    for before in range(len(ids), len(whole)):  # tokens before the scored one
+        dropped = math.ceil((before - 20) / 5) * 5
+        kept = [oracle.start, *whole[dropped:before + 1]]
+        wanted += oracle.tokens_log_prob(kept)[-1]
     assert scorer.score_continuations([context], [["mat"]])[0][0] == pytest.approx(
         wanted, abs=TOLERANCE * 5)
     assert scorer.stats().truncated_contexts == 1
