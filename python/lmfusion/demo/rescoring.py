@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +11,9 @@ import numpy as np
 from lmfusion.demo.recognition import Hypothesis
 from lmfusion.demo.utterances import Utterance
 
-WEIGHTS = tuple(np.arange(0.0, 30.5, 0.5))  # recogniser's units per nat of the language model
-BONUSES = tuple(np.arange(-60.0, 65.0, 5.0))  # recogniser's units per word
+WEIGHTS = tuple(0.5 * step for step in range(61))  # recogniser's units a nat
+BONUSES = tuple(5.0 * step for step in range(-12, 13))  # recogniser's units a word
+NEIGHBOURHOOD = 2  # steps to either side
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,22 @@ def oracle(utterance: Utterance) -> str:
 
 
 def tune(utterances: Sequence[Utterance], log_probs: Sequence[Sequence[float]]) -> Weights:
-    """The weights of a grid that give the fewest word errors.
+    """The weights of a grid around which word errors are fewest.
 
-    Of several equally good ones, the one that lies nearest to the middle of them all: with few
-    sentences the edge of a good region is chance.
+    Each point counts with the mean of its neighbourhood: with so few sentences a single point that
+    is better than all around it is chance.
 
     Args:
         utterances: never those that are reported on.
         log_probs: [utterances][hypotheses], nats.
     """
     lists = [_Arrays.of(*pair) for pair in zip(utterances, log_probs, strict=True)]
-    grid = [Weights(float(weight), float(bonus))
-            for weight, bonus in itertools.product(WEIGHTS, BONUSES)]
-    errors = np.array([sum(each.errors_with(weights) for each in lists) for weights in grid])
-    best = np.array([(weights.weight / WEIGHTS[-1], weights.word_insertion_bonus / BONUSES[-1])
-                     for weights in grid])[errors == errors.min()]
-    middle = best[np.argmin(((best - best.mean(axis=0)) ** 2).sum(axis=1))]
-    return Weights(float(middle[0] * WEIGHTS[-1]), float(middle[1] * BONUSES[-1]))
+    errors = np.array([[sum(each.errors_with(Weights(weight, bonus)) for each in lists)
+                        for bonus in BONUSES] for weight in WEIGHTS])
+    neighbours = np.lib.stride_tricks.sliding_window_view(
+        np.pad(errors, NEIGHBOURHOOD, mode="edge"), (2 * NEIGHBOURHOOD + 1,) * 2)
+    weight, bonus = np.unravel_index(neighbours.mean(axis=(2, 3)).argmin(), errors.shape)
+    return Weights(WEIGHTS[weight], BONUSES[bonus])
 
 
 @dataclass(frozen=True)

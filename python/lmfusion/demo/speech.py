@@ -17,7 +17,7 @@ SAMPLE_RATE = 16_000  # Hz, what the recogniser's model was trained on
 Samples = npt.NDArray[np.int16]
 
 
-class SpeechError(RuntimeError):
+class SpeechError(OSError):
     """The synthesiser is missing, or did not do what was asked."""
 
 
