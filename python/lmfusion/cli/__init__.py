@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lmfusion.cli import (default_model, demo, explain, export, export_truecaser,
-                          inspect, score)
-from lmfusion.errors import ExportError
+from lmfusion.cli import (default_model, demo, explain, export, export_truecaser, inspect,
+                          score)
+from lmfusion.errors import Error, ExportError
 
 COMMANDS = (export, export_truecaser, default_model, inspect, score, explain, demo)
 INTERRUPTED = 130
@@ -35,12 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (ExportError, OSError, ValueError) as error:
-        return _fail(str(error))
-    except RuntimeError as error:
-        from lmfusion import _core
-        if not isinstance(error, _core.Error):
-            raise
+    except (Error, ExportError, OSError, ValueError) as error:
         return _fail(str(error))
     return 0
 
