@@ -41,7 +41,7 @@ make_virtual_environment() {
   say "installing the wheels of requirements.txt into .venv (3 GB to download the first time)"
   rm -rf .venv build
   "$python" -m venv .venv
-  .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps \
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --only-binary :all: \
     -r requirements.txt
   echo "$PWD/python" > "$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/lmfusion.pth"
   touch "$stamp"
