@@ -98,7 +98,7 @@ def add(tally: Tally, name: str, *, failed: bool, skip: ElementTree.Element | No
     if failed:
         tally.failed.append(name)
     elif skip is not None:
-        tally.skipped.append((name, skip.get("message", "").strip() or "no reason given"))
+        tally.skipped.append((name, " ".join(skip.get("message", "").split()) or "no reason given"))
     else:
         tally.passed += 1
 
