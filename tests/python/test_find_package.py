@@ -1,0 +1,56 @@
+"""An outside project finds an installed lmfusion, links to it, and scores a text."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+from lmfusion.export import export
+
+ROOT = Path(__file__).parents[2]
+TEXT = "caf\u00e9 au lait"
+TOLERANCE = 1e-4  # nats per token
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """examples/cpp, built against an installation of this build tree."""
+    folder = tmp_path_factory.mktemp("find_package")
+    run("cmake", "--install", build_tree(), "--prefix", folder / "prefix", "--component",
+        "development")
+    run("cmake", "-S", ROOT / "examples" / "cpp", "-B", folder / "build", "-G", "Ninja",
+        f"-DCMAKE_PREFIX_PATH={folder / 'prefix'}", "-DCMAKE_BUILD_TYPE=Release")
+    run("cmake", "--build", folder / "build")
+    return folder / "build" / "score_text"
+
+
+def build_tree() -> Path:
+    build = ROOT / "build"
+    assert (build / "CMakeCache.txt").exists(), f"{build} is no build tree: ./run setup makes it"
+    return build
+
+
+def test_outside_project_scores_as_hugging_face(program: Path, tmp_path: Path) -> None:
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
+    tokenizer = tiny_models.tiny_tokenizer(adds_bos=True)
+    path = export(model, tokenizer, tmp_path / "model.lmf")
+    ids = tokenizer(TEXT)["input_ids"]
+    with torch.no_grad():
+        log_probs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=-1)
+    wanted = sum(float(row[token]) for row, token in zip(log_probs, ids[1:]))
+    assert float(run(program, path, TEXT)) == pytest.approx(wanted, abs=TOLERANCE * len(ids))
+
+
+def test_errors_reach_the_outside_project(program: Path, tmp_path: Path) -> None:
+    done = subprocess.run([program, tmp_path / "missing.lmf", TEXT], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "missing.lmf" in done.stderr
