@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace lmfusion {
 
@@ -19,13 +20,20 @@ class Casing {
  public:
   virtual ~Casing() = default;
 
-  // Joins `context` and `word` (see JoinWord) and cases the whole. A whole text is cased as
+  // Joins `context` and `word` (see NeedsSpace) and cases the whole. A whole text is cased as
   // Apply("", text). Throws TextError where either is not valid UTF-8.
   virtual CasedText Apply(std::string_view context, std::string_view word) const = 0;
+
+  // The forms of one candidate, distinct and at least one: its log-probability is the logsumexp
+  // of theirs. Nearly every casing has only Apply(context, word).
+  virtual std::vector<CasedText> Alternatives(std::string_view context,
+                                              std::string_view word) const;
 };
 
 // "none": as given. "sentence": the first letter, and the words i, i'm, i'll, i'd, i've.
-// Throws std::invalid_argument for any other name, listing those there are.
+// "variants": the candidate as given, capitalised and in capitals, after the context as given.
+// docs/casing.md has the details. Throws std::invalid_argument for any other name, listing those
+// there are.
 std::shared_ptr<const Casing> CasingByName(std::string_view name);
 
 // A function from a whole text to the cased text. Where it changes the number of code points, the

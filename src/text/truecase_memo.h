@@ -1,12 +1,10 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
-#include <mutex>
 #include <string>
-#include <string_view>
-#include <unordered_map>
 #include <vector>
+
+#include "text/text_memo.h"
 
 namespace lmfusion {
 
@@ -24,24 +22,7 @@ struct TruecasePrefix {
   size_t bytes() const;  // about what it takes
 };
 
-// The prefixes used last, within a budget of bytes. Thread safe.
-class TruecaseMemo {
- public:
-  explicit TruecaseMemo(size_t budget_bytes) : generation_bytes_(budget_bytes / 2) {}
-
-  std::shared_ptr<const TruecasePrefix> Find(std::string_view source);  // null: not remembered
-  void Add(std::shared_ptr<const TruecasePrefix> prefix);
-
- private:
-  // Keys are views of the prefixes' own `source`.
-  using Generation = std::unordered_map<std::string_view, std::shared_ptr<const TruecasePrefix>>;
-
-  void AddLocked(std::shared_ptr<const TruecasePrefix> prefix);
-
-  std::mutex mutex_;
-  const size_t generation_bytes_;
-  size_t young_bytes_ = 0;
-  Generation young_, old_;  // `old_` is dropped when `young_` is full, and `young_` takes its place
-};
+// The prefixes used last. Thread safe.
+using TruecaseMemo = TextMemo<TruecasePrefix>;
 
 }  // namespace lmfusion

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lmfusion/errors.h"
+#include "text/cased_span.h"
 #include "text/python_string.h"
 #include "text/treebank.h"
 #include "text/truecase_memo.h"
@@ -59,37 +60,6 @@ std::string CaseInPlace(std::string_view source, const std::vector<std::string>&
     }
   }
   return EncodeUtf8(out);
-}
-
-// The byte of `b` after as many code points as `a` has before byte `at`.
-size_t SameCodePoint(std::string_view a, size_t at, std::string_view b) {
-  const auto continues = [](char c) { return (c & 0xc0) == 0x80; };
-  size_t points = 0;
-  for (const char c : a.substr(0, at)) points += continues(c) ? 0 : 1;
-  size_t i = 0;
-  while (i < b.size() && (points > 0 || continues(b[i]))) points -= continues(b[i++]) ? 0 : 1;
-  return i;
-}
-
-size_t CountWords(std::string_view text) {
-  size_t words = 0;
-  bool inside = false;
-  for (const char32_t c : DecodeUtf8(text)) {
-    const bool space = IsPythonSpace(c);
-    words += !space && !inside ? 1 : 0;
-    inside = !space;
-  }
-  return words;
-}
-
-// Where the last `words` words of `text`, with the spaces before them, begin.
-size_t BeginOfLastWords(std::string_view text, size_t words) {
-  size_t at = text.size();
-  for (; words > 0 && at > 0; --words) {
-    while (at > 0 && text[at - 1] != ' ') --at;
-    while (at > 0 && text[at - 1] == ' ') --at;
-  }
-  return at;
 }
 
 // Cases one text segment by segment.
@@ -197,7 +167,11 @@ class MappedTruecaser final : public Truecaser {
       DecodeUtf8(text);  // the same mistake, its place counted in the whole text
       throw;
     }
-    if (compat_) result.context_bytes = BeginOfLastWords(result.text, CountWords(word));
+    if (context.empty()) {
+      result.context_bytes = 0;
+    } else if (compat_) {
+      result.context_bytes = BeginOfLastWords(result.text, CountWords(word));
+    }
     return result;
   }
 
