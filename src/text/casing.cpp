@@ -16,7 +16,7 @@
 namespace lmfusion {
 namespace {
 
-void CheckUtf8(std::string_view text, const char* what) {
+void CheckNamed(std::string_view text, const char* what) {
   try {
     CheckUtf8(text);
   } catch (const TextError& error) {
@@ -25,8 +25,8 @@ void CheckUtf8(std::string_view text, const char* what) {
 }
 
 void CheckBoth(std::string_view context, std::string_view word) {
-  CheckUtf8(context, "context");
-  CheckUtf8(word, "candidate");
+  CheckNamed(context, "context");
+  CheckNamed(word, "candidate");
 }
 
 std::string Joined(std::string_view context, std::string_view word) {
@@ -155,7 +155,7 @@ class FromFunction final : public Casing {
     CheckBoth(context, word);
     const std::string given = Joined(context, word);
     CasedText cased{function_(given), 0};
-    CheckUtf8(cased.text, "result of the casing function");
+    CheckNamed(cased.text, "result of the casing function");
     if (context.empty()) return cased;
     cased.context_bytes = CountCodePoints(given) == CountCodePoints(cased.text)
                               ? SameCodePoint(given, context.size(), cased.text)
