@@ -1,13 +1,14 @@
 #include "text_stage.h"
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
-#include <unordered_map>
 #include <utility>
 
 #include "lmfusion/errors.h"
 #include "text/left_to_right_casing.h"
 #include "text/path_writer.h"
+#include "text/python_string.h"
 #include "text/text_tokens.h"
 #include "text/utf8.h"
 
@@ -36,21 +37,22 @@ struct Where {
 };
 
 void CheckUtf8At(std::string_view text, const Where& where) {
-  if (InvalidUtf8(text) != std::string_view::npos) CheckUtf8(text, where());
+  try {
+    CheckUtf8(text);
+  } catch (const TextError& error) {
+    throw TextError(where() + ": " + error.what());
+  }
 }
 
-void CheckEndToken(int32_t end_token) {
-  if (end_token >= 0) return;
-  throw std::invalid_argument("the model has no end-of-text token, so the end of a text has no "
-                              "probability: eos and the ending \"\" cannot be asked for");
+bool EndsInSpace(std::string_view text) {
+  return IsPythonSpace(CharacterBefore(text, text.size()).value);
 }
-
-void BeginCandidate(TokenPaths* paths) { ++paths->candidates; }
-void BeginAlternative(TokenPaths* paths) { paths->candidate_of.push_back(paths->candidates - 1); }
 
 }  // namespace
 
 struct TextStage::Impl {
+  class ContextPaths;
+
   Impl(std::shared_ptr<const Tokenizer> tokenizer_given, std::shared_ptr<const Casing> casing_given,
        TextStageOptions options_given)
       : casing(std::move(casing_given)),
@@ -62,10 +64,28 @@ struct TextStage::Impl {
     return {options.start_token >= 0, options.max_context_length, options.max_path_length};
   }
 
-  bool OneContext(const std::string& context, const std::vector<std::string>& words, size_t c,
-                  TokenPaths* paths, TextCounters* counters) const;
-  bool AnyContexts(const std::string& context, const std::vector<std::string>& words, size_t c,
+  // Checks what a casing made of a candidate.
+  static void CheckCased(const CasedText& cased, const Where& where) {
+    CheckUtf8At(cased.text, where);
+    const size_t begin = cased.context_bytes;
+    if (begin <= cased.text.size() &&
+        (begin == cased.text.size() || (cased.text[begin] & 0xc0) != 0x80)) {
+      return;
+    }
+    throw std::invalid_argument(where() + ": the casing put the candidate at byte " +
+                                std::to_string(begin) + " of " +
+                                std::to_string(cased.text.size()) + ", which begins no character");
+  }
+
+  TokenPaths Continuations(const std::vector<std::string>& contexts,
+                           const std::vector<std::vector<std::string>>& candidate_words,
+                           TextCounters* counters) const;
+  // The candidates of contexts[i] under a casing that reads a context alike before any word, and
+  // under any casing.
+  void SameContext(const std::string& context, const std::vector<std::string>& words, size_t i,
                    TokenPaths* paths, TextCounters* counters) const;
+  void AnyContext(const std::string& context, const std::vector<std::string>& words, size_t i,
+                  TokenPaths* paths, TextCounters* counters) const;
 
   // Whether L(text) has an end of a word.
   bool EndsWord(std::string_view text) const {
@@ -79,7 +99,7 @@ struct TextStage::Impl {
 };
 
 // One cased context: writes the paths of the texts that extend it. Not thread safe.
-class TextStage::ContextPaths {
+class TextStage::Impl::ContextPaths {
  public:
   ContextPaths(const Impl& stage, std::string_view context, TokenPaths* paths,
                TextCounters* counters)
@@ -157,6 +177,68 @@ class TextStage::ContextPaths {
   std::shared_ptr<const TokenizedText> before_cut_;  // the part of the context before the cut used last
 };
 
+namespace {
+
+void BeginCandidate(TokenPaths* paths) { ++paths->candidates; }
+void BeginAlternative(TokenPaths* paths) { paths->candidate_of.push_back(paths->candidates - 1); }
+
+}  // namespace
+
+void TextStage::Impl::SameContext(const std::string& context,
+                                  const std::vector<std::string>& words, size_t i,
+                                  TokenPaths* paths, TextCounters* counters) const {
+  std::string text = left_to_right->Context(context);
+  const size_t context_bytes = text.size();
+  ContextPaths writer(*this, text, paths, counters);
+  for (size_t j = 0; j < words.size(); ++j) {
+    const Where where{"candidate_words", i, "", j};
+    CheckUtf8At(words[j], where);
+    text.resize(context_bytes);
+    left_to_right->Append(words[j], &text);
+    BeginCandidate(paths);
+    BeginAlternative(paths);
+    writer.Extended(text, where);
+  }
+  if (writer.truncated()) ++counters->truncated_contexts;
+}
+
+void TextStage::Impl::AnyContext(const std::string& context, const std::vector<std::string>& words,
+                                 size_t i, TokenPaths* paths, TextCounters* counters) const {
+  std::optional<ContextPaths> writer;  // of the cased context met last
+  bool truncated = false;
+  for (size_t j = 0; j < words.size(); ++j) {
+    const Where where{"candidate_words", i, "", j};
+    CheckUtf8At(words[j], where);
+    BeginCandidate(paths);
+    for (const CasedText& cased : casing->Alternatives(context, words[j])) {
+      CheckCased(cased, where);
+      const auto before = std::string_view(cased.text).substr(0, cased.context_bytes);
+      if (!writer || writer->text() != before) writer.emplace(*this, before, paths, counters);
+      BeginAlternative(paths);
+      writer->Extended(cased.text, where);
+      truncated = truncated || writer->truncated();
+    }
+  }
+  if (truncated) ++counters->truncated_contexts;
+}
+
+TokenPaths TextStage::Impl::Continuations(
+    const std::vector<std::string>& contexts,
+    const std::vector<std::vector<std::string>>& candidate_words, TextCounters* counters) const {
+  TokenPaths paths;
+  size_t candidates = 0;
+  for (const auto& words : candidate_words) candidates += words.size();
+  paths.paths.reserve(candidates);
+  paths.candidate_of.reserve(candidates);
+  for (size_t i = 0; i < contexts.size(); ++i) {
+    CheckUtf8At(contexts[i], {"contexts", i});
+    if (candidate_words[i].empty()) continue;
+    const auto one_context = left_to_right != nullptr ? &Impl::SameContext : &Impl::AnyContext;
+    (this->*one_context)(contexts[i], candidate_words[i], i, &paths, counters);
+  }
+  return paths;
+}
+
 TextStage::TextStage(std::shared_ptr<const Tokenizer> tokenizer,
                      std::shared_ptr<const Casing> casing, TextStageOptions options) {
   if (tokenizer == nullptr) throw std::invalid_argument("the text stage needs a tokenizer");
@@ -174,67 +256,26 @@ TextStage::~TextStage() = default;
 TokenPaths TextStage::Continuations(const std::vector<std::string>& contexts,
                                     const std::vector<std::vector<std::string>>& candidate_words,
                                     TextCounters* counters) const {
-  TokenPaths paths;
-  for (size_t c = 0; c < contexts.size(); ++c) {
-    CheckUtf8At(contexts[c], {"contexts", c});
-    for (size_t w = 0; w < candidate_words[c].size(); ++w) {
-      CheckUtf8At(candidate_words[c][w], {"candidate_words", c, "", w});
-    }
-    if (candidate_words[c].empty()) continue;
-    const bool truncated = impl_->left_to_right != nullptr
-                               ? impl_->OneContext(contexts[c], candidate_words[c], c, &paths, counters)
-                               : impl_->AnyContexts(contexts[c], candidate_words[c], c, &paths, counters);
-    counters->truncated_contexts += truncated ? 1 : 0;
-  }
-  return paths;
-}
-
-// The candidates' cased contexts are the same: it is written once. Whether it was truncated.
-bool TextStage::Impl::OneContext(const std::string& context, const std::vector<std::string>& words,
-                                 size_t c, TokenPaths* paths, TextCounters* counters) const {
-  std::string text = left_to_right->Context(context);
-  const size_t context_size = text.size();
-  ContextPaths of_context(*this, text, paths, counters);
-  for (size_t w = 0; w < words.size(); ++w) {
-    BeginCandidate(paths);
-    BeginAlternative(paths);
-    text.resize(context_size);
-    left_to_right->Append(words[w], &text);
-    of_context.Extended(text, {"candidate_words", c, "", w});
-  }
-  return of_context.truncated();
-}
-
-// Every candidate may change how its context is cased; mostly few forms come up.
-bool TextStage::Impl::AnyContexts(const std::string& context, const std::vector<std::string>& words,
-                                  size_t c, TokenPaths* paths, TextCounters* counters) const {
-  std::unordered_map<std::string, ContextPaths> forms;
-  bool truncated = false;
-  for (size_t w = 0; w < words.size(); ++w) {
-    BeginCandidate(paths);
-    for (const CasedText& cased : casing->Alternatives(context, words[w])) {
-      BeginAlternative(paths);
-      const std::string cased_context = cased.text.substr(0, cased.context_bytes);
-      ContextPaths& of_context =
-          forms.try_emplace(cased_context, *this, cased_context, paths, counters).first->second;
-      of_context.Extended(cased.text, {"candidate_words", c, "", w});
-      truncated = truncated || of_context.truncated();
-    }
-  }
-  return truncated;
+  return impl_->Continuations(contexts, candidate_words, counters);
 }
 
 TokenPaths TextStage::Texts(const std::vector<std::string>& texts, bool eos,
                             TextCounters* counters) const {
-  if (eos) CheckEndToken(impl_->options.end_token);
+  if (eos && impl_->options.end_token < 0) {
+    throw std::invalid_argument("eos: the model has no end-of-text token");
+  }
   TokenPaths paths;
+  paths.paths.reserve(texts.size());
   for (size_t i = 0; i < texts.size(); ++i) {
-    CheckUtf8At(texts[i], {"texts", i});
+    const Where where{"texts", i};
+    CheckUtf8At(texts[i], where);
+    const std::string text = impl_->casing->Apply("", texts[i]).text;
+    CheckUtf8At(text, where);
+    Impl::ContextPaths writer(*impl_, text, &paths, counters);
     BeginCandidate(&paths);
     BeginAlternative(&paths);
-    ContextPaths whole(*impl_, impl_->casing->Apply("", texts[i]).text, &paths, counters);
-    whole.Whole(eos, {"texts", i});
-    counters->truncated_contexts += whole.truncated() ? 1 : 0;
+    writer.Whole(eos, where);
+    if (writer.truncated()) ++counters->truncated_contexts;
   }
   return paths;
 }
@@ -242,31 +283,42 @@ TokenPaths TextStage::Texts(const std::vector<std::string>& texts, bool eos,
 TokenPaths TextStage::Endings(const std::vector<std::string>& texts,
                               const std::vector<std::string>& endings,
                               TextCounters* counters) const {
-  for (size_t e = 0; e < endings.size(); ++e) {
-    CheckUtf8At(endings[e], {"endings", e});
-    if (endings[e].empty()) CheckEndToken(impl_->options.end_token);
+  for (size_t j = 0; j < endings.size(); ++j) {
+    CheckUtf8At(endings[j], {"endings", j});
+    if (endings[j].empty() && impl_->options.end_token < 0) {
+      throw std::invalid_argument("endings[" + std::to_string(j) +
+                                  "] is empty, which stands for the end-of-text token; the model "
+                                  "has none");
+    }
   }
   TokenPaths paths;
+  paths.paths.reserve(texts.size() * endings.size());
   for (size_t i = 0; i < texts.size(); ++i) {
     CheckUtf8At(texts[i], {"texts", i});
     if (endings.empty()) continue;
-    const std::string text = impl_->casing->Apply("", texts[i]).text;
-    ContextPaths of_text(*impl_, text, &paths, counters);
-    for (size_t e = 0; e < endings.size(); ++e) {
+    std::string text = impl_->casing->Apply("", texts[i]).text;
+    CheckUtf8At(text, {"texts", i});
+    const size_t size = text.size();
+    Impl::ContextPaths writer(*impl_, text, &paths, counters);
+    for (size_t j = 0; j < endings.size(); ++j) {
+      const Where where{"texts", i, " with endings", j};
       BeginCandidate(&paths);
       BeginAlternative(&paths);
-      if (endings[e].empty()) {
-        of_text.Ended({"texts", i});
+      if (endings[j].empty()) {
+        writer.Ended(where);
       } else {
-        of_text.Extended(text + endings[e], {"texts", i, " with endings", e});
+        text.replace(size, std::string::npos, endings[j]);
+        writer.Extended(text, where);
       }
     }
-    counters->truncated_contexts += of_text.truncated() ? 1 : 0;
+    if (writer.truncated()) ++counters->truncated_contexts;
   }
   return paths;
 }
 
 CasedText TextStage::Cased(const std::string& context, const std::string& word) const {
+  CheckUtf8At(context, {"contexts", 0});
+  CheckUtf8At(word, {"candidate_words", 0, "", 0});
   return impl_->casing->Apply(context, word);
 }
 

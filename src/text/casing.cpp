@@ -16,9 +16,17 @@
 namespace lmfusion {
 namespace {
 
+void CheckNamed(std::string_view text, const char* what) {
+  try {
+    CheckUtf8(text);
+  } catch (const TextError& error) {
+    throw TextError(std::string(what) + ": " + error.what());
+  }
+}
+
 void CheckBoth(std::string_view context, std::string_view word) {
-  CheckUtf8(context, "the context");
-  CheckUtf8(word, "the candidate");
+  CheckNamed(context, "context");
+  CheckNamed(word, "candidate");
 }
 
 std::string Joined(std::string_view context, std::string_view word) {
@@ -32,34 +40,25 @@ std::string Joined(std::string_view context, std::string_view word) {
 
 bool IsAsciiSpace(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-struct CodePoint {
-  char32_t c = 0;
-  size_t begin = 0, size = 0;  // bytes
-};
-
-// The first letter or digit of valid UTF-8; of size 0 where there is none.
-CodePoint FirstLetterOrDigit(std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    utf8proc_int32_t c;
-    const auto left = static_cast<utf8proc_ssize_t>(std::min<size_t>(text.size() - at, 4));
-    const auto size = static_cast<size_t>(std::max<utf8proc_ssize_t>(
-        1, utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at, left,
-                            &c)));
-    const auto point = static_cast<char32_t>(c);
-    if (IsLetter(point) || IsDecimalDigit(point)) return {point, at, size};
-    at += size;
+// Where the first letter or digit of valid UTF-8 is; the end of the text where there is none.
+size_t FirstLetterOrDigit(std::string_view text) {
+  size_t at = 0;
+  while (at < text.size()) {
+    const Utf8Character character = CharacterAt(text, at);
+    if (IsLetter(character.value) || IsDecimalDigit(character.value)) break;
+    at += character.bytes;
   }
-  return {};
+  return at;
 }
 
 // Capitalises the first letter from byte `from` on, unless a digit comes before it.
 void CapitaliseFirstLetter(size_t from, std::string* text) {
-  const CodePoint first = FirstLetterOrDigit(std::string_view(*text).substr(from));
-  if (first.size == 0) return;
+  const size_t at = from + FirstLetterOrDigit(std::string_view(*text).substr(from));
+  if (at == text->size()) return;
+  const Utf8Character first = CharacterAt(*text, at);
   const auto title =
-      static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(first.c)));
-  if (title == first.c) return;
-  text->replace(from + first.begin, first.size, EncodeUtf8(std::u32string(1, title)));
+      static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(first.value)));
+  if (title != first.value) text->replace(at, first.bytes, EncodeUtf8(std::u32string(1, title)));
 }
 
 std::string Upper(std::string_view text) {
@@ -121,8 +120,8 @@ class Sentence final : public LeftToRightCasing {
   // Cases text[from, end), which begins at the beginning or the end of a word.
   static void Case(size_t from, std::string* text) {
     CapitaliseFirstPerson(from, text);
-    const bool begun = FirstLetterOrDigit(std::string_view(*text).substr(0, from)).size > 0;
-    if (!begun) CapitaliseFirstLetter(from, text);
+    const std::string_view before = std::string_view(*text).substr(0, from);
+    if (FirstLetterOrDigit(before) == before.size()) CapitaliseFirstLetter(from, text);
   }
 };
 
@@ -156,7 +155,7 @@ class FromFunction final : public Casing {
     CheckBoth(context, word);
     const std::string given = Joined(context, word);
     CasedText cased{function_(given), 0};
-    CheckUtf8(cased.text, "what the casing function returned");
+    CheckNamed(cased.text, "result of the casing function");
     if (context.empty()) return cased;
     cased.context_bytes = CountCodePoints(given) == CountCodePoints(cased.text)
                               ? SameCodePoint(given, context.size(), cased.text)

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "lmfusion/errors.h"
-#include "text/python_string.h"
 
 namespace lmfusion {
 namespace {
@@ -45,28 +44,19 @@ Utf8Character CharacterBefore(std::string_view text, size_t at) {
   return {};
 }
 
-size_t InvalidUtf8(std::string_view text) {
+void CheckUtf8(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     if (const size_t ascii = AsciiWords(text, at); ascii > 0) {
       at += ascii;
       continue;
     }
     const Utf8Character character = CharacterAt(text, at);
-    if (character.value == kNoCharacter) return at;
+    if (character.value == kNoCharacter) {
+      throw TextError("text is not valid UTF-8 at byte " + std::to_string(at) + " of " +
+                      std::to_string(text.size()));
+    }
     at += character.bytes;
   }
-  return std::string_view::npos;
-}
-
-void CheckUtf8(std::string_view text, std::string_view what) {
-  const size_t at = InvalidUtf8(text);
-  if (at == std::string_view::npos) return;
-  throw TextError(std::string(what) + " is not valid UTF-8 at byte " + std::to_string(at) + " of " +
-                  std::to_string(text.size()));
-}
-
-bool EndsInSpace(std::string_view text) {
-  return !text.empty() && IsPythonSpace(CharacterBefore(text, text.size()).value);
 }
 
 }  // namespace lmfusion

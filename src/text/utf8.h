@@ -6,15 +6,9 @@
 
 namespace lmfusion {
 
-// Where `text` stops being valid UTF-8, npos for nowhere: no surrogates, no overlong forms, nothing
-// above U+10FFFF. NUL is a character like any other.
-size_t InvalidUtf8(std::string_view text);
-
-// Throws TextError, "<what> is not valid UTF-8 at byte ... of ...", unless it is valid.
-void CheckUtf8(std::string_view text, std::string_view what = "text");
-
-// Whether `text` (valid UTF-8) ends in white space.
-bool EndsInSpace(std::string_view text);
+// Throws TextError (with the byte where it is wrong) unless `text` is valid UTF-8: no surrogates,
+// no overlong forms, nothing above U+10FFFF. NUL is a character like any other.
+void CheckUtf8(std::string_view text);
 
 constexpr char32_t kNoCharacter = 0xffffffff;
 
