@@ -41,7 +41,7 @@ if(NOT LMFUSION_WITH_CUDA)
   return()
 endif()
 
-set(LMFUSION_CUDA_ARCHITECTURES "80-real;90-real" CACHE STRING
+set(LMFUSION_CUDA_ARCHITECTURES "75-real;90-real" CACHE STRING
     "Architectures of the kernels; all: 7.5 to 12.0")
 if(LMFUSION_CUDA_ARCHITECTURES STREQUAL "all")
   set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100-real 120)
