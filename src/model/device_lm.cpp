@@ -189,10 +189,10 @@ class Model final : public CausalLM {
 
   // Queues one forward pass over the plan in `plan`.
   void Run(const PlanTensors& plan) {
-    const at::Tensor hidden =
-        module_.forward
-            .forward({plan.tokens, plan.positions, plan.slots, plan.blocks, plan.keys, kv_})
-            .toTensor();
+    torch::jit::Stack stack = {plan.tokens, plan.positions, plan.slots,
+                               plan.blocks, plan.keys,      kv_};
+    module_.forward->run(stack);
+    const at::Tensor hidden = stack.front().toTensor();
     finite_.logical_and_(hidden.isfinite().all());
     hidden_.index_copy_(0, plan.slots.to(at::kLong), hidden.to(hidden_type_));
   }

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
-#include <torch/csrc/jit/passes/freeze_module.h>
+#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/library.h>
 
 #include <map>
@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "lmfusion/errors.h"
 #include "ops/narrow_weights.h"
 
 namespace lmfusion {
@@ -33,6 +34,40 @@ std::optional<at::Tensor> TensorOf(const Value* value) {
   const auto constant = torch::jit::toIValue(value);
   if (!constant || !constant->isTensor()) return std::nullopt;
   return constant->toTensor();
+}
+
+// A copy of the forward graph, inlined, with the weights as constants.
+std::shared_ptr<Graph> SelfContainedForward(const torch::jit::Module& module) {
+  const torch::jit::GraphOptimizerEnabledGuard inlines(true);  // else Inline leaves calls alone
+  const std::shared_ptr<Graph> graph = module.get_method("forward").graph()->copy();
+  torch::jit::Inline(*graph);
+  std::unordered_map<const Value*, c10::IValue> objects = {{graph->inputs()[0], module._ivalue()}};
+  const std::vector<Node*> nodes(graph->nodes().begin(), graph->nodes().end());
+  std::vector<Node*> read;
+  for (Node* node : nodes) {
+    if (node->kind() != torch::jit::prim::GetAttr) continue;
+    const auto owner = objects.find(node->input());
+    if (owner == objects.end()) continue;
+    c10::IValue value = owner->second.toObjectRef().getAttr(node->s(torch::jit::attr::name));
+    read.push_back(node);
+    if (value.isObject()) {
+      objects.emplace(node->output(), std::move(value));
+      continue;
+    }
+    if (value.isTensor()) value = value.toTensor().detach();
+    const torch::jit::WithInsertPoint at(node);
+    node->output()->replaceAllUsesWith(graph->insertConstant(value));
+  }
+  for (size_t i = read.size(); i-- > 0;) {
+    for (const auto& use : read[i]->output()->uses()) {
+      throw ModelFileError("a traced model passes a module to " +
+                           std::string(use.user->kind().toQualString()) +
+                           ", which cannot be moved to a device");
+    }
+    read[i]->destroy();
+  }
+  graph->eraseInput(0);
+  return graph;
 }
 
 class Rewriter {
@@ -178,12 +213,12 @@ class Rewriter {
 DeviceModule MoveToDevice(const torch::jit::Module& module, OutputLayer output, c10::Device device,
                           const std::string& compute) {
   DeviceModule result;
-  result.forward = torch::jit::freeze_module(module);
-  const auto graph = result.forward.get_method("forward").graph();
+  const auto graph = SelfContainedForward(module);
   Rewriter rewriter(*graph, device, compute);
   rewriter.Run(graph->block());
   torch::jit::EliminateDeadCode(graph);
   rewriter.MoveConstants(graph->block());
+  result.forward = std::make_shared<torch::jit::GraphExecutor>(graph, "forward");
   result.output = std::move(output);
   result.output.weight = rewriter.Table(result.output.weight);
   if (result.output.bias) result.output.bias = rewriter.OnDevice(*result.output.bias);

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
 
+#include <memory>
 #include <string>
 
 #include "ops/output_ops.h"
@@ -11,7 +13,8 @@ namespace lmfusion {
 // A traced model made to run on a device: its forward, with the weights in place, and its output
 // layer.
 struct DeviceModule {
-  torch::jit::Module forward;
+  // (tokens, positions, slots, blocks, keys, kv) -> hidden states; see PlanTensors.
+  std::shared_ptr<torch::jit::GraphExecutor> forward;
   OutputLayer output;
   int64_t weight_bytes = 0;
 };
