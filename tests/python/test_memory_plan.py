@@ -55,7 +55,7 @@ def test_a_file_that_is_no_model(tmp_path) -> None:
 
 @pytest.mark.parametrize(("device", "compute", "kv_dtype"), [
     ("cpu", "float32", "auto"), ("emulated", "float32", "auto"),
-    ("emulated", "bfloat16", "auto"), ("emulated", "int4", "float8")])
+    ("emulated", "bfloat16", "auto"), ("emulated", "int8", "float8")])
 def test_what_is_really_held(tiny_llama: str, device: str, compute: str, kv_dtype: str) -> None:
     """Bytes of N more cached tokens, as the scorer counts them, are N slots and N tree nodes."""
     from lmfusion import LMFusionScorer
@@ -74,6 +74,6 @@ def test_what_is_really_held(tiny_llama: str, device: str, compute: str, kv_dtyp
     per_token = (many_bytes - few_bytes) / 20
     assert plan.slot_bytes <= per_token <= plan.slot_bytes + 200  # 200: a node of the tree
     if device != "cpu":
+        # A tiny model has relatively many norms, biases (float32) and scales.
         weights = scorer.stats().weight_bytes
-        assert abs(weights - plan.weight_bytes) <= 0.25 * plan.weight_bytes, (
-            "a tiny model has relatively many norms and unpaired scales")
+        assert abs(weights - plan.weight_bytes) <= 0.15 * plan.weight_bytes
