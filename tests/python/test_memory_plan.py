@@ -5,8 +5,18 @@ from __future__ import annotations
 import json
 
 import pytest
+import tiny_models
 
 from lmfusion.memory_plan import memory_plan, memory_table, read_model
+
+@pytest.fixture(scope="module")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny random Llama with tied embeddings, without a tokenizer."""
+    from lmfusion.export import export
+
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama-tied-biases"]())
+    return str(export(model, None, tmp_path_factory.mktemp("plan") / "llama.lmf"))
+
 
 LLAMA_1B = {"kind": "tree", "layers": 16, "kv_heads": 8, "head_dim": 64, "hidden_size": 2048,
             "vocabulary_size": 128256}
@@ -77,3 +87,20 @@ def test_what_is_really_held(tiny_llama: str, device: str, compute: str, kv_dtyp
         # A tiny model has relatively many norms, biases (float32) and scales.
         weights = scorer.stats().weight_bytes
         assert abs(weights - plan.weight_bytes) <= 0.15 * plan.weight_bytes
+
+
+def test_command_prints_the_table(tiny_llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from lmfusion.cli import main
+
+    main(["inspect", tiny_llama, "--plan", "contexts=50", "tokens=100"])
+    out = capsys.readouterr().out
+    description, parameters = read_model(tiny_llama)
+    assert memory_table(description, contexts=50, tokens=100, parameters=parameters) in out
+
+
+def test_command_names_what_is_wrong(tiny_llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from lmfusion.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["inspect", tiny_llama, "--plan", "contexts=many"])
+    assert "contexts=many" in capsys.readouterr().err
