@@ -1,5 +1,6 @@
 #include <ATen/cuda/CUDAContextLight.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -28,6 +29,8 @@ class CudaRuntime final : public DeviceRuntime {
 
   int64_t free_bytes() const override {
     const c10::cuda::CUDAGuard guard(device_);
+    // What torch's allocator keeps for later is free too.
+    c10::cuda::CUDACachingAllocator::emptyCache();
     size_t free = 0, total = 0;
     C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
     return static_cast<int64_t>(free);
