@@ -69,7 +69,9 @@ TEST(StagedPlan, PaddedSizesAreFewAndNear) {
   for (int64_t count = 1; count <= 512; ++count) {
     const int64_t size = PaddedSize(count);
     EXPECT_GE(size, count);
-    if (count > 16) EXPECT_LT(size, 1.5 * count);
+    if (count > 16) {
+      EXPECT_LT(size, 1.5 * count);
+    }
     if (sizes.empty() || sizes.back() != size) sizes.push_back(size);
   }
   EXPECT_EQ(sizes, (std::vector<int64_t>{16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512}));
