@@ -93,6 +93,7 @@ class Scorer final : public PathScorer {
     stats->cache_bytes = cache_bytes_;
     stats->cache_bytes_limit = options_.kv_cache_bytes;
     stats->cached_tokens = cached_tokens_;
+    model_->AddTo(stats);
   }
 
   void ResetStats() override {

@@ -47,7 +47,7 @@ std::string ScorerOptions::ToString() const {
   std::ostringstream out;
   out << "weight=" << weight << ", word_insertion_bonus=" << word_insertion_bonus
       << ", homophone_aggregation=\"" << homophone_aggregation << "\", device=\"" << device
-      << "\", compute=\"" << compute << "\", mode=\"" << Name(mode) << "\", boundary=\""
+      << "\", compute=\"" << compute << "\", kv_dtype=\"" << kv_dtype << "\", mode=\"" << Name(mode) << "\", boundary=\""
       << Name(boundary) << "\", bos=\"" << bos << "\", max_context_length=" << max_context_length
       << ", max_batch_tokens=" << max_batch_tokens << ", kv_cache_bytes=" << kv_cache_bytes
       << ", casing=\"" << casing << "\"";

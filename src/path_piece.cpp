@@ -78,12 +78,19 @@ void PathPiece::PlanSlots() {
 
 void PathPiece::Forward(const std::vector<NodeId>& missing, Counts* counts) {
   Stopwatch watch;
-  const size_t batch = static_cast<size_t>(max_batch_tokens_);
-  for (size_t begin = 0; begin < missing.size(); begin += batch) {
-    const size_t end = std::min(missing.size(), begin + batch);
+  size_t batch = static_cast<size_t>(max_batch_tokens_);
+  for (size_t begin = 0, end; begin < missing.size(); begin = end) {
+    end = std::min(missing.size(), begin + batch);
     const BatchPlan plan = PlanBatch(tree_, missing, begin, end);
     counts->tree_seconds += watch.Lap();
-    model_.Forward(plan);
+    try {
+      model_.Forward(plan);
+    } catch (const OutOfDeviceMemory&) {
+      if (end - begin == 1) throw;
+      batch = (end - begin) / 2;
+      end = begin;
+      continue;
+    }
     counts->forward_seconds += watch.Lap();
     counts->computed += end - begin;
     ++counts->forwards;

@@ -17,7 +17,6 @@
 namespace lmfusion {
 namespace {
 
-constexpr int64_t kAutoCacheBytes = int64_t{1} << 30;
 // Positions of the model that max_context_length leaves to a candidate.
 constexpr int64_t kLeastCandidatePositions = 16;
 
@@ -107,7 +106,7 @@ uint64_t TokenCount(const TokenPaths& paths) {
 struct LMFusionScorer::Impl {
   Impl(const std::string& path, ScorerOptions given) : options(std::move(given)) {
     options.Validate();
-    LoadedModel loaded = LoadTorchScript(path, options.device);
+    LoadedModel loaded = LoadTorchScript(path, options);
     const ModelDescription& model = loaded.bundle.description;
     tokenizer = MakeTokenizer(options, loaded.bundle);
     TextStageOptions text;
@@ -124,7 +123,10 @@ struct LMFusionScorer::Impl {
     PathScorerOptions scoring;
     scoring.mode = options.mode;
     scoring.max_batch_tokens = options.max_batch_tokens;
-    scoring.kv_cache_bytes = options.kv_cache_bytes < 0 ? kAutoCacheBytes : options.kv_cache_bytes;
+    scoring.kv_cache_bytes = options.kv_cache_bytes;
+    if (options.kv_cache_bytes < 0 && loaded.tree != nullptr) {
+      scoring.kv_cache_bytes = loaded.tree->AutoCacheBytes();
+    }
     if (loaded.plain != nullptr) {
       if (!begins_word.empty()) loaded.plain->SetWordBeginnings(begins_word);
       path_scorer = PlainPathScorer(std::move(loaded.plain), scoring);

@@ -36,6 +36,9 @@ struct ScorerOptions {
 
   std::string device = "cpu";  // "cpu", "cuda", "cuda:1"
   std::string compute = "float32";  // see docs/speed.md
+  // What keys and values are kept in on a device: "float32", "bfloat16", "float16", "float8", or
+  // "auto" for the type of `compute` (bfloat16 for int8 and int4). docs/memory.md
+  std::string kv_dtype = "auto";
   Mode mode = Mode::kTree;
   Boundary boundary = Boundary::kPlain;
 

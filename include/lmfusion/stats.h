@@ -13,6 +13,8 @@ struct Stats {
   uint64_t tokens_computed = 0;   // tokens that went through the model
   uint64_t tokens_reused = 0;     // distinct tokens of a call that the cache already held
   uint64_t forwards = 0;          // forward passes
+  uint64_t tokens_padded = 0;     // rows of forward passes that were padding, on a device
+  uint64_t forwards_replayed = 0;  // forward passes that were replayed (CUDA graphs)
   uint64_t evictions = 0;         // slots taken back to make room
   uint64_t truncated_contexts = 0;  // contexts cut to max_context_length
   uint64_t text_bytes_tokenized = 0;  // bytes of text that went through the tokenizer
@@ -21,6 +23,7 @@ struct Stats {
   int64_t cache_bytes = 0;        // bytes held
   int64_t cache_bytes_limit = 0;  // kv_cache_bytes
   int64_t cached_tokens = 0;      // slots in use
+  int64_t weight_bytes = 0;       // of the model on a device; 0 on the CPU
   bool cached = true;             // false: a plain model, scored without a cache
 
   // Seconds of wall time, by stage, summed over threads.

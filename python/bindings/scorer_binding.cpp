@@ -48,13 +48,14 @@ std::unique_ptr<LMFusionScorer> Open(const std::string& path, double weight,
                                      const std::string& truecaser, const py::object& tokenizer,
                                      int64_t kv_cache_bytes, int64_t max_batch_tokens,
                                      const std::string& bos, const std::string& boundary,
-                                     const std::string& mode) {
+                                     const std::string& mode, const std::string& kv_dtype) {
   ScorerOptions options;
   options.weight = weight;
   options.word_insertion_bonus = word_insertion_bonus;
   options.homophone_aggregation = homophone_aggregation;
   options.device = device;
   options.compute = compute;
+  options.kv_dtype = kv_dtype;
   options.max_context_length = max_context_length;
   if (py::isinstance<py::str>(casing)) {
     options.casing = casing.cast<std::string>();
@@ -82,6 +83,9 @@ void BindStats(py::module_& m) {
       .def_readonly("tokens_computed", &Stats::tokens_computed)
       .def_readonly("tokens_reused", &Stats::tokens_reused)
       .def_readonly("forwards", &Stats::forwards)
+      .def_readonly("tokens_padded", &Stats::tokens_padded)
+      .def_readonly("forwards_replayed", &Stats::forwards_replayed)
+      .def_readonly("weight_bytes", &Stats::weight_bytes)
       .def_readonly("evictions", &Stats::evictions)
       .def_readonly("truncated_contexts", &Stats::truncated_contexts)
       .def_readonly("text_bytes_tokenized", &Stats::text_bytes_tokenized)
@@ -128,7 +132,7 @@ void BindScorer(py::module_& m) {
            "compute"_a = "float32", "max_context_length"_a = 512, "casing"_a = "none",
            "truecaser"_a = "", "tokenizer"_a = py::none(), "kv_cache_bytes"_a = -1,
            "max_batch_tokens"_a = 512, "bos"_a = "auto", "boundary"_a = "plain",
-           "mode"_a = "tree")
+           "mode"_a = "tree", "kv_dtype"_a = "auto")
       .def("score_continuations", &LMFusionScorer::score_continuations, "contexts"_a,
            "candidate_words"_a, "cache_namespace"_a = "", Released())
       .def("log_probs", &LMFusionScorer::log_probs, "contexts"_a, "candidate_words"_a,

@@ -31,10 +31,13 @@ class LMFusionScorer:
             a function from a whole text to the cased text.
         truecaser: file of a truecaser, for the two truecasings; default: the one in the model.
         tokenizer: function from a text to its token ids, in place of the model's own tokenizer.
-        kv_cache_bytes: hard limit of the cache in bytes, or "auto" (1 GiB on the CPU).
+        kv_cache_bytes: hard limit of the cache in bytes, or "auto": 1 GiB on the CPU, half of the
+            free memory of a device.
         max_batch_tokens: tokens of one forward pass at most.
         bos: the token before every text: "auto", "tokenizer", "none", or a token.
         boundary: "plain", or "word" for the end-of-word correction (docs/boundaries.md).
+        kv_dtype: what a device keeps keys and values in, "float32", "bfloat16", "float16",
+            "float8", or "auto" for the type of `compute` (docs/memory.md).
         mode: "tree", "grouped" or "uncached"; the same scores at other costs.
 
     Raises:
@@ -50,7 +53,8 @@ class LMFusionScorer:
                  truecaser: str | os.PathLike[str] | None = None,
                  tokenizer: Callable[[str], Sequence[int]] | None = None,
                  kv_cache_bytes: int | str = "auto", max_batch_tokens: int = 512,
-                 bos: str = "auto", boundary: str = "plain", mode: str = "tree") -> None:
+                 bos: str = "auto", boundary: str = "plain", mode: str = "tree",
+                 kv_dtype: str = "auto") -> None:
         if isinstance(kv_cache_bytes, str):
             if kv_cache_bytes != "auto":
                 raise ValueError(f'kv_cache_bytes = {kv_cache_bytes!r}; bytes or "auto" expected')
@@ -61,7 +65,7 @@ class LMFusionScorer:
             max_context_length=max_context_length, casing=casing,
             truecaser="" if truecaser is None else os.fspath(truecaser), tokenizer=tokenizer,
             kv_cache_bytes=kv_cache_bytes, max_batch_tokens=max_batch_tokens, bos=bos,
-            boundary=boundary, mode=mode)
+            boundary=boundary, mode=mode, kv_dtype=kv_dtype)
 
     def score_continuations(self, contexts: Sequence[str],
                             candidate_words: Sequence[Sequence[str]], *,

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "lmfusion/errors.h"
+#include "lmfusion/stats.h"
 #include "tree/batch_plan.h"
 
 namespace lmfusion {
@@ -36,6 +38,11 @@ struct OutputAnswers {
   std::vector<float> logits;              // [M]
 };
 
+// The device has too little memory for a batch; nothing of it was kept. A smaller one may fit.
+class OutOfDeviceMemory : public Error {
+  using Error::Error;
+};
+
 // A causal language model that fills and reads the slots of token-tree nodes. Not thread safe.
 class CausalLM {
  public:
@@ -45,18 +52,24 @@ class CausalLM {
 
   // Bytes kept per slot: keys, values, hidden state.
   virtual int64_t slot_bytes() const = 0;
+  // Bytes of the cache where the caller names none.
+  virtual int64_t AutoCacheBytes() const { return int64_t{1} << 30; }
   // Makes room for slots 0..slots-1, once, before the first Forward.
   virtual void Reserve(int64_t slots) = 0;
 
   // Which tokens begin a word or end the text: [vocabulary]. Once, before word_ends is asked for.
   virtual void SetWordBeginnings(const std::vector<bool>& begins_word) = 0;
 
-  // Computes the plan's tokens into their slots. May return before the work is done.
+  // Computes the plan's tokens into their slots. May return before the work is done. Throws
+  // OutOfDeviceMemory.
   virtual void Forward(const BatchPlan& plan) = 0;
 
   // Throws NumericalError if any value since the last Answer was not finite; then the slots of
   // every Forward since hold nothing of use.
   virtual OutputAnswers Answer(const OutputQuestions& questions) = 0;
+
+  // Adds this model's counters to `stats`; from any thread.
+  virtual void AddTo(Stats*) const {}
 };
 
 }  // namespace lmfusion

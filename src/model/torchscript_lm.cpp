@@ -12,6 +12,8 @@
 #include <utility>
 
 #include "lmfusion/errors.h"
+#include "model/device_lm.h"
+#include "model/device_runtime.h"
 #include "ops/output_ops.h"
 
 namespace lmfusion {
@@ -54,16 +56,22 @@ std::vector<float> Floats(const at::Tensor& tensor) {
   return {values.data_ptr<float>(), values.data_ptr<float>() + values.numel()};
 }
 
+OutputLayer OutputOf(const torch::jit::Module& module, const ModelDescription& description) {
+  OutputLayer output;
+  output.weight = module.attr("output_weight").toTensor();
+  if (module.hasattr("output_bias") && module.attr("output_bias").isTensor()) {
+    output.bias = module.attr("output_bias").toTensor();
+  }
+  output.scale = description.logit_scale;
+  output.softcap = description.logit_softcap;
+  return output;
+}
+
 class TorchScriptLM final : public CausalLM {
  public:
   TorchScriptLM(torch::jit::Module module, ModelDescription description)
       : module_(std::move(module)), description_(std::move(description)) {
-    output_.weight = module_.attr("output_weight").toTensor();
-    if (module_.hasattr("output_bias") && module_.attr("output_bias").isTensor()) {
-      output_.bias = module_.attr("output_bias").toTensor();
-    }
-    output_.scale = description_.logit_scale;
-    output_.softcap = description_.logit_softcap;
+    output_ = OutputOf(module_, description_);
   }
 
   const ModelDescription& description() const override { return description_; }
@@ -199,10 +207,13 @@ int64_t VocabularyOf(torch::jit::Module& module, const std::string& path) {
 
 }  // namespace
 
-LoadedModel LoadTorchScript(const std::string& path, const std::string& device) {
-  if (device != "cpu") {
-    throw std::invalid_argument("device = \"" + device + "\" is not available; use \"cpu\"");
+LoadedModel LoadTorchScript(const std::string& path, const ScorerOptions& options) {
+  const bool on_cpu = options.device == "cpu";
+  if (on_cpu && options.kv_dtype != "auto" && options.kv_dtype != "float32") {
+    throw std::invalid_argument("kv_dtype = \"" + options.kv_dtype +
+                                "\"; on the CPU keys and values are kept in \"float32\"");
   }
+  if (!on_cpu) OpenDevice(options.device);  // says so before a large file is read
   if (!std::ifstream(path)) throw ModelFileError("no such model file: " + path);
   torch::jit::ExtraFilesMap files{
       {"lmfusion.json", ""}, {"tokenizer.json", ""}, {"tokenizer.model", ""}, {"truecaser", ""}};
@@ -217,13 +228,23 @@ LoadedModel LoadTorchScript(const std::string& path, const std::string& device) 
   ModelDescription description = ParseDescription(files["lmfusion.json"], path);
   if (!description.tokenizer.empty()) loaded.bundle.tokenizer = files[description.tokenizer];
   loaded.bundle.truecaser = files["truecaser"];
+  if (description.plain && !on_cpu) {
+    throw std::invalid_argument("device = \"" + options.device + "\": " + path +
+                                " is a plain model, which runs on the CPU only; export it with "
+                                "tree attention, or use \"cpu\"");
+  }
   if (description.plain) {
     if (description.vocabulary_size == 0) description.vocabulary_size = VocabularyOf(*module, path);
     loaded.bundle.description = description;
     loaded.plain = std::make_unique<TorchScriptPlainLM>(std::move(*module), description);
   } else {
     loaded.bundle.description = description;
-    loaded.tree = std::make_unique<TorchScriptLM>(std::move(*module), description);
+    if (on_cpu) {
+      loaded.tree = std::make_unique<TorchScriptLM>(std::move(*module), description);
+    } else {
+      loaded.tree = DeviceLM(*module, description, OutputOf(*module, description),
+                             {options.device, options.compute, options.kv_dtype});
+    }
   }
   return loaded;
 }

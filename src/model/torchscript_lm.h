@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "lmfusion/options.h"
 #include "model/bundle.h"
 #include "model/causal_lm.h"
 #include "model/plain_lm.h"
@@ -17,7 +18,8 @@ struct LoadedModel {
 
 // Reads a TorchScript file: a bundle (docs/export.md), or any causal language model
 // (ids, mask) -> logits. The only function that knows of TorchScript files.
-// Throws ModelFileError.
-LoadedModel LoadTorchScript(const std::string& path, const std::string& device);
+// Of the options, device, compute and kv_dtype matter. Throws ModelFileError, and
+// std::invalid_argument for an option.
+LoadedModel LoadTorchScript(const std::string& path, const ScorerOptions& options);
 
 }  // namespace lmfusion

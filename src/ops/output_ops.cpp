@@ -1,12 +1,15 @@
 #include "ops/output_ops.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
+
+#include "ops/narrow_weights.h"
 
 namespace lmfusion {
 namespace {
@@ -52,7 +55,7 @@ void ForEachTile(const at::Tensor& hidden, const OutputLayer& output, F f) {
     const int64_t end = std::min(begin + tile, vocabulary);
     std::optional<at::Tensor> bias;
     if (output.bias) bias = output.bias->slice(0, begin, end);
-    const at::Tensor products = at::linear(hidden, output.weight.slice(0, begin, end));
+    const at::Tensor products = ProductsInFloat32(hidden, output.weight.slice(0, begin, end));
     f(Logits(products, bias, output.scale, output.softcap), begin, end);
   }
 }
@@ -61,10 +64,38 @@ at::Tensor LogSumExp(const std::vector<at::Tensor>& parts) {
   return parts.size() == 1 ? parts[0] : at::logsumexp(at::stack(parts, 1), 1);
 }
 
+// [1, N], or with a subset [2, N].
+at::Tensor LogNormalizersOp(const at::Tensor& hidden, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias,
+                            const std::optional<at::Tensor>& subset, double scale,
+                            double softcap) {
+  const OutputLayer output{weight, bias, scale, softcap};
+  if (!subset) return LogNormalizer(hidden, output).unsqueeze(0);
+  const auto [all, some] = LogNormalizers(hidden, output, *subset);
+  return at::stack({all, some});
+}
+
+at::Tensor LogNormalizersOnDevice(const at::Tensor& hidden, const OutputLayer& output,
+                                  const std::optional<at::Tensor>& subset) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("lmfusion::log_normalizers", "")
+                             .typed<decltype(LogNormalizersOp)>();
+  return op.call(hidden, output.weight, output.bias, subset, output.scale, output.softcap);
+}
+
+at::Tensor TokenLogitsOnDevice(const at::Tensor& hidden, const at::Tensor& tokens,
+                               const OutputLayer& output) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("lmfusion::token_logits", "")
+                             .typed<decltype(TokenLogitsOp)>();
+  return op.call(hidden, output.weight, output.bias, tokens, output.scale, output.softcap);
+}
+
 }  // namespace
 
 at::Tensor LogNormalizer(const at::Tensor& hidden, const OutputLayer& output) {
   Check("log_normalizer", hidden, output);
+  if (hidden.is_cuda()) return LogNormalizersOnDevice(hidden, output, std::nullopt)[0];
   std::vector<at::Tensor> parts;
   ForEachTile(hidden, output, [&](const at::Tensor& logits, int64_t, int64_t) {
     parts.push_back(at::logsumexp(logits, 1));
@@ -78,6 +109,10 @@ std::pair<at::Tensor, at::Tensor> LogNormalizers(const at::Tensor& hidden,
   Check("log_normalizers", hidden, output);
   TORCH_CHECK(subset.scalar_type() == at::kBool && subset.numel() == output.weight.size(0),
               "log_normalizers: one bool a word expected");
+  if (hidden.is_cuda()) {
+    const at::Tensor both = LogNormalizersOnDevice(hidden, output, subset);
+    return {both[0], both[1]};
+  }
   std::vector<at::Tensor> all, some;
   ForEachTile(hidden, output, [&](const at::Tensor& logits, int64_t begin, int64_t end) {
     all.push_back(at::logsumexp(logits, 1));
@@ -92,21 +127,32 @@ at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& tokens,
   Check("token_logits", hidden, output);
   TORCH_CHECK(tokens.dim() == 1 && tokens.size(0) == hidden.size(0),
               "token_logits: one token a row expected");
+  if (hidden.is_cuda()) return TokenLogitsOnDevice(hidden, tokens, output);
   std::optional<at::Tensor> bias;
   if (output.bias) bias = output.bias->index_select(0, tokens);
-  const at::Tensor products = (hidden * output.weight.index_select(0, tokens)).sum(1);
+  const at::Tensor rows = output.weight.index_select(0, tokens);
+  const at::Tensor products =
+      (hidden.to(rows.scalar_type()).to(at::kFloat) * rows.to(at::kFloat)).sum(1);
   return Logits(products, bias, output.scale, output.softcap);
 }
 
+// A device has its own "log_normalizers" and "token_logits" (output_cuda.cpp).
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
   m.def(
       "log_normalizer(Tensor hidden, Tensor weight, Tensor? bias, float scale, float softcap) "
       "-> Tensor",
       &LogNormalizerOp);
   m.def(
+      "log_normalizers(Tensor hidden, Tensor weight, Tensor? bias, Tensor? subset, float scale, "
+      "float softcap) -> Tensor");
+  m.def(
       "token_logits(Tensor hidden, Tensor weight, Tensor? bias, Tensor tokens, float scale, "
-      "float softcap) -> Tensor",
-      &TokenLogitsOp);
+      "float softcap) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(lmfusion, CPU, m) {
+  m.impl("log_normalizers", &LogNormalizersOp);
+  m.impl("token_logits", &TokenLogitsOp);
 }
 
 }  // namespace lmfusion

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include "ops/tree_attention_blocks.h"
+
 namespace lmfusion {
 namespace {
 
@@ -22,9 +24,9 @@ void Check(const TreeAttentionArguments& a) {
               "tree_attention: kv ", a.kv.sizes(), " does not fit keys ", a.keys.sizes());
   TORCH_CHECK(a.layer >= 0 && a.layer < a.kv.size(0), "tree_attention: layer ", a.layer, " of ",
               a.kv.size(0));
-  TORCH_CHECK(a.queries.scalar_type() == at::kFloat && a.keys.scalar_type() == at::kFloat &&
-                  a.values.scalar_type() == at::kFloat && a.kv.scalar_type() == at::kFloat,
-              "tree_attention: float32 expected");
+  TORCH_CHECK(a.keys.scalar_type() == a.queries.scalar_type() &&
+                  a.values.scalar_type() == a.queries.scalar_type(),
+              "tree_attention: queries, keys and values of one type expected");
   TORCH_CHECK(a.positions.scalar_type() == at::kLong && a.positions.numel() == tokens &&
                   a.slots.scalar_type() == at::kInt && a.slots.numel() == tokens,
               "tree_attention: positions int64 [T] and slots int32 [T] expected");
@@ -35,14 +37,37 @@ void Check(const TreeAttentionArguments& a) {
               "tree_attention: one sink a query head expected");
 }
 
+at::Tensor DenseHeads(const at::Tensor& tensor) {
+  return tensor.dim() == 3 && tensor.stride(2) == 1 ? tensor : tensor.contiguous();
+}
+
 at::Tensor TreeAttention(const at::Tensor& queries, const at::Tensor& keys,
                          const at::Tensor& values, const std::optional<at::Tensor>& sinks,
                          at::Tensor& kv, const at::Tensor& positions, const at::Tensor& slots,
                          const at::Tensor& segments, const at::Tensor& segment_slots,
                          int64_t layer, double scale, int64_t window, double softcap) {
-  TreeAttentionArguments arguments{queries.contiguous(),
-                                   keys.contiguous(),
-                                   values.contiguous(),
+  TreeAttentionArguments arguments =
+      CheckedTreeAttention(queries, keys, values, sinks, kv, positions, slots, segments,
+                           segment_slots, layer, scale, window, softcap);
+  if (segment_slots.dim() == 2) return TreeAttentionSerial(arguments);  // query blocks
+  TORCH_CHECK(queries.scalar_type() == at::kFloat && kv.scalar_type() == at::kFloat,
+              "tree_attention: float32 expected");
+  arguments.queries = queries.contiguous();
+  arguments.keys = keys.contiguous();
+  arguments.values = values.contiguous();
+  return TreeAttentionCpu(arguments);
+}
+
+}  // namespace
+
+TreeAttentionArguments CheckedTreeAttention(
+    const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+    const std::optional<at::Tensor>& sinks, at::Tensor& kv, const at::Tensor& positions,
+    const at::Tensor& slots, const at::Tensor& segments, const at::Tensor& segment_slots,
+    int64_t layer, double scale, int64_t window, double softcap) {
+  TreeAttentionArguments arguments{DenseHeads(queries),
+                                   DenseHeads(keys),
+                                   DenseHeads(values),
                                    std::nullopt,
                                    kv,
                                    positions.contiguous(),
@@ -55,10 +80,8 @@ at::Tensor TreeAttention(const at::Tensor& queries, const at::Tensor& keys,
                                    softcap};
   if (sinks) arguments.sinks = sinks->to(at::kFloat).contiguous();
   Check(arguments);
-  return TreeAttentionCpu(arguments);
+  return arguments;
 }
-
-}  // namespace
 
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
   m.def(

@@ -27,7 +27,7 @@ struct TreeAttentionArguments {
   at::Tensor positions;              // [T] int64
   at::Tensor slots;                  // [T] int32
   at::Tensor segments;               // [S, 5] int32
-  at::Tensor segment_slots;          // [K] int32
+  at::Tensor segment_slots;          // [K] int32; [K, 4]: query blocks, see ops/query_blocks.h
   int64_t layer = 0;
   double scale = 1;                  // multiplies query . key
   int64_t window = 0;                // tokens; 0: unlimited
@@ -36,5 +36,12 @@ struct TreeAttentionArguments {
 
 // Writes keys and values to their slots, then attends. Returns [T, query_heads, head_dim].
 at::Tensor TreeAttentionCpu(const TreeAttentionArguments& arguments);
+
+// The arguments of the operator, checked: heads dense, index tensors contiguous.
+TreeAttentionArguments CheckedTreeAttention(
+    const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+    const std::optional<at::Tensor>& sinks, at::Tensor& kv, const at::Tensor& positions,
+    const at::Tensor& slots, const at::Tensor& segments, const at::Tensor& segment_slots,
+    int64_t layer, double scale, int64_t window, double softcap);
 
 }  // namespace lmfusion

@@ -6,6 +6,8 @@ import argparse
 import zipfile
 from pathlib import Path
 
+from lmfusion.memory_plan import memory_table, read_model
+
 DESCRIPTION = "extra/lmfusion.json"
 
 
@@ -13,12 +15,26 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Adds the command."""
     parser = commands.add_parser("inspect", help="print the description in a model file, JSON")
     parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("--plan", nargs="*", type=_setting, metavar="NAME=NUMBER",
+                        help="print the memory that contexts=N texts of tokens=N tokens take, in "
+                             "every type (default: contexts=50 tokens=100), instead")
     parser.set_defaults(run=run, extra="export")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints the description."""
+    """Prints the description, or the memory plan."""
+    if arguments.plan is not None:
+        description, parameters = read_model(arguments.model)
+        print(memory_table(description, **dict(arguments.plan), parameters=parameters))
+        return
     print(read_description(arguments.model))
+
+
+def _setting(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if name not in ("contexts", "tokens") or not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: contexts=N or tokens=N expected")
+    return name, int(number)
 
 
 def read_description(path: Path) -> str:

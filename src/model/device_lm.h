@@ -1,0 +1,25 @@
+#pragma once
+
+#include <torch/csrc/jit/api/module.h>
+
+#include <memory>
+#include <string>
+
+#include "model/causal_lm.h"
+#include "ops/output_ops.h"
+
+namespace lmfusion {
+
+struct DeviceLMOptions {
+  std::string device = "cuda";      // see OpenDevice
+  std::string compute = "float32";  // "float32", "bfloat16", "float16", "int8", "int4"
+  std::string kv_dtype = "auto";    // "float32", "bfloat16", "float16", "float8"; auto: as compute
+};
+
+// The same model on a device: plans are made on the host, everything else runs on the device in
+// order, and nothing waits for it but Answer, for its results.
+// module: a tree bundle loaded to the CPU. Throws std::invalid_argument (options, no such device).
+std::unique_ptr<CausalLM> DeviceLM(const torch::jit::Module& module, ModelDescription description,
+                                   OutputLayer output, const DeviceLMOptions& options);
+
+}  // namespace lmfusion

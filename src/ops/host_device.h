@@ -1,0 +1,10 @@
+#pragma once
+
+// Code that nvcc compiles for the device and every compiler for the host.
+#if defined(__CUDACC__)
+#define LMFUSION_HOST_DEVICE __host__ __device__ __forceinline__
+#define LMFUSION_UNROLL _Pragma("unroll")
+#else
+#define LMFUSION_HOST_DEVICE inline
+#define LMFUSION_UNROLL
+#endif

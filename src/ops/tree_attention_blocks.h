@@ -1,0 +1,17 @@
+#pragma once
+
+#include "ops/tree_attention.h"
+#include "ops/tree_attention_launch.h"
+
+namespace lmfusion {
+
+// Arguments whose segments are query blocks (Note [Query blocks]) as the kernels take them.
+// `output` and `parts` must live as long as the result is used; queries, keys and values may be
+// strided in all dimensions but the last.
+BlockAttention BlocksOf(const TreeAttentionArguments& arguments, const at::Tensor& output,
+                        at::Tensor* parts);
+
+// The CUDA kernels' arithmetic on the host, for tests: slow.
+at::Tensor TreeAttentionSerial(const TreeAttentionArguments& arguments);
+
+}  // namespace lmfusion

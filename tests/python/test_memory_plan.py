@@ -1,0 +1,106 @@
+"""The memory plan against what engines really reserve and hold."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny_models
+
+from lmfusion.memory_plan import memory_plan, memory_table, read_model
+
+@pytest.fixture(scope="module")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny random Llama with tied embeddings, without a tokenizer."""
+    from lmfusion.export import export
+
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama-tied-biases"]())
+    return str(export(model, None, tmp_path_factory.mktemp("plan") / "llama.lmf"))
+
+
+LLAMA_1B = {"kind": "tree", "layers": 16, "kv_heads": 8, "head_dim": 64, "hidden_size": 2048,
+            "vocabulary_size": 128256}
+
+
+def test_published_shape_of_llama_3_2_1b() -> None:
+    plan = memory_plan(LLAMA_1B, contexts=50, tokens=100, compute="bfloat16",
+                       parameters=1_235_814_400)
+    assert plan.kv_bytes_per_token == 2 * 16 * 8 * 64 * 2
+    assert plan.slot_bytes == 32768 + 2048 * 2
+    assert plan.cache_bytes == 5000 * plan.slot_bytes
+    assert plan.weight_bytes == 2 * 1_235_814_400
+    assert plan.total_bytes == plan.weight_bytes + plan.cache_bytes
+
+
+@pytest.mark.parametrize(("kv_dtype", "size"), [("float32", 4), ("bfloat16", 2), ("float8", 1)])
+def test_types_of_keys_and_values(kv_dtype: str, size: int) -> None:
+    plan = memory_plan(LLAMA_1B, compute="bfloat16", kv_dtype=kv_dtype)
+    assert plan.kv_bytes_per_token == 2 * 16 * 8 * 64 * size
+    assert plan.total_bytes is None
+
+
+def test_errors_name_the_argument() -> None:
+    with pytest.raises(ValueError, match="contexts = 0"):
+        memory_plan(LLAMA_1B, contexts=0)
+    with pytest.raises(ValueError, match="compute = 'float8'"):
+        memory_plan(LLAMA_1B, compute="float8")
+    with pytest.raises(ValueError, match="kv_dtype = 'int8'"):
+        memory_plan(LLAMA_1B, kv_dtype="int8")
+    with pytest.raises(ValueError, match="plain"):
+        memory_plan({**LLAMA_1B, "kind": "plain"})
+
+
+def test_table_has_a_row_a_choice() -> None:
+    table = memory_table(LLAMA_1B, parameters=1_235_814_400)
+    assert len(table.splitlines()) == 2 + 7
+    assert "| bfloat16 | float8 | 16,384 |" in table
+
+
+def test_a_file_that_is_no_model(tmp_path) -> None:
+    path = tmp_path / "x.lmf"
+    path.write_bytes(b"not a model")
+    with pytest.raises(ValueError, match="no lmfusion.json"):
+        read_model(path)
+
+
+@pytest.mark.parametrize(("device", "compute", "kv_dtype"), [
+    ("cpu", "float32", "auto"), ("emulated", "float32", "auto"),
+    ("emulated", "bfloat16", "auto"), ("emulated", "int8", "float8")])
+def test_what_is_really_held(tiny_llama: str, device: str, compute: str, kv_dtype: str) -> None:
+    """Bytes of N more cached tokens, as the scorer counts them, are N slots and N tree nodes."""
+    from lmfusion import LMFusionScorer
+
+    description, parameters = read_model(tiny_llama)
+    assert json.dumps(description)
+    plan = memory_plan(description, compute=compute, kv_dtype=kv_dtype, parameters=parameters)
+    scorer = LMFusionScorer(tiny_llama, device=device, compute=compute, kv_dtype=kv_dtype)
+    held = []
+    for length in (5, 25):
+        scorer.clear_cache()
+        scorer.score_token_paths([[1] + list(range(3, 3 + length))], [1])
+        held.append((scorer.stats().cached_tokens, scorer.stats().cache_bytes))
+    (few, few_bytes), (many, many_bytes) = held
+    assert many - few == 20
+    per_token = (many_bytes - few_bytes) / 20
+    assert plan.slot_bytes <= per_token <= plan.slot_bytes + 200  # 200: a node of the tree
+    if device != "cpu":
+        # A tiny model has relatively many norms, biases (float32) and scales.
+        weights = scorer.stats().weight_bytes
+        assert abs(weights - plan.weight_bytes) <= 0.15 * plan.weight_bytes
+
+
+def test_command_prints_the_table(tiny_llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from lmfusion.cli import main
+
+    main(["inspect", tiny_llama, "--plan", "contexts=50", "tokens=100"])
+    out = capsys.readouterr().out
+    description, parameters = read_model(tiny_llama)
+    assert memory_table(description, contexts=50, tokens=100, parameters=parameters) in out
+
+
+def test_command_names_what_is_wrong(tiny_llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from lmfusion.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["inspect", tiny_llama, "--plan", "contexts=many"])
+    assert "contexts=many" in capsys.readouterr().err
