@@ -168,7 +168,7 @@ std::string Summary(const ordered_json& report) {
   char text[1024];
   std::snprintf(
       text, sizeof text,
-      "%s, %s, cold per %s, %d thread(s), %d client(s), median of %zu\n"
+      "%s, %s, %s, %d thread(s), %d client(s), median of %zu\n"
       "seconds          %10.3f   (%.0f candidates a second)\n"
       "ms per call      %10.2f p50   %.2f p95   %.2f p99   %.2f max\n"
       "calls            %10lld   candidates %lld\n"
@@ -177,17 +177,19 @@ std::string Summary(const ordered_json& report) {
       "seconds in       text %.3f   tree %.3f   forward %.3f   output %.3f   of %.3f\n"
       "peak memory      %10.0f MB\n",
       settings["mode"].get<std::string>().c_str(), settings["compute"].get<std::string>().c_str(),
-      settings["cold"].get<std::string>().c_str(), settings["threads"].get<int>(),
-      settings["clients"].get<int>(), results["seconds_each"].size(),
-      results["seconds"].get<double>(), results["candidates_per_second"].get<double>(),
-      calls["p50"].get<double>(), calls["p95"].get<double>(), calls["p99"].get<double>(),
-      calls["max"].get<double>(), results["calls"].get<long long>(),
-      results["candidates"].get<long long>(), results["tokens_requested"].get<long long>(),
-      results["tokens_computed"].get<long long>(), results["tokens_reused"].get<long long>(),
-      results["forwards"].get<long long>(), results["evictions"].get<long long>(),
-      results["truncated_contexts"].get<long long>(), stages["text"].get<double>(),
-      stages["tree"].get<double>(), stages["forward"].get<double>(), stages["output"].get<double>(),
-      stages["total"].get<double>(), results["peak_memory_bytes"].get<double>() / 1e6);
+      (settings["cold"] == "never" ? "warm" : "cold per " + settings["cold"].get<std::string>())
+          .c_str(),
+      settings["threads"].get<int>(), settings["clients"].get<int>(),
+      results["seconds_each"].size(), results["seconds"].get<double>(),
+      results["candidates_per_second"].get<double>(), calls["p50"].get<double>(),
+      calls["p95"].get<double>(), calls["p99"].get<double>(), calls["max"].get<double>(),
+      results["calls"].get<long long>(), results["candidates"].get<long long>(),
+      results["tokens_requested"].get<long long>(), results["tokens_computed"].get<long long>(),
+      results["tokens_reused"].get<long long>(), results["forwards"].get<long long>(),
+      results["evictions"].get<long long>(), results["truncated_contexts"].get<long long>(),
+      stages["text"].get<double>(), stages["tree"].get<double>(), stages["forward"].get<double>(),
+      stages["output"].get<double>(), stages["total"].get<double>(),
+      results["peak_memory_bytes"].get<double>() / 1e6);
   return text;
 }
 

@@ -72,6 +72,9 @@ class Worker:
         return answer
 
     def close(self) -> None:
+        self._connection.close()  # it ends by itself
+        self._signal(signal.SIGCONT)
+        self._process.join(timeout=10)
         self._process.kill()
         self._process.join()
 
@@ -87,7 +90,7 @@ class Worker:
         return answer
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process.pid is not None:
+        if self._process.is_alive():
             os.kill(self._process.pid, number)
 
 
