@@ -26,8 +26,8 @@ def write_gguf(model: PreTrainedModel, path: Path) -> Path:
     config = model.config
     rope = getattr(config, "rope_parameters", None) or {}
     if not isinstance(model, LlamaForCausalLM) or rope.get("rope_type", "default") != "default":
-        raise ValueError(f"{type(model).__name__} is not written as GGUF here: only LlamaForCausalLM"
-                         " with default rotary embeddings is")
+        raise ValueError(f"{type(model).__name__} is not written as GGUF here: only "
+                         "LlamaForCausalLM with default rotary embeddings is")
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     writer = gguf.GGUFWriter(partial, "llama")

@@ -77,7 +77,7 @@ class LiteralPlan:
                 rows = first[:len(word)]
                 if len(word) > 1:
                     rows = torch.cat([first, self._forward(word[:-1], cache)])
-                    cache.crop(len(context))
+                    cache.crop(1 - len(word))  # what the pass added
                 if word:
                     sums[index] = float(rows.gather(1, torch.tensor(word)[:, None]).sum())
         return call.totals(sums)
