@@ -148,10 +148,11 @@ def _apart(function: object, *arguments: object) -> object:
 
 
 def _keep_best(machine: dict[str, object], figures: dict[str, object]) -> None:
-    for name, value in figures.items():
-        if name != "by" and value > machine.get(name, 0.0):
-            machine[name] = value
-            machine["by"][name] = figures["by"][name]
+    machine["missing"] = figures["missing"]
+    for name, kernel in figures["by"].items():
+        if figures[name] > machine.get(name, 0.0):
+            machine[name] = figures[name]
+            machine["by"][name] = kernel
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

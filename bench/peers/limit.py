@@ -69,29 +69,30 @@ def seconds_of(work: Sequence[Work], size: ModelSize, *, bytes_per_weight: float
 def measure(threads: int) -> dict[str, object]:
     """Bandwidth (bytes/s) and peaks (flop/s) of `threads` threads, the best of several ways each.
 
-    Where no way works for a type, its peak is missing.
+    Where no way works for a type, its peak is missing. "missing" says which ways do not work here.
     """
     torch.set_num_threads(threads)
     ways = {"bandwidth": _reading_ways(), "float32": _float_ways(torch.float32),
             "bfloat16": _float_ways(torch.bfloat16), "int8": _int8_ways()}
     figures: dict[str, object] = {}
     chosen: dict[str, str] = {}
-    flops = 2.0 * ROWS * INPUTS * OUTPUTS
+    missing: dict[str, str] = {}
     for name, kernels in ways.items():
-        amount = BUFFER_BYTES if name == "bandwidth" else flops
-        speeds = {kernel: amount / best for kernel, run in kernels.items()
-                  if (best := _best_seconds(run)) is not None}
+        amount = BUFFER_BYTES if name == "bandwidth" else 2.0 * ROWS * INPUTS * OUTPUTS
+        speeds = {}
+        for kernel, run in kernels.items():
+            try:
+                speeds[kernel] = amount / _best_seconds(run)
+            except (RuntimeError, AttributeError) as error:  # this build of torch lacks it
+                missing[f"{name}: {kernel}"] = str(error).splitlines()[0]
         if speeds:
             chosen[name] = max(speeds, key=speeds.__getitem__)
             figures[name] = speeds[chosen[name]]
-    return {**figures, "by": chosen}
+    return {**figures, "by": chosen, "missing": missing}
 
 
-def _best_seconds(run: Callable[[], object], repeats: int = 5) -> float | None:
-    try:
-        run()
-    except (RuntimeError, AttributeError):
-        return None  # this build of torch has no such kernel
+def _best_seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    run()
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -109,15 +110,15 @@ def _reading_ways() -> dict[str, Callable[[], object]]:
 
 def _float_ways(dtype: torch.dtype) -> dict[str, Callable[[], object]]:
     rows, weight = torch.randn(ROWS, INPUTS).to(dtype), torch.randn(OUTPUTS, INPUTS).to(dtype)
-    ways: dict[str, Callable[[], object]] = {
-        "linear": lambda: torch.nn.functional.linear(rows, weight)}
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.to_mkldnn(), ROWS)
-        ways["mkldnn packed"] = lambda: torch.ops.mkldnn._linear_pointwise(
-            rows, packed, None, "none", [], "")
-    except (RuntimeError, AttributeError):
-        pass  # a build of torch without oneDNN
-    return ways
+    packed: list[torch.Tensor] = []
+
+    def packed_linear() -> torch.Tensor:
+        if not packed:
+            packed.append(torch.ops.mkldnn._reorder_linear_weight(weight, ROWS))
+        return torch.ops.mkldnn._linear_pointwise(rows, packed[0], None, "none", [], "")
+
+    return {"linear": lambda: torch.nn.functional.linear(rows, weight),
+            "oneDNN packed": packed_linear}
 
 
 def _int8_ways() -> dict[str, Callable[[], object]]:

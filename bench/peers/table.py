@@ -133,7 +133,8 @@ def _nats_per_token(one: Round, calls: Sequence[Call]) -> float:
 
 def _line(row: Row, reference: object) -> str:
     if row["status"] != "measured":
-        return f"| {row['system']} | {row['status']} |" + " |" * 10
+        why = " ".join(str(row["status"]).split()).replace("|", "/")
+        return f"| {row['system']} | {why} |" + " |" * 10
     milliseconds = row["call_milliseconds"]
     cells = [
         row["system"], f"{row['seconds']:.2f}",
