@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,15 +58,20 @@ def no_casing(context: str, word: str) -> tuple[str, int]:
 
 
 def sentence_casing(context: str, word: str) -> tuple[str, int]:
-    """Capital letters for the first letter and for i, i'm, i'll, i'd, i've."""
+    """Capitals for the first letter (unless a digit is before it) and i, i'm, i'll, i'd, i've."""
     text, length = no_casing(context, word)
-    words = [w[0].upper() + w[1:] if w in ("i", "i'm", "i'll", "i'd", "i've") else w
-             for w in text.split(" ")]
-    text = " ".join(words)
-    first = next((i for i, letter in enumerate(text) if letter.isalpha()), None)
-    if first is not None:
-        text = text[:first] + text[first].upper() + text[first + 1:]
+    text = re.sub(r"[^ \t\n\v\f\r]+", _first_person, text)
+    first = next((i for i, letter in enumerate(text) if letter.isalpha() or letter.isdecimal()), 0)
+    capital = text[first:first + 1].title()
+    if len(capital) == 1:  # a letter that keeps its place
+        text = text[:first] + capital + text[first + 1:]
     return text, length
+
+
+def _first_person(found: re.Match[str]) -> str:
+    word = found[0]
+    known = word.rstrip(".,?!;:") in ("i", "i'm", "i'll", "i'd", "i've")
+    return "I" + word[1:] if known else word
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,8 @@ def test_literal_plan_prefills_each_context_once(model, tokenizer, calls):
 
 def test_casing_of_peers_is_that_of_the_library(tokenizer, bundle):
     scorer = lmfusion.LMFusionScorer(bundle, casing="sentence")
-    for context, word in [("", "i"), ("i'm", "he"), ("' what", "i'd do"), ("is i", "'s"), ("", "")]:
+    for context, word in [("", "i"), ("i'm", "he"), ("' what", "i'd do"), ("is i", "'s"), ("", ""),
+                          ("2 men", "and i, too"), ("ü", "i've.")]:
         explanation = scorer.explain(context, word)
         text, length = sentence_casing(context, word)
         assert (text, len(text[:length].encode())) == (explanation.text, explanation.context_bytes)
