@@ -1,0 +1,1 @@
+"""The systems that bench/peers.py compares, one file each; bench/README.md says how."""
