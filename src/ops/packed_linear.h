@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
+
+#include "ops/panel_format.h"
 
 namespace lmfusion {
 
@@ -68,13 +71,22 @@ class PackedMatrix : public torch::CustomClassHolder {
   // How the weight is held: "float32", "bfloat16", "q4" or "q8".
   std::string format() const;
 
- private:
-  friend struct PackedMatrixAccess;  // the other operators of src/ops
+  PanelFormat panel_format() const { return format_; }
+  const at::Tensor& panels() const { return panels_; }
 
-  Compute compute_ = Compute::kFloat32;
-  int format_ = 0;  // PanelFormat, see panel_format.h
-  int64_t out_ = 0, in_ = 0;
-  at::Tensor panels_;  // uint8, see panel_format.h
+  // What torch.save keeps: {compute, format, out, in}, panels, bias. Any machine can read it.
+  using State = std::tuple<std::vector<int64_t>, at::Tensor, std::optional<at::Tensor>>;
+  State state() const;
+  static c10::intrusive_ptr<PackedMatrix> FromState(State state);
+
+ private:
+  PackedMatrix(Compute compute, PanelFormat format, int64_t out, int64_t in, at::Tensor panels,
+               const std::optional<at::Tensor>& bias);
+
+  Compute compute_;
+  PanelFormat format_;
+  int64_t out_, in_;
+  at::Tensor panels_;  // uint8, see Note [Panels]
   std::optional<at::Tensor> bias_;
 };
 
