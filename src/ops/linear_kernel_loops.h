@@ -19,10 +19,19 @@ inline uint32_t WordOf(float value) {
   return word;
 }
 
+// Weights are read once, in order. The CPU's own prefetching stays too close behind where each
+// line takes many operations, so lines this many bytes ahead are asked for; at the end of a panel
+// those are the next one's.
+constexpr int64_t kPrefetchBytes = 2048;
+template <int kLines>
+inline void Prefetch(const uint8_t* words) {
+  for (int i = 0; i < kLines; ++i) __builtin_prefetch(words + kPrefetchBytes + i * kWordRowBytes);
+}
+
 // Formats: a block's words, each row of which holds kPerWord inputs of every output.
 struct Float32Block {
   static constexpr PanelFormat kFormat = PanelFormat::kFloat32;
-  static constexpr int kRows = 8, kPerRow = 4;  // four rows of words at a time
+  static constexpr int kRows = 8, kPerRow = 4, kRowLines = 4;
   const uint8_t* words;
   Float32Block(const uint8_t* panel, int64_t, int64_t block)
       : words(panel + block * BlockBytes(kFormat)) {}
@@ -35,7 +44,7 @@ struct Float32Block {
 
 struct BFloat16Block {
   static constexpr PanelFormat kFormat = PanelFormat::kBFloat16;
-  static constexpr int kRows = 8, kPerRow = 4;  // two rows of words at a time
+  static constexpr int kRows = 8, kPerRow = 4, kRowLines = 2;
   const uint8_t* words;
   BFloat16Block(const uint8_t* panel, int64_t, int64_t block)
       : words(panel + block * BlockBytes(kFormat)) {}
@@ -49,7 +58,7 @@ struct BFloat16Block {
 
 struct Q4Block {
   static constexpr PanelFormat kFormat = PanelFormat::kQ4;
-  static constexpr int kRows = 4, kPerRow = 8;
+  static constexpr int kRows = 4, kPerRow = 8, kRowLines = 1;
   const uint8_t* words;
   F scale, minimum;
   Q4Block(const uint8_t* panel, int64_t, int64_t block) {
@@ -68,7 +77,7 @@ struct Q4Block {
 
 struct Q8Block {
   static constexpr PanelFormat kFormat = PanelFormat::kQ8;
-  static constexpr int kRows = 8, kPerRow = 4;
+  static constexpr int kRows = 8, kPerRow = 4, kRowLines = 1;
   const uint8_t* words;
   F scale, zero;
   Q8Block(const uint8_t* panel, int64_t blocks, int64_t block) {
@@ -88,6 +97,9 @@ template <class Block, int kTokens, int i = 0>
 inline void AddRow(const Block& block, int row, const float* x,
                    F (&sums)[ChainsFor(kTokens)][kTokens]) {
   if constexpr (i < Block::kPerRow) {
+    if constexpr (i == 0) {
+      Prefetch<Block::kRowLines>(block.words + row * Block::kRowLines * kWordRowBytes);
+    }
     const F weight = block.template Weight<i>(row);
     const float* inputs = x + Block::Input(row, i) * kTokens;
 #pragma GCC unroll 16
@@ -118,21 +130,34 @@ inline void Finish(const PanelProduct& p, int64_t panel, F (&sums)[ChainsFor(kTo
   }
 }
 
+// Inputs whose products go into one sum; the sums of such pieces are added. A sum over all inputs
+// would lose a digit in wide layers.
+constexpr int64_t kPieceBlocks = 4;
+
 template <class Block, int kTokens>
 void Float32Product(const PanelProduct& p) {
   const float* activations = reinterpret_cast<const float*>(p.activations);
   for (int64_t panel = 0; panel * kPanelOutputs < p.outputs; ++panel) {
     const uint8_t* weights = p.panels + panel * p.panel_bytes;
-    F sums[ChainsFor(kTokens)][kTokens];
-    for (auto& chain : sums) {
-      for (F& sum : chain) sum = Zero();
+    F totals[ChainsFor(kTokens)][kTokens];
+    for (auto& chain : totals) {
+      for (F& total : chain) total = Zero();
     }
-    for (int64_t b = 0; b < p.blocks; ++b) {
-      const Block block(weights, p.blocks, b);
-      const float* x = activations + b * kBlockInputs * kTokens;
-      for (int row = 0; row < Block::kRows; ++row) AddRow<Block, kTokens>(block, row, x, sums);
+    for (int64_t begin = 0; begin < p.blocks; begin += kPieceBlocks) {
+      F sums[ChainsFor(kTokens)][kTokens];
+      for (auto& chain : sums) {
+        for (F& sum : chain) sum = Zero();
+      }
+      for (int64_t b = begin; b < std::min(begin + kPieceBlocks, p.blocks); ++b) {
+        const Block block(weights, p.blocks, b);
+        const float* x = activations + b * kBlockInputs * kTokens;
+        for (int row = 0; row < Block::kRows; ++row) AddRow<Block, kTokens>(block, row, x, sums);
+      }
+      for (int c = 0; c < ChainsFor(kTokens); ++c) {
+        for (int t = 0; t < kTokens; ++t) totals[c][t] = Add(totals[c][t], sums[c][t]);
+      }
     }
-    Finish<kTokens>(p, panel, sums);
+    Finish<kTokens>(p, panel, totals);
   }
 }
 
@@ -162,6 +187,7 @@ void Int8Product(const PanelProduct& p) {
     for (int64_t b = 0; b < p.blocks; ++b) {
       const Block block(weights, p.blocks, b);
       const uint32_t* x = p.activations + b * kInt8BlockWords * kTokens;
+      Prefetch<Block::kRows * Block::kRowLines>(block.words);
       I bytes[8];
       LoadBytes(block, bytes);
 #pragma GCC unroll 16

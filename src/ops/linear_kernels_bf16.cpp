@@ -37,6 +37,7 @@ void BFloat16Product(const PanelProduct& p) {
       for (F& sum : chain) sum = Zero();
     }
     for (int64_t pair = 0; pair < p.blocks * kBlockPairs; pair += 4) {
+      Prefetch<4>(words + pair * kWordRowBytes);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         const I weight = LoadWords(words + (pair + i) * kWordRowBytes);
