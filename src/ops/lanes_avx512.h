@@ -69,3 +69,48 @@ inline I HighNibbles(I v) {
 inline I DotBytes(I sum, I unsigned_bytes, I signed_bytes) {
   return _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
 }
+
+// The largest magnitude of two; NaN where there is one.
+inline float LargestMagnitude(F a, F b) {
+  const I bits = _mm512_max_epu32(_mm512_castps_si512(Abs(a)), _mm512_castps_si512(Abs(b)));
+  const uint32_t largest = _mm512_reduce_max_epu32(bits);
+  float value;
+  std::memcpy(&value, &largest, sizeof(value));
+  return value;
+}
+inline int32_t SumOf(I a, I b) { return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)); }
+
+// WriteColumns by a 16 x 16 transposition, where there are enough tokens to make it pay.
+inline bool Transposed(const void* rows, int64_t stride, int tokens, int count, uint32_t* out) {
+  if (tokens < 4) return false;
+  const float* source = static_cast<const float*>(rows);
+  F r[16], s[16];
+  for (int t = 0; t < 16; ++t) r[t] = t < tokens ? Load(source + t * stride) : Zero();
+  for (int i = 0; i < 16; i += 2) {  // pairs of rows: columns 0, 1 and 2, 3 of each quarter
+    s[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    s[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {  // four rows: one column of each quarter
+    const __m512d p0 = _mm512_castps_pd(s[i]), p1 = _mm512_castps_pd(s[i + 1]);
+    const __m512d p2 = _mm512_castps_pd(s[i + 2]), p3 = _mm512_castps_pd(s[i + 3]);
+    r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(p0, p2));
+    r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(p0, p2));
+    r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(p1, p3));
+    r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(p1, p3));
+  }
+  for (int i = 0; i < 4; ++i) {  // quarters 0, 2 and 1, 3 of eight rows
+    s[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+    s[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+    s[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+    s[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+  }
+  F columns[16];
+  for (int i = 0; i < 8; ++i) {
+    columns[i] = _mm512_shuffle_f32x4(s[i], s[i + 8], 0x88);
+    columns[i + 8] = _mm512_shuffle_f32x4(s[i], s[i + 8], 0xdd);
+  }
+  for (int i = 0; i < count; ++i) {
+    StorePart(reinterpret_cast<float*>(out) + i * tokens, tokens, columns[i]);
+  }
+  return true;
+}

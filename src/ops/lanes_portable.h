@@ -100,4 +100,19 @@ inline I DotBytes(I sum, I u, I s) {
   }
   return sum;
 }
+
+// The largest magnitude of two; NaN where there is one.
+inline float LargestMagnitude(F a, F b) {
+  const F both = Add(Abs(a), Abs(b));
+  return SumOf(Mul(both, Zero())) == 0 ? LargestOf(Max(Abs(a), Abs(b)))
+                                       : std::numeric_limits<float>::quiet_NaN();
+}
+inline int32_t SumOf(I a, I b) {
+  int32_t words[32], sum = 0;
+  StoreWords(words, a);
+  StoreWords(words + 16, b);
+  for (int32_t word : words) sum += word;
+  return sum;
+}
+inline bool Transposed(const void*, int64_t, int, int, uint32_t*) { return false; }
 #undef LMFUSION_EACH_LANE

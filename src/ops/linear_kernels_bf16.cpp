@@ -54,15 +54,15 @@ void BFloat16Product(const PanelProduct& p) {
 }
 
 void PackBFloat16(const Activations& a) {
-  float rest[32];
-  uint32_t words[kBlockPairs];
-  for (int t = 0; t < a.tokens; ++t) {
-    for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
+  float rest[kBlockInputs];
+  uint32_t words[kMostTokens][kBlockPairs];
+  for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
+    for (int t = 0; t < a.tokens; ++t) {
       const float* x = BlockOf(a, t, b, rest);
-      StoreWords(words, (__m512i)_mm512_cvtne2ps_pbh(Load(x + 16), Load(x)));
-      uint32_t* out = a.packed + b * kBlockPairs * a.tokens + t;
-      for (int64_t i = 0; i < kBlockPairs; ++i) out[i * a.tokens] = words[i];
+      StoreWords(words[t], (__m512i)_mm512_cvtne2ps_pbh(Load(x + 16), Load(x)));
     }
+    WriteColumns(words[0], kBlockPairs, a.tokens, kBlockPairs,
+                 a.packed + b * kBlockPairs * a.tokens);
   }
 }
 
