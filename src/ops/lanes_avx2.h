@@ -110,7 +110,14 @@ inline I LowNibbles(I v) { return {And(v.a, 0x0f0f0f0f), And(v.b, 0x0f0f0f0f)}; 
 inline I HighNibbles(I v) {
   return LowNibbles({_mm256_srli_epi32(v.a, 4), _mm256_srli_epi32(v.b, 4)});
 }
-// Through 16 bits, which hold every product: vpmaddubsw would saturate.
+// Through 16 bits, which hold a sum of two products with four bits but not with eight.
+inline __m256i DotNibbles(__m256i sum, __m256i u, __m256i s) {
+  const __m256i pairs = _mm256_maddubs_epi16(u, s);
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+inline I DotNibbles(I sum, I u, I s) {
+  return {DotNibbles(sum.a, u.a, s.a), DotNibbles(sum.b, u.b, s.b)};
+}
 inline __m256i DotBytes(__m256i sum, __m256i u, __m256i s) {
   const __m256i even = _mm256_madd_epi16(And(u, 0x00ff00ff),
                                          _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));

@@ -69,6 +69,9 @@ inline I HighNibbles(I v) {
 inline I DotBytes(I sum, I unsigned_bytes, I signed_bytes) {
   return _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
 }
+inline I DotNibbles(I sum, I unsigned_bytes, I signed_bytes) {
+  return _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
+}
 
 // The largest magnitude of two; NaN where there is one.
 inline float LargestMagnitude(F a, F b) {

@@ -88,18 +88,6 @@ template <int kByte>
 inline F Byte(I x) {
   return ToFloat(And(ShiftRight(x, 8 * kByte), 255));
 }
-inline I LowNibbles(I x) { return And(x, 0x0f0f0f0f); }
-inline I HighNibbles(I x) { return And(ShiftRight(x, 4), 0x0f0f0f0f); }
-inline I DotBytes(I sum, I u, I s) {
-  for (int i = 0; i < 16; ++i) {
-    int32_t dot = 0;
-    for (int b = 0; b < 32; b += 8) {
-      dot += static_cast<int32_t>(u.v[i] >> b & 255) * static_cast<int8_t>(s.v[i] >> b & 255);
-    }
-    sum.v[i] += static_cast<uint32_t>(dot);
-  }
-  return sum;
-}
 
 // The largest magnitude of two; NaN where there is one.
 inline float LargestMagnitude(F a, F b) {

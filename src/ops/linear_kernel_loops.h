@@ -8,17 +8,6 @@
 // More than one chain of sums where few tokens would leave the adders waiting for each other.
 constexpr int ChainsFor(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
 
-inline float FloatOf(uint32_t word) {
-  float value;
-  std::memcpy(&value, &word, sizeof(value));
-  return value;
-}
-inline uint32_t WordOf(float value) {
-  uint32_t word;
-  std::memcpy(&word, &value, sizeof(word));
-  return word;
-}
-
 // Weights are read once, in order. The CPU's own prefetching stays too close behind where each
 // line takes many operations, so lines this many bytes ahead are asked for; at the end of a panel
 // those are the next one's.
@@ -161,52 +150,7 @@ void Float32Product(const PanelProduct& p) {
   }
 }
 
-// The words of a block as unsigned bytes, four inputs a word.
-template <class Block>
-inline void LoadBytes(const Block& block, I (&bytes)[8]) {
-  for (int j = 0; j < 8; ++j) bytes[j] = LoadWords(block.words + j * kWordRowBytes);
-}
-template <>
-inline void LoadBytes(const Q4Block& block, I (&bytes)[8]) {
-  for (int j = 0; j < 4; ++j) {
-    const I words = LoadWords(block.words + j * kWordRowBytes);
-    bytes[2 * j] = LowNibbles(words);
-    bytes[2 * j + 1] = HighNibbles(words);
-  }
-}
-
-template <class Block, int kTokens>
-void Int8Product(const PanelProduct& p) {
-  constexpr bool kSigned = Block::kFormat == PanelFormat::kQ8;
-  for (int64_t panel = 0; panel * kPanelOutputs < p.outputs; ++panel) {
-    const uint8_t* weights = p.panels + panel * p.panel_bytes;
-    F sums[ChainsFor(kTokens)][kTokens];
-    for (auto& chain : sums) {
-      for (F& sum : chain) sum = Zero();
-    }
-    for (int64_t b = 0; b < p.blocks; ++b) {
-      const Block block(weights, p.blocks, b);
-      const uint32_t* x = p.activations + b * kInt8BlockWords * kTokens;
-      Prefetch<Block::kRows * Block::kRowLines>(block.words);
-      I bytes[8];
-      LoadBytes(block, bytes);
-#pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-        I dot = kSigned ? SplatWord(x[9 * kTokens + t]) : SplatWord(0);
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j) dot = DotBytes(dot, bytes[j], SplatWord(x[j * kTokens + t]));
-        const F scaled = Mul(ToFloat(dot), Splat(FloatOf(x[8 * kTokens + t])));
-        sums[0][t] = MulAdd(scaled, block.scale, sums[0][t]);
-        if constexpr (Block::kFormat == PanelFormat::kQ4) {
-          sums[0][t] = MulAdd(block.minimum, Splat(FloatOf(x[10 * kTokens + t])), sums[0][t]);
-        }
-      }
-    }
-    Finish<kTokens>(p, panel, sums);
-  }
-}
-
-// Calls write(input, weights) for the 32 inputs of a block.
+// A panel as panels kFloat32 hold it.
 template <class Block, int i = 0>
 inline void WidenRow(const Block& block, int row, float* out) {
   if constexpr (i < Block::kPerRow) {
@@ -234,151 +178,6 @@ inline void Widen(PanelFormat format, const uint8_t* panel, int64_t blocks, floa
   }
 }
 
-// out[i * tokens + t] = rows[t * stride + i] for i < count <= 16. Words of rows are readable up to
-// the sixteenth.
-inline void WriteColumns(const void* rows, int64_t stride, int tokens, int count, uint32_t* out) {
-  if (Transposed(rows, stride, tokens, count, out)) return;
-  for (int t = 0; t < tokens; ++t) {
-    uint32_t row[16];
-    std::memcpy(row, static_cast<const uint32_t*>(rows) + t * stride, sizeof(row));
-    for (int i = 0; i < count; ++i) out[i * tokens + t] = row[i];
-  }
-}
-
-// The 32 inputs of a token's block, zeros behind the last.
-inline const float* BlockOf(const Activations& a, int token, int64_t block,
-                            float (&rest)[kBlockInputs]) {
-  const float* x = a.x + token * a.in + block * kBlockInputs;
-  const int64_t left = a.in - block * kBlockInputs;
-  if (left >= kBlockInputs) return x;
-  for (int64_t i = 0; i < kBlockInputs; ++i) rest[i] = i < left ? x[i] : 0;
-  return rest;
-}
-
-inline void PackFloat32(const Activations& a) {
-  float rest[kMostTokens][kBlockInputs];
-  for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
-    const float* x = a.x + b * kBlockInputs;
-    int64_t stride = a.in;
-    if (a.in - b * kBlockInputs < kBlockInputs) {
-      for (int t = 0; t < a.tokens; ++t) BlockOf(a, t, b, rest[t]);
-      x = rest[0];
-      stride = kBlockInputs;
-    }
-    uint32_t* out = a.packed + b * kBlockInputs * a.tokens;
-    WriteColumns(x, stride, a.tokens, 16, out);
-    WriteColumns(x + 16, stride, a.tokens, 16, out + 16 * a.tokens);
-  }
-}
-
-// The words of one token's block, see Note [Activations].
-inline void QuantizeBlock(const float* x, uint32_t* words) {
-  const F first = Load(x), second = Load(x + 16);
-  const float largest = LargestMagnitude(first, second);
-  const bool finite = largest <= std::numeric_limits<float>::max();
-  const bool empty = !finite || largest < 1e-30f;
-  const F inverse = Splat(empty ? 0 : 127 / largest);
-  const I low = empty ? SplatWord(0) : ToInt(Mul(first, inverse));
-  const I high = empty ? SplatWord(0) : ToInt(Mul(second, inverse));
-  StoreBytes(words, low);
-  StoreBytes(words + 4, high);
-  const int32_t sum = SumOf(low, high);
-  const float scale =
-      finite ? largest * (1.0f / 127) : std::numeric_limits<float>::quiet_NaN();
-  words[8] = WordOf(scale);
-  words[9] = static_cast<uint32_t>(-128 * sum);
-  words[10] = WordOf(scale * static_cast<float>(sum));
-}
-
-inline void PackInt8(const Activations& a) {
-  float rest[kBlockInputs];
-  uint32_t words[kMostTokens][16];
-  for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
-    for (int t = 0; t < a.tokens; ++t) QuantizeBlock(BlockOf(a, t, b, rest), words[t]);
-    WriteColumns(words[0], 16, a.tokens, kInt8BlockWords,
-                 a.packed + b * kInt8BlockWords * a.tokens);
-  }
-}
-
-// exp(x) for x <= 88 within 2 units in the last place; about 0 below -87; NaN stays.
-inline F Exp(F x) {
-  x = Max(Splat(-87.0f), x);
-  const F n = Round(Mul(x, Splat(1.44269504f)));
-  F r = MulAdd(n, Splat(-0.693145752f), x);
-  r = MulAdd(n, Splat(-1.42860677e-6f), r);
-  F p = Splat(1.0f / 5040);
-  p = MulAdd(p, r, Splat(1.0f / 720));
-  p = MulAdd(p, r, Splat(1.0f / 120));
-  p = MulAdd(p, r, Splat(1.0f / 24));
-  p = MulAdd(p, r, Splat(1.0f / 6));
-  p = MulAdd(p, r, Splat(0.5f));
-  p = MulAdd(p, r, Splat(1.0f));
-  p = MulAdd(p, r, Splat(1.0f));
-  return Mul(p, PowerOfTwo(n));
-}
-
-inline F Apply(const LogitRule& rule, F x) {
-  x = Mul(x, Splat(rule.scale));
-  if (rule.softcap == 0) return x;
-  // tanh z = 1 - 2 / (exp 2z + 1)
-  const F twice = Min(Splat(80.0f), Mul(x, Splat(2 / rule.softcap)));
-  const F ratio = Div(Splat(2.0f), Add(Exp(twice), Splat(1.0f)));
-  return Mul(Splat(rule.softcap), Sub(Splat(1.0f), ratio));
-}
-
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
-// The sums relative to the two largest logits; members only where they are asked for.
-inline void SumLogits(const float* logits, int64_t n, const uint8_t* members, PartialSum* all,
-               PartialSum* of_members) {
-  const F zero = Zero();
-  F sum = zero, members_sum = zero;
-  // What lies far below the largest logit of all would lose digits in a sum relative to it.
-  const bool apart = members && of_members->largest < all->largest - 20;
-  for (int64_t i = 0; i < n; i += 16) {
-    const F logit = Load(logits + i);
-    const F e = Exp(Sub(logit, Splat(all->largest)));
-    sum = Add(sum, e);
-    if (!members) continue;
-    const F own = apart ? Exp(Sub(logit, Splat(of_members->largest))) : e;
-    members_sum = Add(members_sum, KeepMembers(own, members + i, zero));
-  }
-  all->sum = SumOf(sum);
-  if (!members) return;
-  if (!apart) of_members->largest = all->largest;
-  of_members->sum = SumOf(members_sum);
-}
-
-// products and members are readable, and products writable, up to the next multiple of 16.
-inline void SumExp(float* products, int64_t n, const LogitRule& rule, const uint8_t* members,
-            PartialSum* all, PartialSum* of_members) {
-  F largest = Splat(kMinusInfinity), largest_member = largest;
-  for (int64_t i = 0; i < n; i += 16) {
-    F logit = Apply(rule, Load(products + i));
-    if (n - i < 16) {
-      Store(products + i, Splat(kMinusInfinity));
-      StorePart(products + i, n - i, logit);
-      logit = Load(products + i);
-    } else {
-      Store(products + i, logit);
-    }
-    largest = Max(logit, largest);
-    if (members) {
-      largest_member = Max(KeepMembers(logit, members + i, Splat(kMinusInfinity)), largest_member);
-    }
-  }
-  *all = {LargestOf(largest), 0};
-  if (members) *of_members = {LargestOf(largest_member), 0};
-  if (all->largest == kMinusInfinity) {
-    for (int64_t i = 0; i < n; ++i) all->sum += products[i] == products[i] ? 0 : products[i];
-    if (members) of_members->sum = all->sum;
-    return;
-  }
-  const bool some = members && of_members->largest != kMinusInfinity;
-  SumLogits(products, n, some ? members : nullptr, all, of_members);
-  if (members && !some && all->sum != all->sum) of_members->sum = all->sum;
-}
-
 template <class Block, int kTokens = kMaxTokens>
 void AddFloat32Kernels(LinearKernels* kernels) {
   if constexpr (kTokens > 0) {
@@ -387,26 +186,11 @@ void AddFloat32Kernels(LinearKernels* kernels) {
   }
 }
 
-template <class Block, int kTokens = kMaxTokens>
-void AddInt8Kernels(LinearKernels* kernels) {
-  if constexpr (kTokens > 0) {
-    kernels->int8[static_cast<int>(Block::kFormat)][kTokens] = &Int8Product<Block, kTokens>;
-    AddInt8Kernels<Block, kTokens - 1>(kernels);
-  }
-}
-
-inline LinearKernels MakeKernels() {
-  LinearKernels kernels{};
-  kernels.max_tokens = kMaxTokens;
-  AddFloat32Kernels<Float32Block>(&kernels);
-  AddFloat32Kernels<BFloat16Block>(&kernels);
-  AddFloat32Kernels<Q4Block>(&kernels);
-  AddFloat32Kernels<Q8Block>(&kernels);
-  AddInt8Kernels<Q4Block>(&kernels);
-  AddInt8Kernels<Q8Block>(&kernels);
-  kernels.pack_float32 = &PackFloat32;
-  kernels.pack_int8 = &PackInt8;
-  kernels.widen = &Widen;
-  kernels.sum_exp = &SumExp;
-  return kernels;
+inline void AddFloat32Kernels(LinearKernels* kernels) {
+  kernels->max_tokens = kMaxTokens;
+  AddFloat32Kernels<Float32Block>(kernels);
+  AddFloat32Kernels<BFloat16Block>(kernels);
+  AddFloat32Kernels<Q4Block>(kernels);
+  AddFloat32Kernels<Q8Block>(kernels);
+  kernels->widen = &Widen;
 }

@@ -51,7 +51,7 @@ struct LinearKernels {
   int max_tokens;  // a kernel exists for 1..max_tokens tokens
   PanelKernel float32[kPanelFormats][kMostTokens + 1];  // [format][tokens], exact
   PanelKernel bfloat16[kMostTokens + 1];                // panels kBFloat16; null: no such unit
-  PanelKernel int8[kPanelFormats][kMostTokens + 1];     // panels kQ4 and kQ8
+  PanelKernel int8[kPanelFormats][kMostTokens + 1];     // panels kQ4 and kQ8; may be null
 
   void (*pack_float32)(const Activations& activations);
   void (*pack_bfloat16)(const Activations& activations);

@@ -23,10 +23,21 @@ namespace {
 
 #include "ops/linear_kernel_loops.h"
 
+#include "ops/activation_loops.h"
+#include "ops/int8_kernel_loops.h"
+#include "ops/logit_sum_loops.h"
+
 }  // namespace
 
 const LinearKernels& Avx2LinearKernels() {
-  static const LinearKernels kernels = MakeKernels();
+  static const LinearKernels kernels = [] {
+    LinearKernels all{};
+    AddFloat32Kernels(&all);
+    AddInt8Kernels(&all);
+    AddActivations(&all);
+    AddLogitSums(&all);
+    return all;
+  }();
   return kernels;
 }
 

@@ -25,11 +25,19 @@ namespace {
 
 #include "ops/linear_kernel_loops.h"
 
+#include "ops/activation_loops.h"
+#include "ops/int8_kernel_loops.h"
+#include "ops/logit_sum_loops.h"
+
 }  // namespace
 
 const LinearKernels& Avx512LinearKernels() {
   static const LinearKernels kernels = [] {
-    LinearKernels all = MakeKernels();
+    LinearKernels all{};
+    AddFloat32Kernels(&all);
+    AddInt8Kernels(&all);
+    AddActivations(&all);
+    AddLogitSums(&all);
     if (__builtin_cpu_supports("avx512bf16")) AddBFloat16Kernels(&all);
     return all;
   }();

@@ -25,6 +25,8 @@ namespace {
 
 #include "ops/linear_kernel_loops.h"
 
+#include "ops/activation_loops.h"
+
 constexpr int64_t kBlockPairs = kBlockInputs / 2;
 
 template <int kTokens>

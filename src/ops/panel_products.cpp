@@ -51,7 +51,13 @@ void PanelProducts::ChoosePath(int64_t rows) {
   const bool quantized = format == PanelFormat::kQ4 || format == PanelFormat::kQ8;
   switch (matrix_.compute()) {
     case Compute::kInt8:
-    case Compute::kInt4: path_ = Path::kInt8; return;
+    case Compute::kInt4:
+      if (kernels_.int8[static_cast<int>(format)][1]) {
+        path_ = Path::kInt8;
+        return;
+      }
+      round_ = true;
+      break;
     case Compute::kBFloat16:
       if (kernels_.bfloat16[1] && !(quantized && rows <= kFewRows)) {
         path_ = Path::kBFloat16;
@@ -77,7 +83,8 @@ void PanelProducts::Pack(const float* x, int64_t rows) {
   uint32_t* packed = Scratch(&packed_memory, rows * words_per_row);
   if (round_) {
     float* rounded = reinterpret_cast<float*>(Scratch(&rounded_memory, rows * in));
-    std::transform(x, x + rows * in, rounded, Rounded);
+    std::copy_n(x, rows * in, rounded);
+    RoundActivations(matrix_.compute(), rounded, rows, in);
     x = rounded;
   }
   token_blocks_.resize(count);

@@ -38,7 +38,7 @@ class PanelProducts {
   const PackedMatrix& matrix_;
   const LinearKernels& kernels_;
   Path path_ = Path::kFloat32;
-  bool round_ = false;   // activations to bfloat16, in float32
+  bool round_ = false;   // activations as `compute` has them, before float32 products
   bool unpack_ = false;  // a panel into floats (or bfloat16) before the kernels run
   int64_t blocks_, panel_bytes_, grain_ = 1;
   std::vector<TokenBlock> token_blocks_;

@@ -143,25 +143,35 @@ void ReadRow(PanelFormat format, const uint8_t* panels, int64_t in, int64_t row,
   const int64_t blocks = BlocksOf(in), lane = row % kPanelOutputs;
   const uint8_t* panel = panels + row / kPanelOutputs * PanelBytes(format, blocks);
   const uint8_t* q8_scales = panel + blocks * BlockBytes(format) + 2 * lane;
-  for (int64_t i = 0; i < in; ++i) {
-    const int64_t block = i / kBlockInputs, k = i % kBlockInputs;
+  for (int64_t block = 0; block < blocks; ++block) {
     const uint8_t* begin = panel + block * BlockBytes(format);
     const uint8_t* words = begin + 4 * lane;
+    const int64_t first = block * kBlockInputs, count = std::min(kBlockInputs, in - first);
+    float* w = out + first;
     switch (format) {
-      case PanelFormat::kFloat32: out[i] = ReadFloat(words + k * kWordRowBytes); break;
+      case PanelFormat::kFloat32:
+        for (int64_t k = 0; k < count; ++k) w[k] = ReadFloat(words + k * kWordRowBytes);
+        break;
       case PanelFormat::kBFloat16:
-        out[i] = ReadBFloat16(words + k / 2 * kWordRowBytes + k % 2 * 2);
+        for (int64_t k = 0; k < count; ++k) {
+          w[k] = ReadBFloat16(words + k / 2 * kWordRowBytes + k % 2 * 2);
+        }
         break;
       case PanelFormat::kQ4: {
-        const uint8_t pair = words[(1 + k / 8) * kWordRowBytes + k % 4];
-        const int q = k % 8 < 4 ? pair & 15 : pair >> 4;
-        out[i] = FromHalf(ReadHalf(begin + 2 * lane)) * static_cast<float>(q) +
-                 FromHalf(ReadHalf(begin + 2 * (kPanelOutputs + lane)));
+        const float scale = FromHalf(ReadHalf(begin + 2 * lane));
+        const float minimum = FromHalf(ReadHalf(begin + 2 * (kPanelOutputs + lane)));
+        for (int64_t k = 0; k < count; ++k) {
+          const uint8_t pair = words[(1 + k / 8) * kWordRowBytes + k % 4];
+          const int q = k % 8 < 4 ? pair & 15 : pair >> 4;
+          w[k] = scale * static_cast<float>(q) + minimum;
+        }
         break;
       }
       case PanelFormat::kQ8: {
-        const int q = words[k / 4 * kWordRowBytes + k % 4] - 128;
-        out[i] = FromHalf(ReadHalf(q8_scales + 2 * kPanelOutputs * block)) * static_cast<float>(q);
+        const float scale = FromHalf(ReadHalf(q8_scales + 2 * kPanelOutputs * block));
+        for (int64_t k = 0; k < count; ++k) {
+          w[k] = scale * static_cast<float>(words[k / 4 * kWordRowBytes + k % 4] - 128);
+        }
         break;
       }
     }
