@@ -56,7 +56,7 @@ inline F Nibble(I v) {
 }
 template <int kByte>
 inline F Byte(I v) {
-  constexpr int kNone = 0x80;
+  constexpr char kNone = -128;
   const I pick = _mm512_broadcast_i32x4(_mm_setr_epi8(
       kByte, kNone, kNone, kNone, kByte + 4, kNone, kNone, kNone, kByte + 8, kNone, kNone, kNone,
       kByte + 12, kNone, kNone, kNone));

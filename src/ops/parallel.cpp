@@ -4,6 +4,9 @@
 #if defined(__unix__)
 #include <pthread.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -26,10 +29,29 @@ namespace {
 // threads need, the caller's own among them. So both the workers (for the next loop) and the
 // calling thread (for pieces that are still being worked on) spin for kSpin, which is longer than
 // the work between two loops, and then sleep.
-// A loop's pieces are taken one by one from a counter. A worker that loses its core for a while
-// holds up one piece only, and one that comes too late finds nothing left to do and is not waited
-// for.
+// A loop's pieces are taken one by one from a counter. A worker that comes too late finds nothing
+// left to do and is not waited for; one that loses its core holds up one piece, until it has the
+// core back after some milliseconds. And where no core is free the system runs a woken worker on
+// the core of the thread that woke it, in its place. So where a caller waits much longer than a
+// piece takes, or a worker finds itself on its caller's core, the machine is crowded: loops then
+// stay on their callers' threads for kAlone times what was lost, and for twice as long each time
+// that it happens again. Two threads thus lose little where there is nothing to gain.
+using Clock = std::chrono::steady_clock;
 constexpr std::chrono::microseconds kSpin{60};
+constexpr std::chrono::microseconds kLongWait{150};
+constexpr std::chrono::microseconds kSwitch{100};  // what a worker on the same core costs, about
+constexpr int kAlone = 6;
+constexpr std::chrono::milliseconds kLongestAlone{100};
+constexpr int kCalmLoops = 64;  // loops in a row after which the machine is not crowded any more
+
+// The core that this thread is on; -1 where that cannot be known.
+int CurrentCore() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
 
 void Pause() {
 #if defined(__x86_64__)
@@ -42,13 +64,13 @@ void Pause() {
 // Calls done() until it is true or kSpin has passed; returns whether it was true.
 template <class Condition>
 bool Spin(Condition done) {
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
   do {
     for (int i = 0; i < 16; ++i) {
       if (done()) return true;
       Pause();
     }
-  } while (std::chrono::steady_clock::now() - begin < kSpin);
+  } while (Clock::now() - begin < kSpin);
   return done();
 }
 
@@ -58,10 +80,11 @@ struct Loop {
   Loop(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context)
       : next(begin), end(end), grain(grain), function(function), context(context) {}
 
-  // Takes pieces until there are none left.
-  void Work() {
+  // Takes pieces until there are none left; returns how many those were.
+  int Work() {
     inside_loop = true;
-    for (;;) {
+    int taken = 0;
+    for (;; ++taken) {
       const int64_t piece = next.fetch_add(grain, std::memory_order_relaxed);
       if (piece >= end) break;
       try {
@@ -73,6 +96,7 @@ struct Loop {
       }
     }
     inside_loop = false;
+    return taken;
   }
 
   std::atomic<int64_t> next;
@@ -82,14 +106,51 @@ struct Loop {
   std::atomic<int> workers{0};  // at work on it; changed under the pool's mutex
   int seats = 0;                // workers that may still join; under the pool's mutex
   bool caller_sleeps = false;   // under the pool's mutex
+  int core = -1;                // of the caller
   std::mutex error_mutex;
   std::exception_ptr error;
+};
+
+// When loops stay on their callers' threads, see Note [Waiting].
+class Crowding {
+ public:
+  bool Alone(Clock::time_point now) const {
+    return now.time_since_epoch().count() < alone_until_.load(std::memory_order_relaxed);
+  }
+
+  // A caller took `own` for `pieces` pieces and waited for others until `now`.
+  void Waited(Clock::duration waited, Clock::duration own, int pieces, Clock::time_point now) {
+    if (waited >= kLongWait + 4 * own / std::max(pieces, 1)) {
+      Lost(waited, now);
+    } else if (calm_.fetch_add(1, std::memory_order_relaxed) >= kCalmLoops) {
+      alone_.store(0, std::memory_order_relaxed);
+    }
+  }
+
+  void Lost(Clock::duration time, Clock::time_point now) {
+    const Clock::rep longest = Clock::duration(kLongestAlone).count();
+    const Clock::rep again = 2 * alone_.load(std::memory_order_relaxed);
+    const Clock::rep alone = std::min(std::max((time * kAlone).count(), again), longest);
+    calm_.store(0, std::memory_order_relaxed);
+    alone_.store(alone, std::memory_order_relaxed);
+    alone_until_.store(now.time_since_epoch().count() + alone, std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<Clock::rep> alone_until_{0}, alone_{0};
+  std::atomic<int> calm_{0};
 };
 
 class Pool {
  public:
   void Run(Loop* loop, int workers) {
+    const Clock::time_point begin = Clock::now();
+    if (crowding_.Alone(begin)) {
+      loop->Work();
+      return;
+    }
     loop->seats = workers;
+    loop->core = CurrentCore();
     bool wake;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -99,7 +160,16 @@ class Pool {
       wake = sleeping_ > 0;
     }
     if (wake) workers == 1 ? work_.notify_one() : work_.notify_all();
-    loop->Work();
+    const int pieces = loop->Work();
+    const Clock::time_point done = Clock::now();
+    Finish(loop);
+    const Clock::time_point end = Clock::now();
+    crowding_.Waited(end - done, done - begin, pieces, end);
+  }
+
+ private:
+  // Waits for the workers that are still at it.
+  void Finish(Loop* loop) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       loops_.erase(std::find(loops_.begin(), loops_.end(), loop));
@@ -111,7 +181,6 @@ class Pool {
     finished_.wait(lock, finished);
   }
 
- private:
   void StartWorker() {
     std::thread([this] { WorkForever(); }).detach();
     ++worker_count_;
@@ -139,8 +208,12 @@ class Pool {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       const uint64_t seen = posted_.load(std::memory_order_relaxed);
+      bool in_the_way = false;
       while (Loop* loop = Join()) {
+        const int core = CurrentCore();
+        in_the_way = core >= 0 && core == loop->core;
         lock.unlock();
+        if (in_the_way) crowding_.Lost(kSwitch, Clock::now());
         loop->Work();
         lock.lock();
         Leave(loop);
@@ -149,16 +222,19 @@ class Pool {
         return posted_.load(std::memory_order_acquire) != seen;
       };
       if (posted()) continue;
-      lock.unlock();
-      const bool found = Spin(posted);
-      lock.lock();
-      if (found) continue;
+      if (!in_the_way) {
+        lock.unlock();
+        const bool found = Spin(posted);
+        lock.lock();
+        if (found) continue;
+      }
       ++sleeping_;
       work_.wait(lock, posted);
       --sleeping_;
     }
   }
 
+  Crowding crowding_;
   std::mutex mutex_;
   std::condition_variable work_, finished_;
   std::vector<Loop*> loops_;
