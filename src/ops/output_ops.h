@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "ops/packed_linear.h"
+
 namespace lmfusion {
 
 // From a final hidden state to the logits x of all words: x = scale * (hidden . row + bias), then
@@ -28,5 +30,26 @@ std::pair<at::Tensor, at::Tensor> LogNormalizers(const at::Tensor& hidden,
 // The logit of one token a row: hidden [N, hidden_size], tokens [N] int64 -> [N] float32.
 at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& tokens,
                        const OutputLayer& output);
+
+// The same over a packed matrix, which holds the bias; computed in the type of the matrix.
+struct PackedOutputLayer {
+  c10::intrusive_ptr<PackedMatrix> weight;  // [vocabulary, hidden_size], with its bias
+  double scale = 1;
+  double softcap = 0;
+};
+
+// hidden [N, hidden_size] float32 -> [N] float32, nats.
+at::Tensor LogNormalizer(const at::Tensor& hidden, const PackedOutputLayer& output);
+
+// Also the log sum exp over some of the tokens, in the same pass. member [vocabulary] uint8 or
+// bool: which. Returns {all, members}, [N] float32 each; -inf where there is no member.
+std::pair<at::Tensor, at::Tensor> LogNormalizers(const at::Tensor& hidden,
+                                                 const at::Tensor& member,
+                                                 const PackedOutputLayer& output);
+
+// The logits of M pairs: hidden[rows[i]] with tokens[i]. rows, tokens [M] int64 -> [M] float32.
+// Only the rows of the matrix that are named are read.
+at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& tokens,
+                       const PackedOutputLayer& output);
 
 }  // namespace lmfusion

@@ -1,11 +1,11 @@
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
+#include "ops/parallel.h"
 #include "ops/tree_attention.h"
 
 // One clone of the inner loops for each instruction set; the loader picks the widest there is.
@@ -87,7 +87,7 @@ class Kernel {
 
   void Attend() const {
     const int64_t blocks = (tokens_ + kTokenBlock - 1) / kTokenBlock;
-    at::parallel_for(0, blocks * kv_heads_, 1, [&](int64_t begin, int64_t end) {
+    ParallelFor(0, blocks * kv_heads_, 1, [&](int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item) Block(item / kv_heads_, item % kv_heads_);
     });
   }

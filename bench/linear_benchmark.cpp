@@ -1,0 +1,141 @@
+// What linear layers of SmolLM2-135M's sizes take, beside what the machine can read and multiply:
+//   linear_benchmark [--benchmark_filter=...]
+// bytes_per_second counts the weights once, items_per_second multiplications and additions.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ops/instruction_set.h"
+#include "ops/output_ops.h"
+#include "ops/packed_linear.h"
+#include "ops/parallel.h"
+
+namespace lmfusion {
+namespace {
+
+enum Weights : int64_t { kFloat32Weights, kBFloat16Weights, kQ4_1Weights, kQ8_0Weights };
+
+// Blocks whose scales are 1/16 (and minima 0): what the numbers are does not matter here.
+at::Tensor Blocks(int64_t out, int64_t in, int64_t block_bytes) {
+  at::Tensor blocks = at::randint(0, 256, {out, in / 32, block_bytes}, at::kByte);
+  blocks.slice(2, 0, 1).fill_(0);
+  blocks.slice(2, 1, 2).fill_(0x2c);
+  if (block_bytes == 20) blocks.slice(2, 2, 4).fill_(0);
+  return blocks.view({out, -1});
+}
+
+c10::intrusive_ptr<PackedMatrix> Matrix(int64_t weights, int64_t out, int64_t in,
+                                        Compute compute) {
+  WeightRows rows;
+  switch (weights) {
+    case kFloat32Weights: rows = {at::randn({out, in})}; break;
+    case kBFloat16Weights: rows = {at::randn({out, in}).to(at::kBFloat16)}; break;
+    case kQ4_1Weights: rows = {Blocks(out, in, 20), WeightType::kQ4_1}; break;
+    default: rows = {Blocks(out, in, 34), WeightType::kQ8_0}; break;
+  }
+  return PackedMatrix::Pack({rows}, std::nullopt, compute);
+}
+
+struct Shape {
+  int64_t out, in;
+};
+// Queries, keys and values; output; gate and up; down.
+constexpr Shape kLayer[] = {{960, 576}, {576, 576}, {3072, 576}, {576, 1536}};
+
+// The linear layers of a model of 30 layers, one after another, so that weights come from memory.
+void Layers(benchmark::State& state) {
+  const auto compute = static_cast<Compute>(state.range(0));
+  const int64_t rows = state.range(2);
+  std::vector<c10::intrusive_ptr<PackedMatrix>> matrices;
+  int64_t bytes = 0, operations = 0, width = 0;
+  for (int layer = 0; layer < 30; ++layer) {
+    for (const Shape& shape : kLayer) {
+      matrices.push_back(Matrix(state.range(1), shape.out, shape.in, compute));
+      bytes += matrices.back()->bytes();
+      operations += 2 * rows * shape.out * shape.in;
+      width = std::max(width, std::max(shape.out, shape.in));
+    }
+  }
+  const at::Tensor x = at::randn({rows, width});
+  at::Tensor y = at::empty({rows, width});
+  for (auto _ : state) {
+    for (const auto& matrix : matrices) {
+      matrix->Multiply(x.const_data_ptr<float>(), rows, y.data_ptr<float>());
+    }
+  }
+  state.SetBytesProcessed(state.iterations() * bytes);
+  state.SetItemsProcessed(state.iterations() * operations);
+  state.SetLabel(std::string(Name(compute)) + " " + matrices[0]->format());
+}
+
+void LayersOfEveryType(benchmark::internal::Benchmark* benchmark) {
+  const std::pair<Compute, Weights> kinds[] = {
+      {Compute::kFloat32, kFloat32Weights},   {Compute::kFloat32, kBFloat16Weights},
+      {Compute::kFloat32, kQ4_1Weights},      {Compute::kFloat32, kQ8_0Weights},
+      {Compute::kBFloat16, kBFloat16Weights}, {Compute::kBFloat16, kQ4_1Weights},
+      {Compute::kInt8, kQ8_0Weights},         {Compute::kInt4, kQ4_1Weights}};
+  for (const auto& [compute, weights] : kinds) {
+    for (int64_t rows : {1, 4, 15, 32, 128, 512}) {
+      benchmark->Args({static_cast<int64_t>(compute), weights, rows});
+    }
+  }
+}
+BENCHMARK(Layers)
+    ->Apply(LayersOfEveryType)
+    ->ArgNames({"compute", "weights", "rows"})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+
+void Normalizer(benchmark::State& state) {
+  const auto compute = static_cast<Compute>(state.range(0));
+  const int64_t rows = state.range(2), vocabulary = 49152, hidden_size = 576;
+  const PackedOutputLayer output{Matrix(state.range(1), vocabulary, hidden_size, compute)};
+  const at::Tensor hidden = at::randn({rows, hidden_size});
+  for (auto _ : state) benchmark::DoNotOptimize(LogNormalizer(hidden, output));
+  state.SetBytesProcessed(state.iterations() * output.weight->bytes());
+  state.SetItemsProcessed(state.iterations() * 2 * rows * vocabulary * hidden_size);
+  state.SetLabel(std::string(Name(compute)) + " " + output.weight->format());
+}
+BENCHMARK(Normalizer)
+    ->ArgsProduct({{static_cast<int64_t>(Compute::kFloat32), static_cast<int64_t>(Compute::kInt8)},
+                   {kQ8_0Weights},
+                   {1, 15, 128}})
+    ->ArgNames({"compute", "weights", "rows"})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+
+// The limit of few rows: reading 256 MB on all threads.
+void Read(benchmark::State& state) {
+  const std::vector<int64_t> memory(int64_t{32} << 20, 1);
+  for (auto _ : state) {
+    ParallelFor(0, memory.size(), 1 << 16, [&](int64_t begin, int64_t end) {
+      int64_t sums[8] = {};
+      for (int64_t i = begin; i < end; i += 8) {
+        for (int k = 0; k < 8; ++k) sums[k] ^= memory[i + k];
+      }
+      benchmark::DoNotOptimize(sums);
+    });
+  }
+  state.SetBytesProcessed(state.iterations() * memory.size() * sizeof(int64_t));
+}
+BENCHMARK(Read)->UseRealTime()->Unit(benchmark::kMillisecond);
+
+// What a parallel loop costs besides its work.
+void EmptyLoop(benchmark::State& state) {
+  std::atomic<int> pieces{0};
+  for (auto _ : state) {
+    ParallelFor(0, 8, 1, [&](int64_t, int64_t) { pieces.fetch_add(1); });
+  }
+}
+BENCHMARK(EmptyLoop)->UseRealTime()->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace lmfusion
+
+BENCHMARK_MAIN();

@@ -1,0 +1,144 @@
+// Sixteen lanes in two AVX2 registers; see linear_kernel_loops.h.
+struct F {
+  __m256 a, b;
+};
+struct I {
+  __m256i a, b;
+};
+
+constexpr int kMaxTokens = 6;
+
+inline F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+inline F Splat(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
+inline F Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline F LoadHalf(const void* p) {
+  const __m128i* half = static_cast<const __m128i*>(p);
+  return {_mm256_cvtph_ps(_mm_loadu_si128(half)), _mm256_cvtph_ps(_mm_loadu_si128(half + 1))};
+}
+inline void Store(float* p, F v) {
+  _mm256_storeu_ps(p, v.a);
+  _mm256_storeu_ps(p + 8, v.b);
+}
+inline void StorePart(float* p, int64_t n, F v) {
+  float lanes[16];
+  Store(lanes, v);
+  for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+#define LMFUSION_LANEWISE(name, intrinsic) \
+  inline F name(F x, F y) { return {intrinsic(x.a, y.a), intrinsic(x.b, y.b)}; }
+LMFUSION_LANEWISE(Add, _mm256_add_ps)
+LMFUSION_LANEWISE(Sub, _mm256_sub_ps)
+LMFUSION_LANEWISE(Mul, _mm256_mul_ps)
+LMFUSION_LANEWISE(Div, _mm256_div_ps)
+LMFUSION_LANEWISE(Max, _mm256_max_ps)
+LMFUSION_LANEWISE(Min, _mm256_min_ps)
+#undef LMFUSION_LANEWISE
+inline F MulAdd(F x, F y, F z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+inline F Abs(F x) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+}
+inline F Round(F x) {
+  constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  return {_mm256_round_ps(x.a, kNearest), _mm256_round_ps(x.b, kNearest)};
+}
+inline float SumOf(F x) {
+  float lanes[8], sum = 0;
+  _mm256_storeu_ps(lanes, _mm256_add_ps(x.a, x.b));
+  for (float lane : lanes) sum += lane;
+  return sum;
+}
+inline float LargestOf(F x) {
+  float lanes[8];
+  _mm256_storeu_ps(lanes, _mm256_max_ps(x.a, x.b));
+  float largest = lanes[0];
+  for (float lane : lanes) largest = lane > largest ? lane : largest;
+  return largest;
+}
+inline F KeepMembers(F v, const uint8_t* members, F other) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(members));
+  const __m256i zero = _mm256_setzero_si256();
+  const __m256i none_a = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(bytes), zero);
+  const __m256i none_b = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)), zero);
+  return {_mm256_blendv_ps(v.a, other.a, _mm256_castsi256_ps(none_a)),
+          _mm256_blendv_ps(v.b, other.b, _mm256_castsi256_ps(none_b))};
+}
+
+inline I LoadWords(const void* p) {
+  const __m256i* words = static_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(words), _mm256_loadu_si256(words + 1)};
+}
+inline void StoreWords(void* p, I v) {
+  __m256i* words = static_cast<__m256i*>(p);
+  _mm256_storeu_si256(words, v.a);
+  _mm256_storeu_si256(words + 1, v.b);
+}
+inline I SplatWord(uint32_t v) {
+  const __m256i words = _mm256_set1_epi32(static_cast<int>(v));
+  return {words, words};
+}
+inline F AsFloat(I v) { return {_mm256_castsi256_ps(v.a), _mm256_castsi256_ps(v.b)}; }
+inline F ToFloat(I v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
+inline I ToInt(F v) { return {_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b)}; }
+inline __m256i And(__m256i v, int mask) { return _mm256_and_si256(v, _mm256_set1_epi32(mask)); }
+inline F PowerOfTwo(F n) {
+  const __m256i bias = _mm256_set1_epi32(127);
+  const I i = ToInt(n);
+  return AsFloat({_mm256_slli_epi32(_mm256_add_epi32(i.a, bias), 23),
+                  _mm256_slli_epi32(_mm256_add_epi32(i.b, bias), 23)});
+}
+inline void StoreBytes(void* p, I v) {
+  int32_t words[16];
+  StoreWords(words, v);
+  for (int i = 0; i < 16; ++i) static_cast<int8_t*>(p)[i] = static_cast<int8_t>(words[i]);
+}
+
+inline F LowHalf(I v) { return AsFloat({_mm256_slli_epi32(v.a, 16), _mm256_slli_epi32(v.b, 16)}); }
+inline F HighHalf(I v) { return AsFloat({And(v.a, 0xffff0000), And(v.b, 0xffff0000)}); }
+template <int kShift>
+inline F Nibble(I v) {
+  return ToFloat({And(_mm256_srli_epi32(v.a, kShift), 15), And(_mm256_srli_epi32(v.b, kShift), 15)});
+}
+template <int kByte>
+inline F Byte(I v) {
+  return ToFloat({And(_mm256_srli_epi32(v.a, 8 * kByte), 255),
+                  And(_mm256_srli_epi32(v.b, 8 * kByte), 255)});
+}
+inline I LowNibbles(I v) { return {And(v.a, 0x0f0f0f0f), And(v.b, 0x0f0f0f0f)}; }
+inline I HighNibbles(I v) {
+  return LowNibbles({_mm256_srli_epi32(v.a, 4), _mm256_srli_epi32(v.b, 4)});
+}
+// Through 16 bits, which hold a sum of two products with four bits but not with eight.
+inline __m256i DotNibbles(__m256i sum, __m256i u, __m256i s) {
+  const __m256i pairs = _mm256_maddubs_epi16(u, s);
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+inline I DotNibbles(I sum, I u, I s) {
+  return {DotNibbles(sum.a, u.a, s.a), DotNibbles(sum.b, u.b, s.b)};
+}
+inline __m256i DotBytes(__m256i sum, __m256i u, __m256i s) {
+  const __m256i even = _mm256_madd_epi16(And(u, 0x00ff00ff),
+                                         _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
+  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
+  return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
+}
+inline I DotBytes(I sum, I u, I s) {
+  return {DotBytes(sum.a, u.a, s.a), DotBytes(sum.b, u.b, s.b)};
+}
+
+// The largest magnitude of two; NaN where there is one.
+inline float LargestMagnitude(F a, F b) {
+  const F both = Add(Abs(a), Abs(b));
+  return SumOf(Mul(both, Zero())) == 0 ? LargestOf(Max(Abs(a), Abs(b)))
+                                       : std::numeric_limits<float>::quiet_NaN();
+}
+inline int32_t SumOf(I a, I b) {
+  int32_t words[32], sum = 0;
+  StoreWords(words, a);
+  StoreWords(words + 16, b);
+  for (int32_t word : words) sum += word;
+  return sum;
+}
+inline bool Transposed(const void*, int64_t, int, int, uint32_t*) { return false; }

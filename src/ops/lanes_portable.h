@@ -1,0 +1,106 @@
+// Sixteen lanes in plain loops, which a compiler turns into the vectors it may use; see
+// linear_kernel_loops.h.
+struct F {
+  float v[16];
+};
+struct I {
+  uint32_t v[16];
+};
+
+constexpr int kMaxTokens = 4;
+
+#define LMFUSION_EACH_LANE(type, expression)          \
+  type r;                                             \
+  for (int i = 0; i < 16; ++i) r.v[i] = (expression); \
+  return r
+
+inline F Zero() { return F{}; }
+inline F Splat(float x) { LMFUSION_EACH_LANE(F, x); }
+inline F Load(const float* p) { LMFUSION_EACH_LANE(F, p[i]); }
+inline F LoadHalf(const void* p) {
+  uint16_t half[16];
+  std::memcpy(half, p, sizeof(half));
+  LMFUSION_EACH_LANE(F, c10::detail::fp16_ieee_to_fp32_value(half[i]));
+}
+inline void Store(float* p, F x) { std::memcpy(p, x.v, sizeof(x.v)); }
+inline void StorePart(float* p, int64_t n, F x) {
+  for (int64_t i = 0; i < n; ++i) p[i] = x.v[i];
+}
+inline F Add(F x, F y) { LMFUSION_EACH_LANE(F, x.v[i] + y.v[i]); }
+inline F Sub(F x, F y) { LMFUSION_EACH_LANE(F, x.v[i] - y.v[i]); }
+inline F Mul(F x, F y) { LMFUSION_EACH_LANE(F, x.v[i] * y.v[i]); }
+inline F Div(F x, F y) { LMFUSION_EACH_LANE(F, x.v[i] / y.v[i]); }
+inline F MulAdd(F x, F y, F z) { LMFUSION_EACH_LANE(F, x.v[i] * y.v[i] + z.v[i]); }
+inline F Max(F x, F y) { LMFUSION_EACH_LANE(F, x.v[i] > y.v[i] ? x.v[i] : y.v[i]); }
+inline F Min(F x, F y) { LMFUSION_EACH_LANE(F, x.v[i] < y.v[i] ? x.v[i] : y.v[i]); }
+inline F Abs(F x) { LMFUSION_EACH_LANE(F, std::fabs(x.v[i])); }
+inline F Round(F x) { LMFUSION_EACH_LANE(F, std::nearbyint(x.v[i])); }
+inline float SumOf(F x) {
+  float sum = 0;
+  for (float lane : x.v) sum += lane;
+  return sum;
+}
+inline float LargestOf(F x) {
+  float largest = x.v[0];
+  for (float lane : x.v) largest = lane > largest ? lane : largest;
+  return largest;
+}
+inline F KeepMembers(F x, const uint8_t* members, F other) {
+  LMFUSION_EACH_LANE(F, members[i] ? x.v[i] : other.v[i]);
+}
+
+inline I LoadWords(const void* p) {
+  I r;
+  std::memcpy(r.v, p, sizeof(r.v));
+  return r;
+}
+inline void StoreWords(void* p, I x) { std::memcpy(p, x.v, sizeof(x.v)); }
+inline I SplatWord(uint32_t x) { LMFUSION_EACH_LANE(I, x); }
+inline F AsFloat(I x) {
+  F r;
+  std::memcpy(r.v, x.v, sizeof(r.v));
+  return r;
+}
+inline F ToFloat(I x) { LMFUSION_EACH_LANE(F, static_cast<float>(static_cast<int32_t>(x.v[i]))); }
+inline I ToInt(F x) {
+  LMFUSION_EACH_LANE(I, static_cast<uint32_t>(static_cast<int32_t>(std::nearbyint(x.v[i]))));
+}
+inline F PowerOfTwo(F n) {
+  const I whole = ToInt(n);
+  I bits;
+  for (int i = 0; i < 16; ++i) bits.v[i] = (whole.v[i] + 127) << 23;
+  return AsFloat(bits);
+}
+inline void StoreBytes(void* p, I x) {
+  for (int i = 0; i < 16; ++i) static_cast<uint8_t*>(p)[i] = static_cast<uint8_t>(x.v[i]);
+}
+
+inline I ShiftLeft(I x, int n) { LMFUSION_EACH_LANE(I, x.v[i] << n); }
+inline I ShiftRight(I x, int n) { LMFUSION_EACH_LANE(I, x.v[i] >> n); }
+inline I And(I x, uint32_t mask) { LMFUSION_EACH_LANE(I, x.v[i] & mask); }
+inline F LowHalf(I x) { return AsFloat(ShiftLeft(x, 16)); }
+inline F HighHalf(I x) { return AsFloat(And(x, 0xffff0000u)); }
+template <int kShift>
+inline F Nibble(I x) {
+  return ToFloat(And(ShiftRight(x, kShift), 15));
+}
+template <int kByte>
+inline F Byte(I x) {
+  return ToFloat(And(ShiftRight(x, 8 * kByte), 255));
+}
+
+// The largest magnitude of two; NaN where there is one.
+inline float LargestMagnitude(F a, F b) {
+  const F both = Add(Abs(a), Abs(b));
+  return SumOf(Mul(both, Zero())) == 0 ? LargestOf(Max(Abs(a), Abs(b)))
+                                       : std::numeric_limits<float>::quiet_NaN();
+}
+inline int32_t SumOf(I a, I b) {
+  int32_t words[32], sum = 0;
+  StoreWords(words, a);
+  StoreWords(words + 16, b);
+  for (int32_t word : words) sum += word;
+  return sum;
+}
+inline bool Transposed(const void*, int64_t, int, int, uint32_t*) { return false; }
+#undef LMFUSION_EACH_LANE

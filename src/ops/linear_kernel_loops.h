@@ -1,0 +1,196 @@
+// The loops of the linear kernels, written once over sixteen lanes: F (floats) and I (32-bit
+// words) and their operations, which lanes_*.h define for each instruction set. Included by
+// linear_kernels_*.cpp inside its anonymous namespace, where the compiler may use that set; so
+// there is no include guard and nothing is included here.
+//
+// kTokens is the number of tokens of a kernel: their sums live in registers.
+
+// More than one chain of sums where few tokens would leave the adders waiting for each other.
+constexpr int ChainsFor(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
+
+// Weights are read once, in order. The CPU's own prefetching stays too close behind where each
+// line takes many operations, so lines this many bytes ahead are asked for; at the end of a panel
+// those are the next one's.
+constexpr int64_t kPrefetchBytes = 2048;
+template <int kLines>
+inline void Prefetch(const uint8_t* words) {
+  for (int i = 0; i < kLines; ++i) __builtin_prefetch(words + kPrefetchBytes + i * kWordRowBytes);
+}
+
+// Formats: a block's words, each row of which holds kPerWord inputs of every output.
+struct Float32Block {
+  static constexpr PanelFormat kFormat = PanelFormat::kFloat32;
+  static constexpr int kRows = 8, kPerRow = 4, kRowLines = 4;
+  const uint8_t* words;
+  Float32Block(const uint8_t* panel, int64_t, int64_t block)
+      : words(panel + block * BlockBytes(kFormat)) {}
+  static constexpr int Input(int row, int i) { return 4 * row + i; }
+  template <int i>
+  F Weight(int row) const {
+    return AsFloat(LoadWords(words + (4 * row + i) * kWordRowBytes));
+  }
+};
+
+struct BFloat16Block {
+  static constexpr PanelFormat kFormat = PanelFormat::kBFloat16;
+  static constexpr int kRows = 8, kPerRow = 4, kRowLines = 2;
+  const uint8_t* words;
+  BFloat16Block(const uint8_t* panel, int64_t, int64_t block)
+      : words(panel + block * BlockBytes(kFormat)) {}
+  static constexpr int Input(int row, int i) { return 4 * row + i; }
+  template <int i>
+  F Weight(int row) const {
+    const I pair = LoadWords(words + (2 * row + i / 2) * kWordRowBytes);
+    return i % 2 == 0 ? LowHalf(pair) : HighHalf(pair);
+  }
+};
+
+struct Q4Block {
+  static constexpr PanelFormat kFormat = PanelFormat::kQ4;
+  static constexpr int kRows = 4, kPerRow = 8, kRowLines = 1;
+  const uint8_t* words;
+  F scale, minimum;
+  Q4Block(const uint8_t* panel, int64_t, int64_t block) {
+    const uint8_t* begin = panel + block * BlockBytes(kFormat);
+    scale = LoadHalf(begin);
+    minimum = LoadHalf(begin + 2 * kPanelOutputs);
+    words = begin + kWordRowBytes;
+  }
+  // The nibbles of a word, from the lowest: inputs 0, 4, 1, 5, 2, 6, 3, 7.
+  static constexpr int Input(int row, int i) { return 8 * row + i / 2 + i % 2 * 4; }
+  template <int i>
+  F Weight(int row) const {
+    return MulAdd(Nibble<4 * i>(LoadWords(words + row * kWordRowBytes)), scale, minimum);
+  }
+};
+
+struct Q8Block {
+  static constexpr PanelFormat kFormat = PanelFormat::kQ8;
+  static constexpr int kRows = 8, kPerRow = 4, kRowLines = 1;
+  const uint8_t* words;
+  F scale, zero;
+  Q8Block(const uint8_t* panel, int64_t blocks, int64_t block) {
+    words = panel + block * BlockBytes(kFormat);
+    scale = LoadHalf(panel + blocks * BlockBytes(kFormat) + block * 2 * kPanelOutputs);
+    zero = Mul(scale, Splat(-128));
+  }
+  static constexpr int Input(int row, int i) { return 4 * row + i; }
+  template <int i>
+  F Weight(int row) const {
+    return MulAdd(Byte<i>(LoadWords(words + row * kWordRowBytes)), scale, zero);
+  }
+};
+
+// sums += weight i and the following ones of a row of words, times the tokens' inputs.
+template <class Block, int kTokens, int i = 0>
+inline void AddRow(const Block& block, int row, const float* x,
+                   F (&sums)[ChainsFor(kTokens)][kTokens]) {
+  if constexpr (i < Block::kPerRow) {
+    if constexpr (i == 0) {
+      Prefetch<Block::kRowLines>(block.words + row * Block::kRowLines * kWordRowBytes);
+    }
+    const F weight = block.template Weight<i>(row);
+    const float* inputs = x + Block::Input(row, i) * kTokens;
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+      F& sum = sums[i % ChainsFor(kTokens)][t];
+      sum = MulAdd(weight, Splat(inputs[t]), sum);
+    }
+    AddRow<Block, kTokens, i + 1>(block, row, x, sums);
+  }
+}
+
+// Adds the chains and the bias and writes one panel's outputs.
+template <int kTokens>
+inline void Finish(const PanelProduct& p, int64_t panel, F (&sums)[ChainsFor(kTokens)][kTokens]) {
+  const int64_t first = panel * kPanelOutputs;
+  const int64_t outputs = std::min(kPanelOutputs, p.outputs - first);
+  const F bias = p.bias ? Load(p.bias + first) : Zero();
+#pragma GCC unroll 16
+  for (int t = 0; t < kTokens; ++t) {
+    F sum = sums[0][t];
+    for (int c = 1; c < ChainsFor(kTokens); ++c) sum = Add(sum, sums[c][t]);
+    float* y = p.y + t * p.y_stride + first;
+    if (outputs == kPanelOutputs) {
+      Store(y, Add(sum, bias));
+    } else {
+      StorePart(y, outputs, Add(sum, bias));
+    }
+  }
+}
+
+// Inputs whose products go into one sum; the sums of such pieces are added. A sum over all inputs
+// would lose a digit in wide layers.
+constexpr int64_t kPieceBlocks = 4;
+
+template <class Block, int kTokens>
+void Float32Product(const PanelProduct& p) {
+  const float* activations = reinterpret_cast<const float*>(p.activations);
+  for (int64_t panel = 0; panel * kPanelOutputs < p.outputs; ++panel) {
+    const uint8_t* weights = p.panels + panel * p.panel_bytes;
+    F totals[ChainsFor(kTokens)][kTokens];
+    for (auto& chain : totals) {
+      for (F& total : chain) total = Zero();
+    }
+    for (int64_t begin = 0; begin < p.blocks; begin += kPieceBlocks) {
+      F sums[ChainsFor(kTokens)][kTokens];
+      for (auto& chain : sums) {
+        for (F& sum : chain) sum = Zero();
+      }
+      for (int64_t b = begin; b < std::min(begin + kPieceBlocks, p.blocks); ++b) {
+        const Block block(weights, p.blocks, b);
+        const float* x = activations + b * kBlockInputs * kTokens;
+        for (int row = 0; row < Block::kRows; ++row) AddRow<Block, kTokens>(block, row, x, sums);
+      }
+      for (int c = 0; c < ChainsFor(kTokens); ++c) {
+        for (int t = 0; t < kTokens; ++t) totals[c][t] = Add(totals[c][t], sums[c][t]);
+      }
+    }
+    Finish<kTokens>(p, panel, totals);
+  }
+}
+
+// A panel as panels kFloat32 hold it.
+template <class Block, int i = 0>
+inline void WidenRow(const Block& block, int row, float* out) {
+  if constexpr (i < Block::kPerRow) {
+    Store(out + Block::Input(row, i) * kPanelOutputs, block.template Weight<i>(row));
+    WidenRow<Block, i + 1>(block, row, out);
+  }
+}
+
+template <class Block>
+void WidenPanel(const uint8_t* panel, int64_t blocks, float* out) {
+  for (int64_t b = 0; b < blocks; ++b) {
+    const Block block(panel, blocks, b);
+    for (int row = 0; row < Block::kRows; ++row) {
+      WidenRow(block, row, out + b * kBlockInputs * kPanelOutputs);
+    }
+  }
+}
+
+inline void Widen(PanelFormat format, const uint8_t* panel, int64_t blocks, float* out) {
+  switch (format) {
+    case PanelFormat::kFloat32: return WidenPanel<Float32Block>(panel, blocks, out);
+    case PanelFormat::kBFloat16: return WidenPanel<BFloat16Block>(panel, blocks, out);
+    case PanelFormat::kQ4: return WidenPanel<Q4Block>(panel, blocks, out);
+    case PanelFormat::kQ8: return WidenPanel<Q8Block>(panel, blocks, out);
+  }
+}
+
+template <class Block, int kTokens = kMaxTokens>
+void AddFloat32Kernels(LinearKernels* kernels) {
+  if constexpr (kTokens > 0) {
+    kernels->float32[static_cast<int>(Block::kFormat)][kTokens] = &Float32Product<Block, kTokens>;
+    AddFloat32Kernels<Block, kTokens - 1>(kernels);
+  }
+}
+
+inline void AddFloat32Kernels(LinearKernels* kernels) {
+  kernels->max_tokens = kMaxTokens;
+  AddFloat32Kernels<Float32Block>(kernels);
+  AddFloat32Kernels<BFloat16Block>(kernels);
+  AddFloat32Kernels<Q4Block>(kernels);
+  AddFloat32Kernels<Q8Block>(kernels);
+  kernels->widen = &Widen;
+}

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "ops/packed_linear.h"
+#include "ops/panel_format.h"
+
+namespace lmfusion {
+
+struct PackedPanels {
+  PanelFormat format;
+  int64_t out, in;
+  at::Tensor panels;  // uint8 [PanelsOf(out) * PanelBytes(format, BlocksOf(in))]
+};
+
+const char* Name(WeightType type);
+
+// The weights [out, in] float32 that the panels hold.
+at::Tensor WidenPanels(const PackedPanels& packed);
+
+// Writes the stacked weights as panels: blocks as they are, float weights as `compute` wants
+// them. Throws std::invalid_argument.
+PackedPanels PackWeights(const std::vector<WeightRows>& stacked, Compute compute);
+
+}  // namespace lmfusion

@@ -1,0 +1,144 @@
+#include "ops/parallel.h"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace lmfusion {
+namespace {
+
+class Parallel : public testing::Test {
+ protected:
+  void SetUp() override { at::set_num_threads(4); }
+};
+
+// How often each item of [begin, end) was worked on.
+std::vector<int> Counts(int64_t begin, int64_t end, int64_t grain) {
+  std::vector<std::atomic<int>> counts(std::max<int64_t>(end, 0));
+  ParallelFor(begin, end, grain, [&](int64_t b, int64_t e) {
+    EXPECT_LT(b, e);
+    EXPECT_LE(e - b, std::max<int64_t>(grain, 1));
+    for (int64_t i = b; i < e; ++i) ++counts[i];
+  });
+  return {counts.begin(), counts.end()};
+}
+
+TEST_F(Parallel, DoesEveryItemOnce) {
+  for (int64_t end : {1, 2, 3, 7, 64, 1000}) {
+    for (int64_t grain : {0, 1, 3, 64, 5000}) {
+      EXPECT_EQ(Counts(0, end, grain), std::vector<int>(end, 1)) << end << " by " << grain;
+    }
+  }
+  EXPECT_EQ(Counts(2, 5, 1), (std::vector<int>{0, 0, 1, 1, 1}));
+  ParallelFor(3, 3, 1, [](int64_t, int64_t) { FAIL(); });
+  ParallelFor(3, -3, 1, [](int64_t, int64_t) { FAIL(); });
+}
+
+// How many threads took part in a loop. The first pieces wait for each other for a while.
+size_t Threads(size_t allowed) {
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  std::atomic<size_t> waiting{0};
+  ParallelFor(0, 16, 1, [&](int64_t, int64_t) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      threads.insert(std::this_thread::get_id());
+    }
+    ++waiting;
+    for (int i = 0; i < 200 && waiting < allowed; ++i) {
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+  });
+  return threads.size();
+}
+
+TEST_F(Parallel, UsesAllThreadsAllowedAndNoMore) {
+  for (size_t allowed : {1, 2, 3}) {
+    at::set_num_threads(static_cast<int>(allowed));
+    size_t most = 0;
+    // On a crowded machine a loop may stay on its caller's thread; not for ever.
+    for (int n = 0; n < 1000 && most < allowed; ++n) most = std::max(most, Threads(allowed));
+    EXPECT_EQ(most, allowed);
+    for (int n = 0; n < 5; ++n) EXPECT_LE(Threads(allowed), allowed);
+  }
+}
+
+TEST_F(Parallel, RunsALoopInALoopOnItsOwnThread) {
+  std::atomic<int> items{0}, strangers{0};
+  ParallelFor(0, 8, 1, [&](int64_t, int64_t) {
+    const std::thread::id self = std::this_thread::get_id();
+    ParallelFor(0, 8, 1, [&](int64_t, int64_t) {
+      ++items;
+      if (std::this_thread::get_id() != self) ++strangers;
+    });
+  });
+  EXPECT_EQ(items, 64);
+  EXPECT_EQ(strangers, 0);
+}
+
+TEST_F(Parallel, PassesOnAnException) {
+  for (int n = 0; n < 20; ++n) {
+    EXPECT_THROW(ParallelFor(0, 100, 1,
+                             [](int64_t b, int64_t) {
+                               if (b % 10 == 3) throw std::runtime_error("piece");
+                             }),
+                 std::runtime_error);
+    EXPECT_EQ(Counts(0, 100, 1), std::vector<int>(100, 1));
+  }
+}
+
+TEST_F(Parallel, ServesManyCallersAtOnce) {
+  std::atomic<int64_t> sum{0};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 8; ++i) {
+    callers.emplace_back([&] {
+      at::set_num_threads(3);
+      for (int n = 0; n < 500; ++n) {
+        std::atomic<int64_t> own{0};
+        ParallelFor(0, 50, 3, [&](int64_t b, int64_t e) { own += e - b; });
+        sum += own;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(sum, 8 * 500 * 50);
+}
+
+TEST_F(Parallel, WorksAfterItsThreadsWentToSleep) {
+  for (int n = 0; n < 5; ++n) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_EQ(Counts(0, 100, 1), std::vector<int>(100, 1));
+  }
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_F(Parallel, WorksInAForkedChild) {
+  EXPECT_EQ(Counts(0, 100, 1), std::vector<int>(100, 1));
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    // Only exit() runs in the child beside the loops: no thread of OpenMP or of gtest lives here.
+    std::atomic<int> items{0};
+    for (int n = 0; n < 100; ++n) ParallelFor(0, 100, 1, [&](int64_t, int64_t) { ++items; });
+    _exit(items == 10000 ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(Counts(0, 100, 1), std::vector<int>(100, 1));
+}
+#endif
+
+}  // namespace
+}  // namespace lmfusion
