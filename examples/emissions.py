@@ -25,7 +25,7 @@ def lexicon() -> list[str]:
     return (DATA / "lexicon.txt").read_text().split()
 
 
-def emissions(text: str, *, seed: int, noise: float = 2.2) -> numpy.ndarray:
+def emissions(text: str, *, seed: int, noise: float = 2.0) -> numpy.ndarray:
     """[frames, units] of log p, float32: every character heard among noise."""
     generator = numpy.random.default_rng(seed)
     columns = [UNITS.index(SPACE if letter == " " else letter) for letter in text]
