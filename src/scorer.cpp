@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "explanation.h"
+#include "floors.h"
+#include "latencies.h"
 #include "lmfusion/truecaser.h"
 #include "model/torchscript_lm.h"
 #include "path_scorer.h"
@@ -17,6 +19,7 @@
 namespace lmfusion {
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Positions of the model that max_context_length leaves to a candidate.
 constexpr int64_t kLeastCandidatePositions = 16;
 
@@ -95,6 +98,27 @@ std::vector<double> CandidateSums(const TokenPaths& paths, const PathScores& sco
   return candidates;
 }
 
+std::vector<double> Flat(const std::vector<std::vector<double>>& rows) {
+  std::vector<double> flat;
+  for (const auto& row : rows) flat.insert(flat.end(), row.begin(), row.end());
+  return flat;
+}
+
+void CheckFloors(const std::vector<std::vector<double>>& floors,
+                 const std::vector<std::vector<std::string>>& words) {
+  if (floors.empty()) return;
+  bool same_shape = floors.size() == words.size();
+  for (size_t i = 0; same_shape && i < words.size(); ++i) {
+    same_shape = floors[i].size() == words[i].size();
+    for (const double floor : floors[i]) {
+      if (std::isnan(floor)) throw std::invalid_argument("a floor is NaN; a number expected");
+    }
+  }
+  if (!same_shape) {
+    throw std::invalid_argument("floors must have one number a candidate, [contexts][candidates]");
+  }
+}
+
 uint64_t TokenCount(const TokenPaths& paths) {
   uint64_t count = 0;
   for (const TokenPaths::Path& path : paths.paths) count += path.size();
@@ -118,6 +142,7 @@ struct LMFusionScorer::Impl {
     std::vector<bool> begins_word;
     if (tokenizer != nullptr) {
       text_stage = std::make_unique<TextStage>(tokenizer, MakeCasing(options, loaded.bundle), text);
+      as_given = std::make_unique<TextStage>(tokenizer, CasingByName("none"), text);
       if (options.boundary == Boundary::kWord) begins_word = WordBeginnings(*tokenizer, model);
     }
     PathScorerOptions scoring;
@@ -127,6 +152,7 @@ struct LMFusionScorer::Impl {
     if (options.kv_cache_bytes < 0 && loaded.tree != nullptr) {
       scoring.kv_cache_bytes = loaded.tree->AutoCacheBytes();
     }
+    shares_prefixes = loaded.plain == nullptr && options.mode == Mode::kTree;
     if (loaded.plain != nullptr) {
       if (!begins_word.empty()) loaded.plain->SetWordBeginnings(begins_word);
       path_scorer = PlainPathScorer(std::move(loaded.plain), scoring);
@@ -143,24 +169,103 @@ struct LMFusionScorer::Impl {
         "score_token_paths");
   }
 
-  // The text stage makes paths, the path scorer scores them.
+  // The text stage makes paths, the path scorer scores them. One piece of a call; its counters go
+  // to `added`. floors: [candidates] or empty.
   template <typename MakePaths>
-  std::vector<double> Score(MakePaths make_paths, const std::string& cache_namespace) {
-    Stopwatch total, stage;
-    Stats added;
-    added.calls = 1;
+  std::vector<double> ScorePiece(MakePaths make_paths, const std::string& cache_namespace,
+                                 const std::vector<double>& floors, Stats* added) {
+    Stopwatch stage;
     TextCounters text;
     const TokenPaths paths = make_paths(&text);
-    added.text_seconds = stage.Lap();
-    added.candidates = paths.candidates;
-    added.tokens_requested = TokenCount(paths);
-    added.truncated_contexts = text.truncated_contexts;
-    added.text_bytes_tokenized = text.bytes_tokenized;
-    const std::vector<double> sums =
-        CandidateSums(paths, path_scorer->Score(paths, cache_namespace));
+    added->text_seconds += stage.Lap();
+    added->candidates += paths.candidates;
+    added->tokens_requested += TokenCount(paths);
+    added->truncated_contexts += text.truncated_contexts;
+    added->text_bytes_tokenized += text.bytes_tokenized;
+    std::vector<double> sums = CandidateSums(
+        paths, floors.empty() || !shares_prefixes
+                   ? path_scorer->Score(paths, cache_namespace)
+                   : ScoreAboveFloors(*path_scorer, paths, floors, cache_namespace));
+    for (size_t i = 0; i < floors.size(); ++i) {
+      if (sums[i] < floors[i]) sums[i] = -kInfinity;
+    }
+    return sums;
+  }
+
+  template <typename MakePaths>
+  std::vector<double> Score(MakePaths make_paths, const std::string& cache_namespace) {
+    Stopwatch total;
+    Stats added;
+    added.calls = 1;
+    const std::vector<double> sums = ScorePiece(make_paths, cache_namespace, {}, &added);
     added.total_seconds = total.Lap();
     Count(added);
     return sums;
+  }
+
+  // [candidates], those of all contexts one after another.
+  std::vector<double> ScoreContinuations(const std::vector<std::string>& contexts,
+                                         const std::vector<std::vector<std::string>>& words,
+                                         const CallOptions& call) {
+    if (call.deadline == kInfinity) {
+      Stopwatch total;
+      Stats added;
+      added.calls = 1;
+      std::vector<double> sums = ScorePiece(
+          [&](TextCounters* counters) { return Text().Continuations(contexts, words, counters); },
+          call.cache_namespace, Flat(call.floors), &added);
+      added.total_seconds = total.Lap();
+      Count(added);
+      return sums;
+    }
+    return ScoreUntil(contexts, words, call);
+  }
+
+  // Piece after piece until the deadline. A piece is what should take half of the time that is
+  // left, by the seconds a candidate took so far; one context at least.
+  std::vector<double> ScoreUntil(const std::vector<std::string>& contexts,
+                                 const std::vector<std::vector<std::string>>& words,
+                                 const CallOptions& call) {
+    Stopwatch lap;
+    Stats added;
+    added.calls = 1;
+    std::vector<double> sums;
+    for (size_t begin = 0; begin < contexts.size();) {
+      added.total_seconds += lap.Lap();
+      const double left = call.deadline - added.total_seconds;
+      if (!(left > 0)) break;
+      const double most = 0.5 * left / SecondsPerCandidate(added);
+      size_t end = begin, candidates = 0;
+      do {
+        candidates += words[end++].size();
+      } while (end < contexts.size() && static_cast<double>(candidates + words[end].size()) < most);
+      const std::vector<std::string> piece(contexts.begin() + begin, contexts.begin() + end);
+      const std::vector<std::vector<std::string>> piece_words(words.begin() + begin,
+                                                              words.begin() + end);
+      const std::vector<double> floors =
+          call.floors.empty() ? std::vector<double>()
+                              : Flat({call.floors.begin() + begin, call.floors.begin() + end});
+      const std::vector<double> found = ScorePiece(
+          [&](TextCounters* counters) {
+            return Text().Continuations(piece, piece_words, counters);
+          },
+          call.cache_namespace, floors, &added);
+      sums.insert(sums.end(), found.begin(), found.end());
+      begin = end;
+    }
+    size_t all = 0;
+    for (const auto& row : words) all += row.size();
+    sums.resize(all, std::numeric_limits<double>::quiet_NaN());
+    added.total_seconds += lap.Lap();
+    Count(added);
+    return sums;
+  }
+
+  double SecondsPerCandidate(const Stats& added) {
+    const std::lock_guard<std::mutex> lock(stats_mutex);
+    const uint64_t candidates = stats.candidates + added.candidates;
+    if (candidates == 0) return kInfinity;  // nothing known: one context
+    return (stats.total_seconds + added.total_seconds) / static_cast<double>(candidates);
   }
 
   void Count(const Stats& added) {
@@ -172,14 +277,18 @@ struct LMFusionScorer::Impl {
     stats.text_bytes_tokenized += added.text_bytes_tokenized;
     stats.text_seconds += added.text_seconds;
     stats.total_seconds += added.total_seconds;
+    latencies.Add(added.total_seconds);
   }
 
   ScorerOptions options;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<TextStage> text_stage;
+  std::unique_ptr<TextStage> as_given;  // the same without casing
+  bool shares_prefixes = false;         // between calls
   std::unique_ptr<PathScorer> path_scorer;
   std::mutex stats_mutex;
   Stats stats;
+  Latencies latencies;
 };
 
 LMFusionScorer::LMFusionScorer(const std::string& model_path, ScorerOptions options)
@@ -193,17 +302,21 @@ std::vector<std::vector<double>> LMFusionScorer::log_probs(
     const std::vector<std::string>& contexts,
     const std::vector<std::vector<std::string>>& candidate_words,
     const std::string& cache_namespace) {
+  CallOptions call;
+  call.cache_namespace = cache_namespace;
+  return log_probs(contexts, candidate_words, call);
+}
+
+std::vector<std::vector<double>> LMFusionScorer::log_probs(
+    const std::vector<std::string>& contexts,
+    const std::vector<std::vector<std::string>>& candidate_words, const CallOptions& call) {
   if (contexts.size() != candidate_words.size()) {
     throw std::invalid_argument(std::to_string(contexts.size()) + " contexts and " +
                                 std::to_string(candidate_words.size()) +
                                 " lists of candidate words; one list a context expected");
   }
-  const TextStage& text = impl_->Text();
-  const std::vector<double> sums = impl_->Score(
-      [&](TextCounters* counters) {
-        return text.Continuations(contexts, candidate_words, counters);
-      },
-      cache_namespace);
+  CheckFloors(call.floors, candidate_words);
+  const std::vector<double> sums = impl_->ScoreContinuations(contexts, candidate_words, call);
   std::vector<std::vector<double>> ragged;
   auto next = sums.begin();
   for (const auto& words : candidate_words) {
@@ -217,11 +330,26 @@ std::vector<std::vector<double>> LMFusionScorer::score_continuations(
     const std::vector<std::string>& contexts,
     const std::vector<std::vector<std::string>>& candidate_words,
     const std::string& cache_namespace) {
-  std::vector<std::vector<double>> scores = log_probs(contexts, candidate_words, cache_namespace);
+  CallOptions call;
+  call.cache_namespace = cache_namespace;
+  return score_continuations(contexts, candidate_words, call);
+}
+
+std::vector<std::vector<double>> LMFusionScorer::score_continuations(
+    const std::vector<std::string>& contexts,
+    const std::vector<std::vector<std::string>>& candidate_words, const CallOptions& call) {
+  const double weight = impl_->options.weight, bonus = impl_->options.word_insertion_bonus;
+  CallOptions in_nats = call;
+  if (!call.floors.empty() && !(weight > 0)) {
+    throw std::invalid_argument("floors need a weight above 0, and weight = " +
+                                std::to_string(weight));
+  }
+  for (auto& row : in_nats.floors) {
+    for (double& floor : row) floor = (floor - bonus) / weight;
+  }
+  std::vector<std::vector<double>> scores = log_probs(contexts, candidate_words, in_nats);
   for (auto& words : scores) {
-    for (double& score : words) {
-      score = impl_->options.weight * score + impl_->options.word_insertion_bonus;
-    }
+    for (double& score : words) score = weight * score + bonus;
   }
   return scores;
 }
@@ -231,6 +359,27 @@ std::vector<double> LMFusionScorer::score_texts(const std::vector<std::string>& 
   const TextStage& text = impl_->Text();
   return impl_->Score(
       [&](TextCounters* counters) { return text.Texts(texts, eos, counters); }, cache_namespace);
+}
+
+std::vector<double> LMFusionScorer::score_texts_batch(const std::vector<std::string>& texts,
+                                                      bool length_normalize,
+                                                      const std::string& cache_namespace) {
+  impl_->Text();
+  std::vector<int64_t> tokens(texts.size(), 0);
+  std::vector<double> scores = impl_->Score(
+      [&](TextCounters* counters) {
+        const TokenPaths paths = impl_->as_given->Texts(texts, false, counters);
+        for (const TokenPaths::Path& path : paths.paths) {
+          tokens[paths.candidate_of[path.alternative]] += path.size() - path.scored_begin;
+        }
+        return paths;
+      },
+      cache_namespace);
+  if (!length_normalize) return scores;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    if (tokens[i] > 0) scores[i] /= static_cast<double>(tokens[i]);
+  }
+  return scores;
 }
 
 std::vector<std::vector<double>> LMFusionScorer::score_endings(
@@ -310,11 +459,35 @@ double LMFusionScorer::aggregate_homophone_scores(const std::vector<double>& sco
   return LogSumExp(scores);
 }
 
+void LMFusionScorer::set_weight(double weight) {
+  ScorerOptions changed = impl_->options;
+  changed.weight = weight;
+  changed.Validate();
+  impl_->options.weight = weight;
+}
+
+void LMFusionScorer::set_word_insertion_bonus(double bonus) {
+  ScorerOptions changed = impl_->options;
+  changed.word_insertion_bonus = bonus;
+  changed.Validate();
+  impl_->options.word_insertion_bonus = bonus;
+}
+
+void LMFusionScorer::set_homophone_aggregation(const std::string& aggregation) {
+  ScorerOptions changed = impl_->options;
+  changed.homophone_aggregation = aggregation;
+  changed.Validate();
+  impl_->options.homophone_aggregation = aggregation;
+}
+
 Stats LMFusionScorer::stats() const {
   Stats stats;
   {
     const std::lock_guard<std::mutex> lock(impl_->stats_mutex);
     stats = impl_->stats;
+    stats.latency_p50 = impl_->latencies.Quantile(0.5);
+    stats.latency_p95 = impl_->latencies.Quantile(0.95);
+    stats.latency_p99 = impl_->latencies.Quantile(0.99);
   }
   impl_->path_scorer->AddTo(&stats);
   return stats;
@@ -323,6 +496,7 @@ Stats LMFusionScorer::stats() const {
 void LMFusionScorer::reset_stats() {
   const std::lock_guard<std::mutex> lock(impl_->stats_mutex);
   impl_->stats = Stats();
+  impl_->latencies = Latencies();
   impl_->path_scorer->ResetStats();
 }
 

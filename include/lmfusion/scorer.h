@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,6 +33,18 @@ struct Explanation {
   uint64_t tokens_computed = 0;  // by this call
 };
 
+// What one call may ask for besides its scores.
+struct CallOptions {
+  // Calls of different namespaces share nothing, so none can be timed by another.
+  std::string cache_namespace;
+  // [contexts][candidates] or empty, in the unit of the call's result. A candidate that is below
+  // its floor gets -infinity and is computed no further than it takes to know (mode "tree").
+  std::vector<std::vector<double>> floors;
+  // Seconds from the call on. No work is begun later; candidates not scored by then get NaN. A
+  // piece of work that has begun is finished, so a call may be late by one context.
+  double deadline = std::numeric_limits<double>::infinity();
+};
+
 // How likely words and texts are under a causal language model. All log-probabilities are natural
 // logarithms (nats). Two texts that share a prefix share its computation, within a call and
 // between calls, up to kv_cache_bytes; what is kept never changes a score.
@@ -58,17 +71,30 @@ class LMFusionScorer {
       const std::vector<std::string>& contexts,
       const std::vector<std::vector<std::string>>& candidate_words,
       const std::string& cache_namespace = "");
+  // Floors need a weight above 0 (std::invalid_argument).
+  std::vector<std::vector<double>> score_continuations(
+      const std::vector<std::string>& contexts,
+      const std::vector<std::vector<std::string>>& candidate_words, const CallOptions& call);
 
   // The same without weight and bonus: log p(word | context), nats.
   std::vector<std::vector<double>> log_probs(
       const std::vector<std::string>& contexts,
       const std::vector<std::vector<std::string>>& candidate_words,
       const std::string& cache_namespace = "");
+  std::vector<std::vector<double>> log_probs(
+      const std::vector<std::string>& contexts,
+      const std::vector<std::vector<std::string>>& candidate_words, const CallOptions& call);
 
   // [texts] of log p(text), nats, unweighted: the sum over all tokens after the start token (and
   // of the end-of-text token, where `eos`).
   std::vector<double> score_texts(const std::vector<std::string>& texts, bool eos = false,
                                   const std::string& cache_namespace = "");
+
+  // [texts] of log p(text), nats, unweighted, of texts that are cased already: the options' casing
+  // is left out. length_normalize: divided by the number of scored tokens (0 where there is none).
+  std::vector<double> score_texts_batch(const std::vector<std::string>& texts,
+                                        bool length_normalize = false,
+                                        const std::string& cache_namespace = "");
 
   // [texts][endings] of log p(ending | text), nats, unweighted; an ending follows its text without
   // a space. The empty ending stands for the end-of-text token.
@@ -87,6 +113,12 @@ class LMFusionScorer {
 
   // One score per group of words that sound alike, by options().homophone_aggregation.
   double aggregate_homophone_scores(const std::vector<double>& scores) const;
+
+  // Change how scores are joined; std::invalid_argument as for ScorerOptions. Not while another
+  // thread scores.
+  void set_weight(double weight);
+  void set_word_insertion_bonus(double bonus);
+  void set_homophone_aggregation(const std::string& aggregation);
 
   Stats stats() const;
   void reset_stats();

@@ -75,6 +75,24 @@ std::unique_ptr<LMFusionScorer> Open(const std::string& path, double weight,
   return std::make_unique<LMFusionScorer>(path, std::move(options));
 }
 
+using Texts = std::vector<std::string>;
+using Floors = std::vector<std::vector<double>>;
+using Scores = std::vector<std::vector<double>>;
+using Method = Scores (LMFusionScorer::*)(const Texts&, const std::vector<Texts>&,
+                                          const CallOptions&);
+
+// A scoring method with the fields of CallOptions as arguments.
+auto Ragged(Method method) {
+  return [method](LMFusionScorer& self, const Texts& contexts, const std::vector<Texts>& words,
+                  const std::string& cache_namespace, Floors floors, double deadline) {
+    CallOptions call;
+    call.cache_namespace = cache_namespace;
+    call.floors = std::move(floors);
+    call.deadline = deadline;
+    return (self.*method)(contexts, words, call);
+  };
+}
+
 void BindStats(py::module_& m) {
   py::class_<Stats>(m, "Stats", "What a scorer has done; see include/lmfusion/stats.h.")
       .def_readonly("calls", &Stats::calls)
@@ -98,6 +116,9 @@ void BindStats(py::module_& m) {
       .def_readonly("forward_seconds", &Stats::forward_seconds)
       .def_readonly("output_seconds", &Stats::output_seconds)
       .def_readonly("total_seconds", &Stats::total_seconds)
+      .def_readonly("latency_p50", &Stats::latency_p50)
+      .def_readonly("latency_p95", &Stats::latency_p95)
+      .def_readonly("latency_p99", &Stats::latency_p99)
       .def("__repr__", &Stats::ToString);
 }
 
@@ -133,10 +154,29 @@ void BindScorer(py::module_& m) {
            "truecaser"_a = "", "tokenizer"_a = py::none(), "kv_cache_bytes"_a = -1,
            "max_batch_tokens"_a = 512, "bos"_a = "auto", "boundary"_a = "plain",
            "mode"_a = "tree", "kv_dtype"_a = "auto")
-      .def("score_continuations", &LMFusionScorer::score_continuations, "contexts"_a,
-           "candidate_words"_a, "cache_namespace"_a = "", Released())
-      .def("log_probs", &LMFusionScorer::log_probs, "contexts"_a, "candidate_words"_a,
-           "cache_namespace"_a = "", Released())
+      .def("score_continuations",
+           Ragged(py::overload_cast<const Texts&, const std::vector<Texts>&, const CallOptions&>(
+               &LMFusionScorer::score_continuations)),
+           "contexts"_a, "candidate_words"_a, "cache_namespace"_a = "", "floors"_a = Floors(),
+           "deadline"_a = CallOptions().deadline, Released())
+      .def("log_probs",
+           Ragged(py::overload_cast<const Texts&, const std::vector<Texts>&, const CallOptions&>(
+               &LMFusionScorer::log_probs)),
+           "contexts"_a, "candidate_words"_a, "cache_namespace"_a = "", "floors"_a = Floors(),
+           "deadline"_a = CallOptions().deadline, Released())
+      .def("score_texts_batch", &LMFusionScorer::score_texts_batch, "texts"_a,
+           "length_normalize"_a = false, "cache_namespace"_a = "", Released())
+      .def_property(
+          "weight", [](const LMFusionScorer& self) { return self.options().weight; },
+          &LMFusionScorer::set_weight)
+      .def_property(
+          "word_insertion_bonus",
+          [](const LMFusionScorer& self) { return self.options().word_insertion_bonus; },
+          &LMFusionScorer::set_word_insertion_bonus)
+      .def_property(
+          "homophone_aggregation",
+          [](const LMFusionScorer& self) { return self.options().homophone_aggregation; },
+          &LMFusionScorer::set_homophone_aggregation)
       .def("score_texts", &LMFusionScorer::score_texts, "texts"_a, "eos"_a = false,
            "cache_namespace"_a = "", Released())
       .def("score_endings", &LMFusionScorer::score_endings, "texts"_a, "endings"_a,

@@ -25,16 +25,19 @@ except ImportError as error:
 from lmfusion.default_model import default_model
 from lmfusion.errors import (CacheBudgetError, Error, ExportError, ModelFileError, NumericalError,
                              TextError, TokenizerError)
+from lmfusion.combined import CombinedScorer, PhraseList
+from lmfusion.hugging_face import from_hf
 from lmfusion.scorer import LMFusionScorer
+from lmfusion.state import State, StateScorer
 
 if TYPE_CHECKING:
     from lmfusion.export import export, export_folder
 
 __version__ = _core.__version__
 
-__all__ = ["CacheBudgetError", "Error", "ExportError", "LMFusionScorer", "ModelFileError",
-           "NumericalError", "TextError", "TokenizerError", "default_model", "export",
-           "export_folder"]
+__all__ = ["CacheBudgetError", "CombinedScorer", "Error", "ExportError", "LMFusionScorer",
+           "ModelFileError", "NumericalError", "PhraseList", "State", "StateScorer", "TextError",
+           "TokenizerError", "default_model", "export", "export_folder", "from_hf"]
 
 
 def __getattr__(name: str) -> object:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from lmfusion import _core
+
+Floor = float | Sequence[Sequence[float]]
 
 
 class LMFusionScorer:
@@ -39,6 +43,8 @@ class LMFusionScorer:
         kv_dtype: what a device keeps keys and values in, "float32", "bfloat16", "float16",
             "float8", or "auto" for the type of `compute` (docs/memory.md).
         mode: "tree", "grouped" or "uncached"; the same scores at other costs.
+        compat: "hf" scores as decoders that call a Hugging Face tokenizer's `encode` and model
+            do: `bos="tokenizer"` (docs/adapters.md has the cases that differ). None: no change.
 
     Raises:
         ModelFileError: the file cannot be read.
@@ -54,50 +60,94 @@ class LMFusionScorer:
                  tokenizer: Callable[[str], Sequence[int]] | None = None,
                  kv_cache_bytes: int | str = "auto", max_batch_tokens: int = 512,
                  bos: str = "auto", boundary: str = "plain", mode: str = "tree",
-                 kv_dtype: str = "auto") -> None:
+                 kv_dtype: str = "auto", compat: str | None = None) -> None:
+        if compat not in (None, "hf"):
+            raise ValueError(f'compat = {compat!r}; "hf" or None expected')
+        if compat == "hf":
+            if bos != "auto":
+                raise ValueError(f'compat = "hf" decides the start token; bos = {bos!r} given too')
+            bos = "tokenizer"
         if isinstance(kv_cache_bytes, str):
             if kv_cache_bytes != "auto":
                 raise ValueError(f'kv_cache_bytes = {kv_cache_bytes!r}; bytes or "auto" expected')
             kv_cache_bytes = -1
-        self._core = _core.LMFusionScorer(
-            os.fspath(model), weight=weight, word_insertion_bonus=word_insertion_bonus,
-            homophone_aggregation=homophone_aggregation, device=str(device), compute=compute,
-            max_context_length=max_context_length, casing=casing,
+        self._device = str(device)
+        self._calls_before = 0
+        self._open = functools.partial(
+            _core.LMFusionScorer, os.fspath(model), weight=weight, word_insertion_bonus=word_insertion_bonus,
+            homophone_aggregation=homophone_aggregation, compute=compute, max_context_length=max_context_length, casing=casing,
             truecaser="" if truecaser is None else os.fspath(truecaser), tokenizer=tokenizer,
             kv_cache_bytes=kv_cache_bytes, max_batch_tokens=max_batch_tokens, bos=bos,
             boundary=boundary, mode=mode, kv_dtype=kv_dtype)
+        self._core = self._open(device=self._device)
 
     def score_continuations(self, contexts: Sequence[str],
                             candidate_words: Sequence[Sequence[str]], *,
-                            cache_namespace: str = "") -> list[list[float]]:
+                            floor: Floor | None = None, deadline: float | None = None,
+                            fallback: Callable[[str, str], float] | None = None,
+                            cache_namespace: str = "") -> list[list[float | None]]:
         """weight * log p(word | context) + word_insertion_bonus of every candidate.
 
         Args:
             contexts: [contexts]; may repeat, may be empty texts.
             candidate_words: [contexts][candidates of each].
+            floor: one number, or one a candidate. A candidate whose score is below its floor gets
+                -inf, always, and is computed only as far as it takes to know that.
+            deadline: seconds. No work is begun later; the call may be late by one context. What
+                is not scored by then gets None, or what `fallback` says.
+            fallback: log p (nats) of a word after a context, from a faster model; weight and bonus
+                are applied to it.
             cache_namespace: calls of different namespaces share nothing.
 
         Returns:
             [contexts][candidates].
 
         Raises:
-            ValueError: the lengths differ, or a text is not valid Unicode.
+            ValueError: the lengths differ, a text is not valid Unicode, or there is a floor and
+                `weight` is not above 0.
             CacheBudgetError: one text is larger than `kv_cache_bytes`.
             NumericalError: the model gave NaN or infinity.
         """
-        return self._core.score_continuations(contexts, candidate_words, cache_namespace)
+        scores = self._core.score_continuations(
+            contexts, candidate_words, cache_namespace, _floors(floor, candidate_words),
+            math.inf if deadline is None else deadline)
+        if deadline is not None:
+            weight, bonus = self.weight, self.word_insertion_bonus
+            _fill(scores, contexts, candidate_words, None if fallback is None else
+                  lambda context, word: weight * fallback(context, word) + bonus)
+        return scores
 
     def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
-                  cache_namespace: str = "") -> list[list[float]]:
+                  floor: Floor | None = None, deadline: float | None = None,
+                  fallback: Callable[[str, str], float] | None = None,
+                  cache_namespace: str = "") -> list[list[float | None]]:
         """As `score_continuations` without weight and bonus: log p(word | context), nats."""
-        return self._core.log_probs(contexts, candidate_words, cache_namespace)
+        log_probs = self._core.log_probs(
+            contexts, candidate_words, cache_namespace, _floors(floor, candidate_words),
+            math.inf if deadline is None else deadline)
+        if deadline is not None:
+            _fill(log_probs, contexts, candidate_words, fallback)
+        return log_probs
 
     def score_texts(self, texts: Sequence[str], *, eos: bool = False,
                     cache_namespace: str = "") -> list[float]:
         """log p of whole texts, nats, unweighted; with the end-of-text token where `eos`."""
         return self._core.score_texts(texts, eos, cache_namespace)
 
-    def score_endings(self, texts: Sequence[str], endings: Sequence[str], *,
+    def score_texts_batch(self, texts: Sequence[str], chunk_size: int = 256,
+                          length_normalize: bool = False, *,
+                          cache_namespace: str = "") -> list[float]:
+        """log p of whole texts as they are given (no casing), nats, unweighted.
+
+        The interface of a decoder that rescores its beam every few frames and appends sentence
+        ends itself. `chunk_size` is not needed here (`max_batch_tokens` bounds a forward pass);
+        `length_normalize` divides by the number of scored tokens.
+        """
+        del chunk_size
+        return self._core.score_texts_batch(texts, length_normalize, cache_namespace)
+
+    def score_endings(self, texts: Sequence[str],
+                      endings: Sequence[str] = (".", "?", "!"), *,
                       cache_namespace: str = "") -> list[list[float]]:
         """log p(ending | text), nats, unweighted: [texts][endings].
 
@@ -125,10 +175,63 @@ class LMFusionScorer:
     def reset_stats(self) -> None:
         """Sets the counters of `stats()` to zero; the cache stays."""
         self._core.reset_stats()
+        self._calls_before = 0
 
     def clear_cache(self) -> None:
         """Forgets everything that was computed; waits for calls in progress."""
         self._core.clear_cache()
+
+    @property
+    def weight(self) -> float:
+        """Factor of log p in a score. May be set; not while another thread scores."""
+        return self._core.weight
+
+    @weight.setter
+    def weight(self, weight: float) -> None:
+        self._core.weight = weight
+
+    @property
+    def word_insertion_bonus(self) -> float:
+        """Added to the score of every word. May be set; not while another thread scores."""
+        return self._core.word_insertion_bonus
+
+    @word_insertion_bonus.setter
+    def word_insertion_bonus(self, bonus: float) -> None:
+        self._core.word_insertion_bonus = bonus
+
+    @property
+    def homophone_aggregation(self) -> str:
+        """"max" or "logsumexp". May be set."""
+        return self._core.homophone_aggregation
+
+    @homophone_aggregation.setter
+    def homophone_aggregation(self, aggregation: str) -> None:
+        self._core.homophone_aggregation = aggregation
+
+    @property
+    def llm_call_count(self) -> int:
+        """Scoring calls since the scorer was made or `reset_stats()`. May be set, to 0 say."""
+        return self._core.stats().calls + self._calls_before
+
+    @llm_call_count.setter
+    def llm_call_count(self, count: int) -> None:
+        self._calls_before = count - self._core.stats().calls
+
+    @property
+    def device(self) -> str:
+        """Where the model computes."""
+        return self._device
+
+    def to(self, device: object) -> LMFusionScorer:
+        """Moves to another device ("cpu", "cuda:1", a torch.device): reads the model file anew and
+        forgets the cache and `stats()`. Not while another thread scores. Returns the scorer."""
+        if str(device) != self._device:
+            settings = self.weight, self.word_insertion_bonus, self.homophone_aggregation
+            calls = self.llm_call_count
+            self._core = self._open(device=str(device))
+            self._device, self._calls_before = str(device), calls
+            self.weight, self.word_insertion_bonus, self.homophone_aggregation = settings
+        return self
 
     @property
     def description(self) -> dict[str, Any]:
@@ -137,3 +240,20 @@ class LMFusionScorer:
 
     def __repr__(self) -> str:
         return repr(self._core)
+
+
+def _floors(floor: Floor | None, words: Sequence[Sequence[str]]) -> Sequence[Sequence[float]]:
+    if floor is None:
+        return []
+    if isinstance(floor, (int, float)):
+        return [[floor] * len(row) for row in words]
+    return floor
+
+
+def _fill(scores: list[list[float]], contexts: Sequence[str], words: Sequence[Sequence[str]],
+          fallback: Callable[[str, str], float] | None) -> None:
+    """Replaces the NaN of what the deadline left unscored."""
+    for row, context, row_words in zip(scores, contexts, words):
+        for i, (score, word) in enumerate(zip(row, row_words)):
+            if math.isnan(score):
+                row[i] = None if fallback is None else fallback(context, word)

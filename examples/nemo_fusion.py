@@ -1,0 +1,46 @@
+"""NeMo's state handles, driven by a small search of our own: the toolkit itself is too heavy for an example."""
+
+from __future__ import annotations
+
+import lmfusion
+import torch
+from emissions import BLANK, SPACE, UNITS, emissions, sentences, word_error_rate
+from unit_search import Prefix, search
+
+from lmfusion.adapters.nemo import NeMoLM
+from lmfusion.adapters.pieces import Pieces
+
+EOS = len(UNITS)  # the unit that starts and ends a text
+PIECES = Pieces([*UNITS, "<eos>"], space=SPACE, special={UNITS.index(BLANK), EOS})
+
+
+def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str]) -> list[str]:
+    """What is understood of the emissions of `texts`; without a scorer, by sound alone."""
+    spoken = [emissions(text, seed=seed) for seed, text in enumerate(texts)]
+    if scorer is None:
+        return [search(log_probs, None, None) for log_probs in spoken]
+    lm = NeMoLM(scorer, PIECES)
+    handles: dict[Prefix, int] = {}  # a decoder keeps these beside its beams
+
+    def rows(prefixes: list[Prefix]) -> list[list[float]]:
+        if prefixes == [()]:  # a new utterance
+            lm.reset()
+            handles.clear()
+            handles[()] = lm.get_init_states(1).item()
+        scores, following = lm.advance(torch.tensor([handles[prefix] for prefix in prefixes]))
+        for prefix, row in zip(prefixes, following.tolist()):
+            handles.update({(*prefix, unit): handle for unit, handle in enumerate(row)})
+        return scores.tolist()
+
+    def ends(prefixes: list[Prefix]) -> list[float]:
+        return lm.get_final(torch.tensor([handles[prefix] for prefix in prefixes])).tolist()
+
+    return [search(log_probs, rows, ends) for log_probs in spoken]
+
+
+if __name__ == "__main__":
+    said = sentences(3)
+    scorer_ = lmfusion.LMFusionScorer(lmfusion.default_model(), casing="sentence")
+    print("word error rate without:", word_error_rate(said, decode(None, said)))
+    print("word error rate with lmfusion:", word_error_rate(said, decode(scorer_, said)))
+    print(scorer_.stats())

@@ -1,0 +1,67 @@
+"""pyctcdecode: `BeamSearchDecoderCTC(alphabet, PyctcdecodeLM(scorer))`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from pygtrie import CharTrie
+from pyctcdecode.language_model import AbstractLanguageModel
+
+from lmfusion.scorer import LMFusionScorer
+from lmfusion.state import State, StateScorer
+
+UNBOUNDED_ORDER = 1_000_000  # so that no beams are merged for sharing their last words only
+WORD_LENGTH = 6  # characters; an impossible beginning of a longer word costs more
+
+
+class PyctcdecodeLM(AbstractLanguageModel):
+    """A language model that pyctcdecode asks word by word.
+
+    pyctcdecode adds what `score` returns as it is, so the scorer's `weight` and
+    `word_insertion_bonus` are applied here. It asks for one word at a time, so calls are not
+    batched; a state is its text, and the adapter keeps none.
+
+    Args:
+        scorer: the scorer.
+        unigrams: the words there are. Others, and beginnings of none, get `unk_score_offset`.
+            None: all words are possible.
+        unk_score_offset: added to the score of a word that is not in `unigrams`.
+        endings: how an utterance ends, scored after its last word ("" is the end-of-text token);
+            () scores no end.
+    """
+
+    def __init__(self, scorer: LMFusionScorer, *, unigrams: Collection[str] | None = None,
+                 unk_score_offset: float = -10.0,
+                 endings: Sequence[str] = (".", "?", "!")) -> None:
+        self.scorer = scorer
+        self.unk_score_offset = unk_score_offset
+        self._states = StateScorer(scorer, endings=endings)
+        self._words = None if unigrams is None else CharTrie.fromkeys(unigrams)
+
+    @property
+    def order(self) -> int:
+        """Words of history that matter: all."""
+        return UNBOUNDED_ORDER
+
+    def get_start_state(self) -> State:
+        """The state before the first word."""
+        return self._states.start()
+
+    def score_partial_token(self, partial_token: str) -> float:
+        """0, or a penalty where no word begins so."""
+        if self._words is None or not partial_token or self._words.has_node(partial_token):
+            return 0.0
+        return self.unk_score_offset * max(1.0, len(partial_token) / WORD_LENGTH)
+
+    def score(self, prev_state: State, word: str,
+              is_last_word: bool = False) -> tuple[float, State]:
+        """Weighted score of a word, and of the end after the last; the last may be empty."""
+        score, state = 0.0, prev_state
+        if word:
+            log_prob, state = self._states.score(prev_state, word)
+            score = self.scorer.weight * log_prob + self.scorer.word_insertion_bonus
+            if self._words is not None and word not in self._words:
+                score += self.unk_score_offset
+        if is_last_word:
+            score += self.scorer.weight * self._states.finish(state)
+        return score, state

@@ -1,0 +1,98 @@
+"""Scores word by word, from states, as n-gram libraries give them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmfusion.scorer import LMFusionScorer
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a hypothesis has come: its text.
+
+    Immutable, hashable, cheap; states of the same text are equal. A state holds nothing of the
+    cache: thousands may live, each stays valid for ever, and what the cache dropped is computed
+    anew when asked for.
+    """
+
+    text: str = ""
+
+    def after(self, word: str) -> State:
+        """The state after `word`, joined by one space where neither side has one."""
+        return State(joined(self.text, word))
+
+
+def joined(context: str, word: str) -> str:
+    """Context and word as one text: a space between them, unless one is empty or has it."""
+    if not context or not word or context.endswith(" ") or word.startswith(" "):
+        return context + word
+    return f"{context} {word}"
+
+
+class StateScorer:
+    """An `LMFusionScorer` asked from state to state.
+
+    All log-probabilities are nats, without weight and bonus, and equal what
+    `LMFusionScorer.log_probs` gives for the same text; errors are the same too. Thread safe.
+
+    Args:
+        scorer: the scorer; its casing, start token and cache are used.
+        endings: how a text may end, for `finish`; "" stands for the end-of-text token.
+        cache_namespace: states of different namespaces share nothing.
+    """
+
+    def __init__(self, scorer: LMFusionScorer, *, endings: Sequence[str] = ("",),
+                 cache_namespace: str = "") -> None:
+        self.scorer = scorer
+        self.endings = list(endings)
+        self.cache_namespace = cache_namespace
+
+    def start(self, text: str = "") -> State:
+        """The state after `text`, the text before the utterance."""
+        return State(text)
+
+    def score(self, state: State, word: str) -> tuple[float, State]:
+        """log p(word | state), and the state after the word."""
+        return self.score_batch([(state, word)])[0]
+
+    def score_batch(self, questions: Sequence[tuple[State, str]]) -> list[tuple[float, State]]:
+        """`score` of many (state, word), in one call of the model."""
+        row_of: dict[State, int] = {}
+        words: list[list[str]] = []
+        places = []
+        for state, word in questions:
+            row = row_of.setdefault(state, len(words))
+            if row == len(words):
+                words.append([])
+            places.append((row, len(words[row])))
+            words[row].append(word)
+        log_probs = self.scorer.log_probs([state.text for state in row_of], words,
+                                          cache_namespace=self.cache_namespace)
+        return [(log_probs[row][column], state.after(word))
+                for (row, column), (state, word) in zip(places, questions)]
+
+    def finish(self, state: State) -> float:
+        """log p(the text ends in one of `endings` | state); 0 without endings."""
+        return self.finish_batch([state])[0]
+
+    def finish_batch(self, states: Sequence[State]) -> list[float]:
+        """`finish` of many states, in one call of the model."""
+        if not self.endings:
+            return [0.0] * len(states)
+        rows = self.scorer.score_endings([state.text for state in states], self.endings,
+                                         cache_namespace=self.cache_namespace)
+        return [_log_sum_exp(row) for row in rows]
+
+    def prefetch(self, states: Sequence[State]) -> None:
+        """Computes, in one call, what any word after these states will need."""
+        # An ending is predicted from the whole text, as the next word will be.
+        self.scorer.score_endings([state.text for state in states], self.endings[:1] or ["."],
+                                  cache_namespace=self.cache_namespace)
+
+
+def _log_sum_exp(values: Sequence[float]) -> float:
+    largest = max(values)
+    return largest + math.log(sum(math.exp(value - largest) for value in values))
