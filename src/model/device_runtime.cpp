@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "library_beside.h"
+
 namespace lmfusion {
 namespace {
 
@@ -32,18 +34,8 @@ class Emulated final : public DeviceRuntime {
                               "; use \"cpu\"");
 }
 
-// The library beside this one.
-std::string CudaLibrary() {
-  Dl_info info;
-  if (dladdr(reinterpret_cast<const void*>(&OpenDevice), &info) == 0) return LMFUSION_CUDA_LIBRARY;
-  const std::string path = info.dli_fname;
-  const size_t slash = path.rfind('/');
-  return slash == std::string::npos ? LMFUSION_CUDA_LIBRARY
-                                    : path.substr(0, slash + 1) + LMFUSION_CUDA_LIBRARY;
-}
-
 std::unique_ptr<DeviceRuntime> OpenCuda(const std::string& name, int index) {
-  const std::string library = CudaLibrary();
+  const std::string library = LibraryBeside(LMFUSION_CUDA_LIBRARY);
   void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (handle == nullptr) {
     const std::string error = dlerror();

@@ -9,6 +9,7 @@
 #include "lmfusion/tokenizer.h"
 #include "text/cuts.h"
 #include "text/piece_cache.h"
+#include "text/sentencepiece_library.h"
 #include "text/sentencepiece_model.h"
 #include "text/utf8.h"
 
@@ -109,9 +110,9 @@ class SentencePieceTokenizer : public Tokenizer {
 };
 
 }  // namespace
-
-std::shared_ptr<const Tokenizer> TokenizerFromSentencePiece(std::string_view model) {
-  return std::make_shared<const SentencePieceTokenizer>(model);
-}
-
 }  // namespace lmfusion
+
+void lmfusion_open_sentencepiece(std::string_view model,
+                                 std::shared_ptr<const lmfusion::Tokenizer>* tokenizer) {
+  *tokenizer = std::make_shared<const lmfusion::SentencePieceTokenizer>(model);
+}
