@@ -44,5 +44,6 @@ def __getattr__(name: str) -> object:
     """`export` and `export_folder` need transformers, which scoring does not."""
     if name in ("export", "export_folder"):
         import importlib
-        return getattr(importlib.import_module("lmfusion.export"), name)
+        module = importlib.import_module("lmfusion.export")  # callable as `export` itself
+        return module if name == "export" else module.export_folder
     raise AttributeError(f"module 'lmfusion' has no attribute {name!r}")

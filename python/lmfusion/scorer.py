@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lmfusion import _core
+from lmfusion.unicode import called
 
 Floor = float | Sequence[Sequence[float]]
 
@@ -74,8 +75,10 @@ class LMFusionScorer:
         self._device = str(device)
         self._calls_before = 0
         self._open = functools.partial(
-            _core.LMFusionScorer, os.fspath(model), weight=weight, word_insertion_bonus=word_insertion_bonus,
-            homophone_aggregation=homophone_aggregation, compute=compute, max_context_length=max_context_length, casing=casing,
+            _core.LMFusionScorer, os.fspath(model), weight=weight,
+            word_insertion_bonus=word_insertion_bonus,
+            homophone_aggregation=homophone_aggregation, compute=compute,
+            max_context_length=max_context_length, casing=casing,
             truecaser="" if truecaser is None else os.fspath(truecaser), tokenizer=tokenizer,
             kv_cache_bytes=kv_cache_bytes, max_batch_tokens=max_batch_tokens, bos=bos,
             boundary=boundary, mode=mode, kv_dtype=kv_dtype)
@@ -108,8 +111,9 @@ class LMFusionScorer:
             CacheBudgetError: one text is larger than `kv_cache_bytes`.
             NumericalError: the model gave NaN or infinity.
         """
-        scores = self._core.score_continuations(
-            contexts, candidate_words, cache_namespace, _floors(floor, candidate_words),
+        scores = called(
+            self._core.score_continuations, contexts, candidate_words, cache_namespace,
+            _floors(floor, candidate_words),
             math.inf if deadline is None else deadline)
         if deadline is not None:
             weight, bonus = self.weight, self.word_insertion_bonus
@@ -122,8 +126,9 @@ class LMFusionScorer:
                   fallback: Callable[[str, str], float] | None = None,
                   cache_namespace: str = "") -> list[list[float | None]]:
         """As `score_continuations` without weight and bonus: log p(word | context), nats."""
-        log_probs = self._core.log_probs(
-            contexts, candidate_words, cache_namespace, _floors(floor, candidate_words),
+        log_probs = called(
+            self._core.log_probs, contexts, candidate_words, cache_namespace,
+            _floors(floor, candidate_words),
             math.inf if deadline is None else deadline)
         if deadline is not None:
             _fill(log_probs, contexts, candidate_words, fallback)
@@ -132,7 +137,7 @@ class LMFusionScorer:
     def score_texts(self, texts: Sequence[str], *, eos: bool = False,
                     cache_namespace: str = "") -> list[float]:
         """log p of whole texts, nats, unweighted; with the end-of-text token where `eos`."""
-        return self._core.score_texts(texts, eos, cache_namespace)
+        return called(self._core.score_texts, texts, eos, cache_namespace)
 
     def score_texts_batch(self, texts: Sequence[str], chunk_size: int = 256,
                           length_normalize: bool = False, *,
@@ -144,7 +149,7 @@ class LMFusionScorer:
         `length_normalize` divides by the number of scored tokens.
         """
         del chunk_size
-        return self._core.score_texts_batch(texts, length_normalize, cache_namespace)
+        return called(self._core.score_texts_batch, texts, length_normalize, cache_namespace)
 
     def score_endings(self, texts: Sequence[str],
                       endings: Sequence[str] = (".", "?", "!"), *,
@@ -153,7 +158,7 @@ class LMFusionScorer:
 
         An ending follows its text without a space; "" stands for the end-of-text token.
         """
-        return self._core.score_endings(texts, endings, cache_namespace)
+        return called(self._core.score_endings, texts, endings, cache_namespace)
 
     def score_token_paths(self, paths: Sequence[Sequence[int]], scored_begin: Sequence[int], *,
                           cache_namespace: str = "") -> list[list[float]]:
@@ -162,7 +167,7 @@ class LMFusionScorer:
 
     def explain(self, context: str, word: str, *, cache_namespace: str = "") -> _core.Explanation:
         """One candidate, token by token: log p, what was reused, what was computed."""
-        return self._core.explain(context, word, cache_namespace)
+        return called(self._core.explain, context, word, cache_namespace)
 
     def aggregate_homophone_scores(self, scores: Sequence[float]) -> float:
         """One score for words that sound alike, by `homophone_aggregation`."""

@@ -140,13 +140,13 @@ def json_pair(original: Tokenizer, added: list[AddedToken]) -> Pair:
                 _core.Tokenizer.from_json(text), control, text)
 
 
-def train_sentencepiece(**options) -> bytes:
+def train_sentencepiece(user_defined: list[str], **options) -> bytes:
     model = io.BytesIO()
     lines = [line.replace("\n", " ").replace("\0", " ") for line in training_lines()]
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter([line for line in lines if line.strip()]), model_writer=model,
         vocab_size=2_500, character_coverage=0.98, hard_vocab_limit=False, minloglevel=2,
-        user_defined_symbols=["<start_of_turn>", "\u2581\u2581\u2581"],
+        user_defined_symbols=user_defined,
         control_symbols=["<|im_start|>"], **options)
     return model.getvalue()
 
@@ -160,6 +160,8 @@ def sentencepiece_pair(model: bytes) -> Pair:
 def trained_sentencepiece_pair(name: str) -> Pair:
     kind, rule = name.split("_", 1)
     return sentencepiece_pair(train_sentencepiece(
+        # Releases of sentencepiece differ on user-defined spaces in unigram models.
+        user_defined=["<start_of_turn>", *(["\u2581\u2581\u2581"] if kind == "bpe" else [])],
         model_type=kind, byte_fallback=rule == "identity",
         normalization_rule_name="identity" if rule == "identity" else "nmt_nfkc",
         remove_extra_whitespaces=rule == "nfkc"))

@@ -7,6 +7,8 @@ docs/export.md has the format and the list of what is supported.
 from __future__ import annotations
 
 import os
+import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -179,3 +181,16 @@ def _write(module: torch.jit.ScriptModule, metadata: Metadata, tokenizer_file: T
     if tokenizer_file.name:
         extra[tokenizer_file.name] = tokenizer_file.content
     torch.jit.save(module, str(path), _extra_files=extra)
+
+
+class _CallableModule(types.ModuleType):
+    """Lets `lmfusion.export(model, tokenizer, path)` be written although this is a module.
+
+    Importing a submodule binds its name in the package, whatever the package had there.
+    """
+
+    def __call__(self, *args: object, **options: object) -> Path:
+        return export(*args, **options)  # type: ignore[arg-type]
+
+
+sys.modules[__name__].__class__ = _CallableModule
