@@ -41,11 +41,11 @@ struct PackedOutputLayer {
 // hidden [N, hidden_size] float32 -> [N] float32, nats.
 at::Tensor LogNormalizer(const at::Tensor& hidden, const PackedOutputLayer& output);
 
-// Also the log sum exp over some of the tokens, in the same pass. member [vocabulary] uint8 or
-// bool: which. Returns {all, members}, [N] float32 each; -inf where there is no member.
+// Also that over the tokens that `subset` [vocabulary] (uint8 or bool) names, in the same pass:
+// ([N], [N]), -inf where it names none.
 std::pair<at::Tensor, at::Tensor> LogNormalizers(const at::Tensor& hidden,
-                                                 const at::Tensor& member,
-                                                 const PackedOutputLayer& output);
+                                                 const PackedOutputLayer& output,
+                                                 const at::Tensor& subset);
 
 // The logits of M pairs: hidden[rows[i]] with tokens[i]. rows, tokens [M] int64 -> [M] float32.
 // Only the rows of the matrix that are named are read.

@@ -107,17 +107,17 @@ at::Tensor LogNormalizer(const at::Tensor& hidden, const PackedOutputLayer& outp
 }
 
 std::pair<at::Tensor, at::Tensor> LogNormalizers(const at::Tensor& hidden,
-                                                 const at::Tensor& member,
-                                                 const PackedOutputLayer& output) {
+                                                 const PackedOutputLayer& output,
+                                                 const at::Tensor& subset) {
   CheckHidden("log_normalizers", hidden, output);
   const int64_t vocabulary = output.weight->out_features();
-  TORCH_CHECK(member.dim() == 1 && member.numel() == vocabulary && member.device().is_cpu() &&
-                  (member.scalar_type() == at::kByte || member.scalar_type() == at::kBool),
+  TORCH_CHECK(subset.dim() == 1 && subset.numel() == vocabulary && subset.device().is_cpu() &&
+                  (subset.scalar_type() == at::kByte || subset.scalar_type() == at::kBool),
               "log_normalizers: one uint8 or bool a word of ", vocabulary, " expected, got ",
-              member.sizes(), " of ", member.dtype());
+              subset.sizes(), " of ", subset.dtype());
   // Kernels read sixteen at a time.
   std::vector<uint8_t> padded(PanelsOf(vocabulary) * kPanelOutputs);
-  const at::Tensor contiguous = member.contiguous();
+  const at::Tensor contiguous = subset.contiguous();
   const auto* bytes = static_cast<const uint8_t*>(contiguous.const_data_ptr());
   std::transform(bytes, bytes + vocabulary, padded.begin(),
                  [](uint8_t byte) { return static_cast<uint8_t>(byte != 0); });

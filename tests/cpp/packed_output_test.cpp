@@ -86,7 +86,7 @@ TEST_P(PackedOutput, MembersAreSummedByThemselves) {
     bias.masked_fill_(member, lowered);
     const PackedOutputLayer output = Layer(weight, bias);
     const at::Tensor logits = Logits64(hidden, output);
-    const auto [all, members] = LogNormalizers(hidden, member, output);
+    const auto [all, members] = LogNormalizers(hidden, output, member);
     const at::Tensor only =
         logits.masked_fill(member.logical_not(), -std::numeric_limits<double>::infinity());
     EXPECT_LE(Farthest(all, at::logsumexp(logits, 1)), 1e-5);
@@ -99,12 +99,12 @@ TEST_P(PackedOutput, MembersAreSummedByThemselves) {
         << lowered;
     EXPECT_TRUE(at::equal(all, LogNormalizer(hidden, output)));
     EXPECT_TRUE(
-        at::equal(members, LogNormalizers(hidden, member.to(at::kByte) * 255, output).second));
+        at::equal(members, LogNormalizers(hidden, output, member.to(at::kByte) * 255).second));
     bias.zero_();
   }
-  const auto [all, none] = LogNormalizers(hidden, at::zeros({1111}, at::kByte), Layer(weight));
+  const auto [all, none] = LogNormalizers(hidden, Layer(weight), at::zeros({1111}, at::kByte));
   EXPECT_TRUE(none.eq(-std::numeric_limits<float>::infinity()).all().item<bool>());
-  const auto everybody = LogNormalizers(hidden, at::ones({1111}, at::kBool), Layer(weight));
+  const auto everybody = LogNormalizers(hidden, Layer(weight), at::ones({1111}, at::kBool));
   EXPECT_TRUE(at::equal(everybody.first, everybody.second));
   EXPECT_TRUE(at::equal(everybody.first, all));
 }
@@ -130,7 +130,7 @@ TEST_P(PackedOutput, PassesOnNaN) {
   hidden[1][7] = std::numeric_limits<float>::quiet_NaN();
   for (Compute compute : {Compute::kFloat32, Compute::kBFloat16, Compute::kInt8}) {
     const PackedOutputLayer output = Layer(weight, std::nullopt, 1, 0, compute);
-    const auto [all, members] = LogNormalizers(hidden, at::arange(300).eq(299), output);
+    const auto [all, members] = LogNormalizers(hidden, output, at::arange(300).eq(299));
     for (const at::Tensor& values : {all, members}) {
       EXPECT_TRUE(at::equal(values.isnan(), at::tensor({0, 1, 0}).to(at::kBool)));
     }
@@ -160,8 +160,8 @@ TEST(PackedOutputTest, RefusesWhatDoesNotFit) {
   const at::Tensor hidden = at::randn({3, 32});
   EXPECT_THROW(LogNormalizer(at::randn({3, 31}), output), c10::Error);
   EXPECT_THROW(LogNormalizer(hidden, PackedOutputLayer{}), c10::Error);
-  EXPECT_THROW(LogNormalizers(hidden, at::ones({29}, at::kByte), output), c10::Error);
-  EXPECT_THROW(LogNormalizers(hidden, at::ones({30}), output), c10::Error);
+  EXPECT_THROW(LogNormalizers(hidden, output, at::ones({29}, at::kByte)), c10::Error);
+  EXPECT_THROW(LogNormalizers(hidden, output, at::ones({30})), c10::Error);
   EXPECT_THROW(TokenLogits(hidden, at::tensor({3L}), at::tensor({0L}), output), c10::IndexError);
   EXPECT_THROW(TokenLogits(hidden, at::tensor({0L}), at::tensor({30L}), output), c10::IndexError);
   EXPECT_THROW(TokenLogits(hidden, at::tensor({0L, 1L}), at::tensor({0L}), output), c10::Error);

@@ -67,12 +67,13 @@ def test_states_and_flashlight_equal_python(prefix: Path, bundle: Path, tmp_path
     assert found == pytest.approx(wanted, abs=1e-4, nan_ok=True)
 
 
-def test_the_cpp_decoder_needs_its_language_model(prefix: Path, tmp_path: Path) -> None:
+def test_the_cpp_decoder_needs_its_language_model(prefix: Path, default_model: Path,
+                                                  tmp_path: Path) -> None:
     example = ROOT / "examples" / "cpp_decoder"
     program = built(example, prefix, tmp_path) / "cpp_decoder"
     assert "libpython" not in run("ldd", program)
     data = ROOT / "examples" / "data"
-    output = run(program, lmfusion.default_model(), data / "lexicon.txt", data / "sentences.txt", 4)
+    output = run(program, default_model, data / "lexicon.txt", data / "sentences.txt", 4)
     without, with_lm = map(float, re.findall(r"language model: ([\d.]+)", output))
     assert without > 0.25
     assert with_lm < 0.6 * without

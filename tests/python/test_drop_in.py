@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 from pathlib import Path
 
 import lmfusion
@@ -304,17 +303,11 @@ def recorded(name: str, count: int) -> list[dict]:
     return [json.loads(line) for line in lines[::max(1, len(lines) // count)]]
 
 
-def default_model() -> Path:
-    if "LMFUSION_CACHE" not in os.environ and not (Path.home() / ".cache/lmfusion").exists():
-        pytest.skip("the default model is not built; set LMFUSION_CACHE or call default_model()")
-    return lmfusion.default_model()
-
-
-def test_recorded_fusion_requests(tmp_path: Path) -> None:
+def test_recorded_fusion_requests(default_model: Path, tmp_path: Path) -> None:
     requests_ = recorded("requests_fusion.jsonl", 10)
     truecaser = pytest.importorskip("lmfusion.export.truecaser").export_truecaser(
         tmp_path / "english.truecase")
-    scorer = lmfusion.LMFusionScorer(default_model(), weight=1.0, word_insertion_bonus=5.0,
+    scorer = lmfusion.LMFusionScorer(default_model, weight=1.0, word_insertion_bonus=5.0,
                                      casing="truecase-compat", truecaser=truecaser, compat="hf")
     right = wrong = 0
     for request in requests_:
@@ -332,8 +325,8 @@ def test_recorded_fusion_requests(tmp_path: Path) -> None:
     assert right > 100 and wrong <= 0.02 * right
 
 
-def test_recorded_rescoring_requests() -> None:
-    scorer = lmfusion.LMFusionScorer(default_model(), compat="hf", casing="sentence")
+def test_recorded_rescoring_requests(default_model: Path) -> None:
+    scorer = lmfusion.LMFusionScorer(default_model, compat="hf", casing="sentence")
     checked = 0
     for request in recorded("requests_rescoring.jsonl", 12):
         texts, wanted = request["texts"][:40], request["scores"][:40]

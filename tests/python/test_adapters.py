@@ -1,0 +1,406 @@
+"""Every adapter, against sums of log p of whole texts by plain Hugging Face.
+
+pyctcdecode, flashlight-text, torchaudio and kenlm run for real. ESPnet, icefall and NeMo are too
+heavy to install, so their calls are made here as their published signatures have them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import lmfusion
+import pytest
+import tiny_models
+import torch
+from lmfusion.adapters.nbest import rank, rescore
+from lmfusion.adapters.pieces import Pieces
+from lmfusion.export import export
+from test_scorer import Oracle
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+import emissions as simulated
+
+TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of differences
+
+
+def needs(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed; pip install it to test its adapter")
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Oracle:
+    return Oracle(tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()),
+                  tiny_models.tiny_tokenizer(), 1)
+
+
+@pytest.fixture(scope="module")
+def bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(oracle.model, oracle.tokenizer, tmp_path_factory.mktemp("adapters") / "tiny.lmf")
+
+
+@pytest.fixture
+def scorer(bundle: Path) -> lmfusion.LMFusionScorer:
+    return lmfusion.LMFusionScorer(bundle, weight=0.5, word_insertion_bonus=1.0)
+
+
+def ending(oracle: Oracle, text: str, marks: str = ".?!") -> float:
+    return math.log(sum(math.exp(oracle.text(text + mark) - oracle.text(text)) for mark in marks))
+
+
+# --- pyctcdecode ---
+
+
+def test_pyctcdecode_states_and_weights(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    needs("pyctcdecode")
+    from lmfusion.adapters.pyctcdecode import PyctcdecodeLM
+    lm = PyctcdecodeLM(scorer, unigrams=["the", "cat"], unk_score_offset=-7.0)
+    first, state = lm.score(lm.get_start_state(), "the")
+    second, state = lm.score(state, "cat")
+    last, end = lm.score(state, "", is_last_word=True)
+    assert end == state and state.text == "the cat"
+    assert first + second == pytest.approx(0.5 * oracle.text("the cat") + 2.0, abs=TOLERANCE)
+    assert last == pytest.approx(0.5 * ending(oracle, "the cat"), abs=TOLERANCE)
+    both, _ = lm.score(lm.score(lm.get_start_state(), "the")[1], "cat", is_last_word=True)
+    assert both == pytest.approx(second + last, abs=1e-6)
+    unknown, _ = lm.score(state, "zz")
+    assert unknown == pytest.approx(0.5 * oracle.word("the cat", "zz") + 1.0 - 7.0, abs=TOLERANCE)
+    assert lm.score_partial_token("ca") == 0 and lm.score_partial_token("") == 0
+    assert lm.score_partial_token("zz") == -7.0
+    assert lm.score_partial_token("z" * 12) == -14.0
+    scorer.weight = 1.0  # applied inside score, at once
+    assert lm.score(lm.get_start_state(), "the")[0] == pytest.approx(
+        oracle.text("the") + 1.0, abs=TOLERANCE)
+
+
+def test_pyctcdecode_decodes_with_the_exact_score(scorer: lmfusion.LMFusionScorer,
+                                                  oracle: Oracle) -> None:
+    needs("pyctcdecode")
+    from pyctcdecode import Alphabet, BeamSearchDecoderCTC
+
+    from lmfusion.adapters.pyctcdecode import PyctcdecodeLM
+    log_probs = simulated.emissions("the cat sat on", seed=3, noise=0.5)
+    decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(["", " ", *simulated.UNITS[2:]]),
+                                   PyctcdecodeLM(scorer))
+    beams = decoder.decode_beams(log_probs, beam_width=20)
+    # A beam's language-model part, and none is merged for sharing its last words only.
+    for text, state, _, logit_score, lm_score in beams[:5]:
+        words = len(text.split())
+        wanted = 0.5 * (oracle.text(text) + ending(oracle, text)) + words
+        assert lm_score - logit_score == pytest.approx(wanted, abs=10 * TOLERANCE)
+        assert state.text == text
+    assert len({text for text, *_ in beams}) == len(beams) > 1
+
+
+# --- flashlight-text, torchaudio ---
+
+
+def test_flashlight_states_are_interned(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    needs("flashlight")
+    from lmfusion.adapters.flashlight import FlashlightLM
+    lm = FlashlightLM(scorer, ["the", "cat", "<unk>"])
+    root = lm.start(False)
+    the, first = lm.score(root, 0)
+    cat, second = lm.score(the, 1)
+    assert first + second == pytest.approx(oracle.text("the cat"), abs=TOLERANCE)
+    calls = scorer.stats().calls
+    again, same = lm.score(the, 1)
+    assert again.compare(cat) == 0 and same == second and scorer.stats().calls == calls
+    assert lm.finish(cat)[1] == pytest.approx(ending(oracle, "the cat"), abs=TOLERANCE)
+    unknown, nothing = lm.score(cat, 2)
+    assert nothing == 0.0
+    assert lm.score(unknown, 0)[1] == pytest.approx(oracle.word("the cat", "the"), abs=TOLERANCE)
+    with pytest.raises(ValueError, match="dictionary"):
+        lm.score(root, 7)
+    lm.start(False)
+    with pytest.raises(KeyError):  # states of the last utterance are forgotten
+        lm.score(the, 0)
+
+
+def test_torchaudio_decodes_with_the_exact_score(scorer: lmfusion.LMFusionScorer, oracle: Oracle,
+                                                 tmp_path: Path) -> None:
+    needs("torchaudio")
+    needs("flashlight")
+    from torchaudio.models.decoder import ctc_decoder
+
+    from lmfusion.adapters.flashlight import FlashlightLM
+    words = ["the", "cat", "cut", "sat", "set", "<unk>"]
+    (tmp_path / "words").write_text("\n".join(words) + "\n")
+    (tmp_path / "lexicon").write_text("".join(f"{w} {' '.join(w)} |\n" for w in words[:-1]))
+    log_probs = torch.from_numpy(simulated.emissions("the cat sat", seed=1, noise=1.0))[None]
+
+    def decoded(lm: object, **options: float) -> dict[str, float]:
+        decoder = ctc_decoder(str(tmp_path / "lexicon"), simulated.UNITS, lm=lm, nbest=20,
+                              lm_dict=str(tmp_path / "words"), beam_size=200, beam_threshold=1e9,
+                              blank_token=simulated.BLANK, sil_token=simulated.SPACE, **options)
+        found: dict[str, float] = {}
+        for hypothesis in decoder(log_probs)[0]:
+            text = " ".join(hypothesis.words)
+            found[text] = max(hypothesis.score, found.get(text, -math.inf))
+        return found
+
+    by_sound = decoded(None)
+    with_lm = decoded(FlashlightLM(scorer, words), lm_weight=0.5)
+    common = by_sound.keys() & with_lm.keys()
+    assert len(common) >= 3
+    for text in common:
+        wanted = 0.5 * (oracle.text(text) + ending(oracle, text))
+        assert with_lm[text] - by_sound[text] == pytest.approx(wanted, abs=0.02), text
+
+
+# --- units that are not words: ESPnet, icefall, NeMo ---
+
+UNITS = ["<blank>", "▁the", "▁c", "at", "s", "▁sat", "▁", "<eos>"]
+PIECES = Pieces(UNITS, special={0, 7})
+EOS = 7
+PREFIXES = [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 5), (1, 6), (0, 1, 0, 2)]
+
+
+def row(oracle: Oracle, prefix: tuple[int, ...]) -> list[float]:
+    """What every next unit is worth, from texts alone."""
+    text = "".join("" if index in (0, 7) else UNITS[index] for index in prefix)
+    before, _, word = text.replace("▁", " ").rpartition(" ")
+    before = before.strip()
+    log_prob = oracle.word(before, word) if word else 0.0
+    values = [log_prob if unit.startswith("▁") else 0.0 for unit in UNITS]
+    values[EOS] = log_prob + ending(oracle, f"{before} {word}".strip())
+    return values
+
+
+def test_units_telescope_to_the_text(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    from lmfusion.adapters.pieces import WordEndScorer
+    units = WordEndScorer(scorer, PIECES)
+    path = [1, 2, 3, 4, 5, EOS]  # "the cats sat"
+    rows = units.rows([path[:size] for size in range(len(path))], EOS)
+    total = sum(values[unit] for values, unit in zip(rows, path))
+    assert total == pytest.approx(oracle.text("the cats sat") + ending(oracle, "the cats sat"),
+                                  abs=TOLERANCE)
+
+
+def test_espnet_signature(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    from lmfusion.adapters.espnet import ESPnetScorer
+    lm = ESPnetScorer(scorer, PIECES, eos=EOS)
+    for name, parameters in {"score_partial": ["y", "next_tokens", "state", "x"],
+                             "batch_score_partial": ["ys", "next_tokens", "states", "xs"],
+                             "init_state": ["x"], "batch_init_state": ["x"],
+                             "final_score": ["state"]}.items():
+        assert list(inspect.signature(getattr(lm, name)).parameters) == parameters
+    x = torch.zeros(5, 4)
+    hypotheses = [(1, 2, 3), (1, 2, 6), (2, 3, 5)]
+    ys = torch.tensor([[EOS, *prefix] for prefix in hypotheses])
+    calls = scorer.stats().calls
+    full, states = lm.batch_score_partial(ys, None, [lm.batch_init_state(x)] * 3, x.expand(3, 5, 4))
+    assert scorer.stats().calls - calls <= 3  # words, words and their ends: not one a hypothesis
+    wanted = torch.tensor([row(oracle, prefix) for prefix in hypotheses])
+    torch.testing.assert_close(full, wanted, atol=TOLERANCE, rtol=0)
+    assert full.shape == (3, len(UNITS)) and lm.select_state(states, 1, 2) is None
+    ids = torch.tensor([[1, 7], [5, 3], [2, 6]])
+    partial, _ = lm.batch_score_partial(ys, ids, states, x)
+    for i, kept in enumerate(ids.tolist()):
+        torch.testing.assert_close(partial[i, kept], wanted[i, kept], atol=TOLERANCE, rtol=0)
+        others = [unit for unit in range(len(UNITS)) if unit not in kept]
+        assert partial[i, others].abs().max() == 0
+    one, _ = lm.score_partial(ys[1], ids[1], None, x)
+    torch.testing.assert_close(one, wanted[1, ids[1]], atol=TOLERANCE, rtol=0)
+
+
+def test_icefall_signature(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    from lmfusion.adapters.icefall import IcefallLM
+    lm = IcefallLM(scorer, PIECES, lm_scale=0.4, sos_id=EOS, eos_id=EOS)
+    assert (lm.lm_scale, lm.lm_type, lm.sos_id) == (0.4, "transformer", EOS)
+    padded = torch.zeros(len(PREFIXES), 6, dtype=torch.int64)
+    for i, prefix in enumerate(PREFIXES):
+        padded[i, :len(prefix) + 1] = torch.tensor([EOS, *prefix])
+    lengths = torch.tensor([len(prefix) + 1 for prefix in PREFIXES])
+    scores, state = lm.score_token(padded, lengths)
+    assert state is None
+    torch.testing.assert_close(scores, torch.tensor([row(oracle, prefix) for prefix in PREFIXES]),
+                               atol=TOLERANCE, rtol=0)
+
+
+def test_nemo_handles(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    from lmfusion.adapters.nemo import NeMoLM
+    lm = NeMoLM(scorer, PIECES)
+    states = lm.get_init_states(batch_size=3, bos=True)
+    assert states.dtype == torch.int64 and states.shape == (3,)
+    paths = [(1, 2, 3), (1, 2, 6), (1, 5, 4)]
+    for step in range(3):
+        scores, following = lm.advance(states, eos_id=EOS)
+        wanted = torch.tensor([row(oracle, path[:step]) for path in paths])
+        torch.testing.assert_close(scores, wanted, atol=TOLERANCE, rtol=0)
+        assert following.dtype == torch.int64 and following.shape == (3, len(UNITS))
+        assert len(set(following[0].tolist())) == len(UNITS)
+        states = following[torch.arange(3), torch.tensor([path[step] for path in paths])]
+        if step < 1:
+            assert states.unique().numel() == 1  # the same prefix, the same handle
+    ends = torch.tensor([row(oracle, path)[EOS] for path in paths])
+    torch.testing.assert_close(lm.get_final(states), ends, atol=TOLERANCE, rtol=0)
+    assert lm.advance(states)[0][:, EOS].abs().max() == 0
+    lm.reset()
+    with pytest.raises(ValueError, match="reset"):
+        lm.advance(states)
+
+
+# --- n-best lists ---
+
+TEXTS = ["the cat", "you and the cat", "a"]
+SCORES = [-3.0, -1.0, -2.5]
+
+
+def best_first(oracle: Oracle, scores: list[float] | None = None) -> list[str]:
+    totals = {text: (score + 0.5 * oracle.text(text) + 2.0 * len(text.split()))
+              for text, score in zip(TEXTS, scores or [0.0] * 3)}
+    return sorted(TEXTS, key=lambda text: -totals[text])
+
+
+OPTIONS = {"weight": 0.5, "word_insertion_bonus": 2.0}
+
+
+def test_rank_gives_every_part(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    (ranked,) = rank([list(zip(TEXTS, SCORES))], scorer, **OPTIONS)
+    assert [one.text for one in ranked] == best_first(oracle, SCORES)
+    for one in ranked:
+        assert one.log_prob == pytest.approx(oracle.text(one.text), abs=TOLERANCE)
+        assert one.total == pytest.approx(one.score + 0.5 * one.log_prob
+                                          + 2.0 * len(one.text.split()), abs=1e-6)
+    assert scorer.stats().calls == 1
+
+
+def test_rescore_keeps_the_shape(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    plain = rescore(list(TEXTS), scorer, **OPTIONS)
+    assert plain == best_first(oracle)
+    wanted = best_first(oracle, SCORES)
+    assert [text for text, _ in rescore(list(zip(TEXTS, SCORES)), scorer, **OPTIONS)] == wanted
+
+    espnet = {"utts": {"u1": {"output": [{"rec_text": text, "score": score, "token": "x"}
+                                         for text, score in zip(TEXTS, SCORES)]}}}
+    found = rescore(espnet, scorer, **OPTIONS)
+    assert [one["rec_text"] for one in found["utts"]["u1"]["output"]] == wanted
+    assert [one["rec_text"] for one in espnet["utts"]["u1"]["output"]] == TEXTS  # not changed
+
+    nemo = SimpleNamespace(n_best_hypotheses=[
+        SimpleNamespace(text=text, score=torch.tensor(score), y_sequence=torch.tensor([1, 2]))
+        for text, score in zip(TEXTS, SCORES)])
+    assert [one.text for one in rescore(nemo, scorer, **OPTIONS).n_best_hypotheses] == wanted
+    assert [[one.text for one in each.n_best_hypotheses]
+            for each in rescore([nemo, nemo], scorer, **OPTIONS)] == [wanted, wanted]
+
+    whisper = [{"text": f" {text}", "language": "en", "segments": [
+        {"avg_logprob": score / 4, "tokens": [1, 2]}, {"avg_logprob": score / 2, "tokens": [3]}]}
+        for text, score in zip(TEXTS, SCORES)]  # score/4 * 2 + score/2 = score
+    assert [one["text"].strip() for one in rescore(whisper, scorer, **OPTIONS)] == wanted
+
+    manifest = [{"nbest": [{"pred_text": text, "am_score": score}
+                           for text, score in zip(TEXTS, SCORES)]}, {"nbest": []}]
+    found = rescore(manifest, scorer, **OPTIONS)
+    assert [one["pred_text"] for one in found[0]["nbest"]] == wanted and found[1]["nbest"] == []
+    assert rescore([], scorer) == []
+    for wrong in ({"what": 1}, [{"score": 1.0}]):
+        with pytest.raises(ValueError, match="n-best|no text"):
+            rescore(wrong, scorer)
+
+
+# --- more than one model ---
+
+ARPA = """\\data\\
+ngram 1=6
+ngram 2=4
+
+\\1-grams:
+-1.5\t<unk>
+-99\t<s>\t-0.4
+-1.2\t</s>
+-0.7\tthe\t-0.3
+-1.1\tcat\t-0.2
+-1.3\tsat\t-0.1
+
+\\2-grams:
+-0.2\t<s> the
+-0.4\tthe cat
+-0.5\tcat sat
+-0.9\tcat </s>
+
+\\end\\
+"""
+
+
+def test_an_n_gram_model(tmp_path: Path) -> None:
+    needs("kenlm")
+    (tmp_path / "lm.arpa").write_text(ARPA)
+    model = lmfusion.combined.NGram(tmp_path / "lm.arpa")
+    nat = math.log(10)
+    assert model.log_probs(["", "the", "The CAT", "sat the"],
+                           [["the", "cat"], ["cat", "the"], ["sat", "zebra"], ["cat sat"]]) == [
+        pytest.approx([-0.2 * nat, (-0.4 - 1.1) * nat]),
+        pytest.approx([-0.4 * nat, (-0.3 - 0.7) * nat]),
+        pytest.approx([-0.5 * nat, (-0.2 - 1.5) * nat]),
+        pytest.approx([(-0.4 - 0.5) * nat])]
+    assert model.score_texts(["the cat"]) == [pytest.approx((-0.2 - 0.4) * nat)]
+    assert model.log_prob("the", "cat") == pytest.approx(-0.4 * nat)
+
+
+def test_phrases_survive_casing_and_partial_matches_are_taken_back() -> None:
+    phrases = lmfusion.PhraseList({"new york": 4.0, "Ada": 3.0, "new york city": 9.0, "uh": -1.0})
+
+    def gains(text: str) -> list[float]:
+        words = text.split()
+        return [phrases.log_probs([" ".join(words[:i])], [[word]])[0][0]
+                for i, word in enumerate(words)]
+
+    assert gains("ADA met") == [3.0, 0.0]
+    assert gains("in New York.") == [0.0, pytest.approx(3.0), pytest.approx(7.0)]
+    assert gains("new shoes") == [pytest.approx(3.0), pytest.approx(-3.0)]
+    assert sum(gains("uh new york city, ada")) == pytest.approx(-1.0 + 4.0 + 9.0 + 3.0)
+    for text in ("uh new york city, ada", "new new york", "ada ada", ""):
+        pending = 3.0 if text.endswith("new") else 0.0
+        whole = phrases.score_texts([text])[0]
+        if not text.endswith("york"):
+            assert sum(gains(text)) - pending == pytest.approx(whole)
+    with pytest.raises(ValueError, match="no words"):
+        lmfusion.PhraseList({"...": 1.0})
+
+
+def test_a_combination_is_a_weighted_sum_and_reweighs_without_asking(
+        scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    combined = lmfusion.CombinedScorer(
+        {"llm": scorer, "phrases": lmfusion.PhraseList({"cat": 2.0})},
+        {"llm": 0.5, "phrases": 1.5}, word_insertion_bonus=0.25)
+    contexts, words = ["the", "and"], [["cat", "sand"], ["you"]]
+    parts = combined.parts(contexts, words)
+    llm = [[oracle.word(context, word) for word in row] for context, row in zip(contexts, words)]
+    extra = [[2.0, 0.0], [0.0]]
+    wanted = [[0.5 * a + 1.5 * b + 0.25 for a, b in zip(*rows)] for rows in zip(llm, extra)]
+    for found, row_ in zip(combined.score_continuations(contexts, words), wanted, strict=True):
+        assert found == pytest.approx(row_, abs=TOLERANCE)
+    calls = scorer.stats().calls
+    other = combined.combine(parts, weights={"llm": 0.0, "phrases": 3.0}, word_insertion_bonus=0.0)
+    assert other == [[6.0, 0.0], [0.0]] and scorer.stats().calls == calls
+    combined.weights["phrases"] = 0.0
+    assert combined.combine(parts)[0][0] == pytest.approx(0.5 * llm[0][0] + 0.25, abs=TOLERANCE)
+    assert combined.score_texts(["the cat"]) == [
+        pytest.approx(0.5 * oracle.text("the cat"), abs=TOLERANCE)]
+    with pytest.raises(ValueError, match="one weight a model"):
+        lmfusion.CombinedScorer({"llm": scorer}, {"lm": 1.0})
+
+
+# --- the examples, with the default model ---
+
+
+@pytest.mark.parametrize(("example", "package"), [
+    ("pyctcdecode_decoder", "pyctcdecode"), ("torchaudio_decoder", "flashlight"),
+    ("nbest_rescoring", "flashlight"), ("espnet_fusion", "torch"), ("icefall_fusion", "torch"),
+    ("nemo_fusion", "torch")])
+def test_the_language_model_lowers_the_word_error_rate(default_model: Path, example: str,
+                                                       package: str) -> None:
+    needs(package)
+    module = importlib.import_module(example)
+    said = simulated.sentences(3)
+    scorer = lmfusion.LMFusionScorer(default_model, casing="sentence")
+    without = simulated.word_error_rate(said, module.decode(None, said))
+    with_lm = simulated.word_error_rate(said, module.decode(scorer, said))
+    assert with_lm < 0.85 * without
