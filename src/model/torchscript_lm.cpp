@@ -14,6 +14,7 @@
 #include "lmfusion/errors.h"
 #include "model/device_lm.h"
 #include "model/device_runtime.h"
+#include "model/graph_passes.h"
 #include "ops/output_ops.h"
 
 namespace lmfusion {
@@ -69,9 +70,12 @@ OutputLayer OutputOf(const torch::jit::Module& module, const ModelDescription& d
 
 class TorchScriptLM final : public CausalLM {
  public:
-  TorchScriptLM(torch::jit::Module module, ModelDescription description)
+  TorchScriptLM(torch::jit::Module module, ModelDescription description, Compute compute)
       : module_(std::move(module)), description_(std::move(description)) {
-    output_ = OutputOf(module_, description_);
+    output_.weight = PackLinears(module_, compute).output;
+    output_.scale = description_.logit_scale;
+    output_.softcap = description_.logit_softcap;
+    FuseOperators(module_);
   }
 
   const ModelDescription& description() const override { return description_; }
@@ -122,9 +126,9 @@ class TorchScriptLM final : public CausalLM {
       }
     }
     if (!questions.logit_slots.empty()) {
-      const at::Tensor rows = hidden_.index_select(0, View(questions.logit_slots));
+      const at::Tensor slots = View(questions.logit_slots).to(at::kLong);
       const at::Tensor tokens = View(questions.logit_tokens).to(at::kLong);
-      answers.logits = Floats(TokenLogits(rows, tokens, output_));
+      answers.logits = Floats(TokenLogits(hidden_, slots, tokens, output_));
     }
     for (const float value : answers.normalizers) {
       if (!std::isfinite(value)) ThrowNotFinite();
@@ -135,7 +139,7 @@ class TorchScriptLM final : public CausalLM {
  private:
   torch::jit::Module module_;
   const ModelDescription description_;
-  OutputLayer output_;
+  PackedOutputLayer output_;
   at::Tensor kv_;      // [layers, 2, slots, kv_heads, head_dim]
   at::Tensor hidden_;  // [slots, hidden_size]
   at::Tensor begins_word_;  // [vocabulary] bool
@@ -213,7 +217,12 @@ LoadedModel LoadTorchScript(const std::string& path, const ScorerOptions& option
     throw std::invalid_argument("kv_dtype = \"" + options.kv_dtype +
                                 "\"; on the CPU keys and values are kept in \"float32\"");
   }
-  if (!on_cpu) OpenDevice(options.device);  // says so before a large file is read
+  Compute compute = Compute::kFloat32;
+  if (on_cpu) {
+    compute = ComputeByName(options.compute);
+  } else {
+    OpenDevice(options.device);  // says so before a large file is read
+  }
   if (!std::ifstream(path)) throw ModelFileError("no such model file: " + path);
   torch::jit::ExtraFilesMap files{
       {"lmfusion.json", ""}, {"tokenizer.json", ""}, {"tokenizer.model", ""}, {"truecaser", ""}};
@@ -233,6 +242,10 @@ LoadedModel LoadTorchScript(const std::string& path, const ScorerOptions& option
                                 " is a plain model, which runs on the CPU only; export it with "
                                 "tree attention, or use \"cpu\"");
   }
+  if (description.plain && compute != Compute::kFloat32) {
+    throw std::invalid_argument("compute = \"" + options.compute + "\": " + path +
+                                " is a plain model, which computes in \"float32\"");
+  }
   if (description.plain) {
     if (description.vocabulary_size == 0) description.vocabulary_size = VocabularyOf(*module, path);
     loaded.bundle.description = description;
@@ -240,7 +253,7 @@ LoadedModel LoadTorchScript(const std::string& path, const ScorerOptions& option
   } else {
     loaded.bundle.description = description;
     if (on_cpu) {
-      loaded.tree = std::make_unique<TorchScriptLM>(std::move(*module), description);
+      loaded.tree = std::make_unique<TorchScriptLM>(std::move(*module), description, compute);
     } else {
       loaded.tree = DeviceLM(*module, description, OutputOf(*module, description),
                              {options.device, options.compute, options.kv_dtype});

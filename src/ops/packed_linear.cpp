@@ -55,6 +55,10 @@ c10::intrusive_ptr<PackedMatrix> PackOp(const std::vector<at::Tensor>& weights,
   return PackedMatrix::Pack(stacked, bias, ComputeByName(compute));
 }
 
+at::Tensor RowsOp(const c10::intrusive_ptr<PackedMatrix>& w, const at::Tensor& ids) {
+  return w->Rows(ids);
+}
+
 at::Tensor LinearOp(const at::Tensor& x, const c10::intrusive_ptr<PackedMatrix>& weight) {
   return weight->Multiply(x);
 }
@@ -195,6 +199,7 @@ TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
       "pack(Tensor[] weights, str[] types, Tensor? bias, str compute) -> "
       "__torch__.torch.classes.lmfusion.PackedMatrix",
       &PackOp);
+  m.def("rows(__torch__.torch.classes.lmfusion.PackedMatrix w, Tensor ids) -> Tensor", &RowsOp);
   m.def("linear(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w) -> Tensor", &LinearOp);
 }
 
