@@ -19,7 +19,7 @@ def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str]) -> list[str
         nbests.append({"nbest": [{"text": " ".join(hypothesis.words), "score": hypothesis.score}
                                  for hypothesis in found]})
     if scorer is not None:
-        nbests = rescore(nbests, scorer, weight=0.7, word_insertion_bonus=3.0)
+        nbests = rescore(nbests, scorer, weight=0.3, word_insertion_bonus=1.5)
     return [nbest["nbest"][0]["text"] for nbest in nbests]
 
 

@@ -29,7 +29,7 @@ def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str]) -> list[str
     if scorer is None:
         language_model = LexiconOnly()
     else:
-        scorer.weight, scorer.word_insertion_bonus = 0.7, 3.0
+        scorer.weight, scorer.word_insertion_bonus = 0.3, 1.5
         language_model = PyctcdecodeLM(scorer, unigrams=lexicon())
     decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(labels), language_model)
     return [decoder.decode(emissions(text, seed=seed), beam_width=32, token_min_logp=-7.0)

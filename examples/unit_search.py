@@ -18,8 +18,8 @@ Ends = Callable[[Sequence[Prefix]], Sequence[float]]  # [prefixes], nats
 NEVER = -math.inf
 
 
-def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, *, weight: float = 0.7,
-           word_bonus: float = 3.0, beam: int = 24, units: int = 8) -> str:
+def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, *, weight: float = 0.3,
+           word_bonus: float = 1.5, beam: int = 24, units: int = 8) -> str:
     """The best text for [frames, units] of log p; without `rows`, by sound alone."""
     blank, space = UNITS.index(BLANK), UNITS.index(SPACE)
     if rows is None:

@@ -155,13 +155,16 @@ class Packer {
   // Embeddings tied to the output matrix are read from it, where packing keeps them as they are.
   void ReplaceEmbedding(const c10::intrusive_ptr<PackedMatrix>& output) {
     if (compute_ != Compute::kFloat32) return;
-    const void* tied = module_.attr("output_weight").toTensor().const_data_ptr();
+    const at::Tensor tied = module_.attr("output_weight").toTensor();
     std::vector<Node*> replaced;
     for (Node* node : graph_.nodes()) {
       if (node->kind() != c10::aten::embedding) continue;
       const std::optional<Attribute> attribute = AttributeOf(module_, node->input(0));
       const std::optional<at::Tensor> weight = FloatTensor(attribute, 2);
-      if (!weight || weight->const_data_ptr() != tied) continue;
+      if (!weight || weight->const_data_ptr() != tied.const_data_ptr() ||
+          weight->sizes() != tied.sizes() || weight->strides() != tied.strides()) {
+        continue;
+      }
       const torch::jit::WithInsertPoint here(node);
       Value* const rows = graph_.insert(c10::Symbol::fromQualString("lmfusion::rows"),
                                         {Reads(output), node->input(1)});

@@ -72,10 +72,11 @@ class TorchScriptLM final : public CausalLM {
  public:
   TorchScriptLM(torch::jit::Module module, ModelDescription description, Compute compute)
       : module_(std::move(module)), description_(std::move(description)) {
-    output_.weight = PackLinears(module_, compute).output;
+    packed_ = PackLinears(module_, compute);
+    output_.weight = packed_.output;
     output_.scale = description_.logit_scale;
     output_.softcap = description_.logit_softcap;
-    FuseOperators(module_);
+    fused_ = FuseOperators(module_);
   }
 
   const ModelDescription& description() const override { return description_; }
@@ -90,6 +91,12 @@ class TorchScriptLM final : public CausalLM {
     // Not touched before it is used: the system gives pages as slots are filled.
     kv_ = at::empty({d.layers, 2, slots, d.kv_heads, d.head_dim}, at::kFloat);
     hidden_ = at::empty({slots, d.hidden_size}, at::kFloat);
+  }
+
+  void AddTo(Stats* stats) const override {
+    stats->packed_linears = packed_.linears;
+    stats->plain_linears = packed_.plain_linears;
+    stats->fused_operators = fused_.norms + fused_.rotations + fused_.gates;
   }
 
   void SetWordBeginnings(const std::vector<bool>& begins_word) override {
@@ -139,6 +146,8 @@ class TorchScriptLM final : public CausalLM {
  private:
   torch::jit::Module module_;
   const ModelDescription description_;
+  PackedGraph packed_;
+  FusedGraph fused_;
   PackedOutputLayer output_;
   at::Tensor kv_;      // [layers, 2, slots, kv_heads, head_dim]
   at::Tensor hidden_;  // [slots, hidden_size]

@@ -119,10 +119,10 @@ at::Tensor RotateHalf(const at::Tensor& x, const at::Tensor& cos, const at::Tens
 }
 
 at::Tensor SiluMul(const at::Tensor& gate, const at::Tensor& up) {
-  CheckFloat("silu_mul", gate);
-  CheckFloat("silu_mul", up);
-  TORCH_CHECK(gate.sizes() == up.sizes() && gate.dim() >= 2, "silu_mul: ", gate.sizes(), " and ",
-              up.sizes());
+  if (gate.scalar_type() != at::kFloat || up.scalar_type() != at::kFloat) {
+    return at::silu(gate) * up;
+  }
+  if (gate.sizes() != up.sizes() || gate.dim() < 2) return at::silu(gate) * up;  // broadcast
   const at::Tensor g = Rows(gate), u = Rows(up);
   at::Tensor out = at::empty(gate.sizes(), gate.options());
   const int64_t rows = g.size(0), width = g.size(1);
