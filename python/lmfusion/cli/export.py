@@ -16,6 +16,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("source", type=Path, metavar="HF_FOLDER_OR_GGUF")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.lmf")
     parser.add_argument("--lora", type=Path, metavar="DIR", help="merge a LoRA adapter")
+    parser.add_argument("--truecaser", type=Path, metavar="FILE",
+                        help="put a truecaser (`lmfusion export-truecaser`) into the file")
     parser.add_argument("--uncached", action="store_true",
                         help="the plain form, for models that tree attention cannot hold; "
                              "scored without a cache")
@@ -30,6 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     from lmfusion.export import export_folder
     path = export_folder(
         arguments.source, arguments.output, tokenizer=not arguments.no_tokenizer,
-        lora=arguments.lora, uncached=arguments.uncached, license=arguments.license,
+        lora=arguments.lora, truecaser=arguments.truecaser, uncached=arguments.uncached,
+        license=arguments.license,
         progress=lambda line: print(f"lmfusion: {line}", file=sys.stderr, flush=True))
     print(path)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lmfusion._core import Truecaser
 from lmfusion.errors import ExportError
 from lmfusion.export import parity
 from lmfusion.export.architecture import Architecture, read_architecture
@@ -37,7 +38,8 @@ Progress = Callable[[str], None]
 
 def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
            path: str | os.PathLike[str], *, uncached: bool = False,
-           lora: str | os.PathLike[str] | None = None, source: str = "", license: str = "",
+           lora: str | os.PathLike[str] | None = None,
+           truecaser: str | os.PathLike[str] | None = None, source: str = "", license: str = "",
            tolerance: float = parity.TOLERANCE, progress: Progress | None = None) -> Path:
     """Writes a causal language model that is in memory as one bundle, checked before it is kept.
 
@@ -49,6 +51,8 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
         uncached: export the plain form (ids, mask -> logits), for models that tree attention
             cannot hold. It is scored without any cache.
         lora: folder of a LoRA adapter to merge into a copy of the weights.
+        truecaser: a truecaser file (`python -m lmfusion export-truecaser`) to put into the bundle,
+            which the casings "truecase" and "truecase-compat" then need not be given.
         source: where the model is from, for the metadata; the model's name by default.
         license: its licence, for the metadata.
         tolerance: largest difference from eager attention that is accepted, nats per token.
@@ -59,12 +63,17 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
 
     Raises:
         ExportError: the model or its tokenizer cannot be exported exactly; says what can be done.
+        ModelFileError: `truecaser` is no truecaser file.
+        FileNotFoundError: `truecaser` does not exist.
     """
     target = Path(path)
     say = progress or (lambda line: None)
+    extra_files = _read_truecaser(truecaser)
     refuse_encoder_decoder(model.config)
     say("reading the tokenizer")
     tokenizer_file = read_tokenizer(tokenizer)
+    if tokenizer_file.name:
+        extra_files[tokenizer_file.name] = tokenizer_file.content
     model = merged_with_lora(model, None if lora is None else Path(lora))
     trace = _trace_plain if uncached else _trace_tree
     say(f"tracing {type(model).__name__}")
@@ -80,10 +89,10 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
         if traced.architecture is None:
             found = parity.check_plain(traced.module, original, paths, tolerance)
         else:
-            _write(traced.module, metadata, tokenizer_file, temporary)
+            _write(traced.module, metadata, extra_files, temporary)
             found = parity.check_tree(temporary, original, traced.architecture, paths, tolerance)
         say(f"writing {target}: within {found.max_difference:.1e} nats per token")
-        _write(traced.module, replace(metadata, parity=found), tokenizer_file, temporary)
+        _write(traced.module, replace(metadata, parity=found), extra_files, temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -92,7 +101,8 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
 
 def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], *,
                   tokenizer: bool = True, lora: str | os.PathLike[str] | None = None,
-                  uncached: bool = False, source: str = "", license: str = "",
+                  truecaser: str | os.PathLike[str] | None = None, uncached: bool = False,
+                  source: str = "", license: str = "",
                   tolerance: float = parity.TOLERANCE, progress: Progress | None = None) -> Path:
     """As `export`, from a Hugging Face folder or a .gguf file (its weights are dequantized).
 
@@ -102,7 +112,7 @@ def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], 
 
     Raises:
         ExportError: as `export`, or the source cannot be read.
-        FileNotFoundError: `folder` does not exist.
+        FileNotFoundError: `folder` or `truecaser` does not exist.
     """
     origin = Path(folder)
     if not origin.exists():
@@ -111,8 +121,8 @@ def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], 
     say(f"loading {origin}")
     model = load_model(origin)
     return export(model, load_tokenizer(origin) if tokenizer else None, path, uncached=uncached,
-                  lora=lora, source=source or origin.name, license=license, tolerance=tolerance,
-                  progress=progress)
+                  lora=lora, truecaser=truecaser, source=source or origin.name, license=license,
+                  tolerance=tolerance, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -175,12 +185,18 @@ def _check_paths(metadata: Metadata, tokenizer: PreTrainedTokenizerBase | None) 
                                start=metadata.bos_token_id)
 
 
-def _write(module: torch.jit.ScriptModule, metadata: Metadata, tokenizer_file: TokenizerFile,
-           path: Path) -> None:
-    extra: dict[str, str | bytes] = {"lmfusion.json": metadata.to_json()}
-    if tokenizer_file.name:
-        extra[tokenizer_file.name] = tokenizer_file.content
-    torch.jit.save(module, str(path), _extra_files=extra)
+def _read_truecaser(path: str | os.PathLike[str] | None) -> dict[str, str | bytes]:
+    if path is None:
+        return {}
+    content = Path(path).read_bytes()
+    Truecaser(content, compat=False)  # refuses anything else
+    return {"truecaser": content}
+
+
+def _write(module: torch.jit.ScriptModule, metadata: Metadata,
+           extra_files: dict[str, str | bytes], path: Path) -> None:
+    torch.jit.save(module, str(path),
+                   _extra_files={"lmfusion.json": metadata.to_json(), **extra_files})
 
 
 class _CallableModule(types.ModuleType):
