@@ -12,7 +12,7 @@ from lmfusion.adapters.nbest import rescore
 
 def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str]) -> list[str]:
     """The best hypotheses, by the decoder alone or rescored, all lists in one call."""
-    search = decoder(None, nbest=100)
+    search = decoder(None, nbest=400, beam=1500)
     nbests = []
     for seed, text in enumerate(texts):
         found = search(torch.from_numpy(emissions(text, seed=seed))[None])[0]
