@@ -15,7 +15,7 @@ PIECES = Pieces([*UNITS, "<eos>"], space=SPACE, special={UNITS.index(BLANK), EOS
 
 
 def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str]) -> list[str]:
-    """What is understood of the emissions of `texts`; without a scorer, by sound alone."""
+    """What is understood of the emissions of `texts`; without a scorer, by the lexicon alone."""
     spoken = [emissions(text, seed=seed) for seed, text in enumerate(texts)]
     if scorer is None:
         return [search(log_probs, None, None) for log_probs in spoken]

@@ -12,14 +12,14 @@ from lmfusion.adapters.nbest import rescore
 
 def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str]) -> list[str]:
     """The best hypotheses, by the decoder alone or rescored, all lists in one call."""
-    search = decoder(None, nbest=100)
+    search = decoder(None, nbest=400, beam=1500)
     nbests = []
     for seed, text in enumerate(texts):
         found = search(torch.from_numpy(emissions(text, seed=seed))[None])[0]
         nbests.append({"nbest": [{"text": " ".join(hypothesis.words), "score": hypothesis.score}
                                  for hypothesis in found]})
     if scorer is not None:
-        nbests = rescore(nbests, scorer, weight=0.3, word_insertion_bonus=1.5)
+        nbests = rescore(nbests, scorer, weight=0.7, word_insertion_bonus=3.0)
     return [nbest["nbest"][0]["text"] for nbest in nbests]
 
 

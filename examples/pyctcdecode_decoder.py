@@ -8,16 +8,17 @@ from pyctcdecode import Alphabet, BeamSearchDecoderCTC
 
 from lmfusion.adapters.pyctcdecode import PyctcdecodeLM
 
+UNKNOWN = -30.0  # only words of the lexicon were said
+
 
 class LexiconOnly(PyctcdecodeLM):
     """The words of the lexicon and no language model, to compare with."""
 
     def __init__(self) -> None:
-        super().__init__(None, unigrams=lexicon())
+        super().__init__(None, unigrams=lexicon(), unk_score_offset=UNKNOWN)
 
     def score(self, prev_state: object, word: str, is_last_word: bool = False) -> tuple:
-        known = not word or word in self._words
-        return 0.0 if known else self.unk_score_offset, prev_state
+        return self.score_partial_token(word) if word not in self._words else 0.0, prev_state
 
     def get_start_state(self) -> None:
         return None
@@ -29,10 +30,11 @@ def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str]) -> list[str
     if scorer is None:
         language_model = LexiconOnly()
     else:
-        scorer.weight, scorer.word_insertion_bonus = 0.3, 1.5
-        language_model = PyctcdecodeLM(scorer, unigrams=lexicon())
+        scorer.weight, scorer.word_insertion_bonus = 0.7, 3.0
+        language_model = PyctcdecodeLM(scorer, unigrams=lexicon(), unk_score_offset=UNKNOWN)
     decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(labels), language_model)
-    return [decoder.decode(emissions(text, seed=seed), beam_width=32, token_min_logp=-7.0)
+    return [decoder.decode(emissions(text, seed=seed), beam_width=48, beam_prune_logp=-25.0,
+                           token_min_logp=-8.0)
             for seed, text in enumerate(texts)]
 
 

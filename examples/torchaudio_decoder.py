@@ -16,7 +16,8 @@ from torchaudio.models.decoder import CTCDecoder, ctc_decoder
 from lmfusion.adapters.flashlight import FlashlightLM
 
 
-def decoder(scorer: lmfusion.LMFusionScorer | None, nbest: int = 1) -> CTCDecoder:
+def decoder(scorer: lmfusion.LMFusionScorer | None, nbest: int = 1,
+            beam: int = 32) -> CTCDecoder:
     """A lexicon decoder over the characters of `emissions`."""
     words = [*lexicon(), "<unk>"]  # the dictionary: the index of a word is its line
     with tempfile.TemporaryDirectory() as folder:
@@ -24,7 +25,7 @@ def decoder(scorer: lmfusion.LMFusionScorer | None, nbest: int = 1) -> CTCDecode
         spellings.write_text("".join(f"{word} {' '.join(word)} {SPACE}\n" for word in words[:-1]))
         dictionary.write_text("\n".join(words) + "\n")
         common = {"tokens": UNITS, "blank_token": BLANK, "sil_token": SPACE, "nbest": nbest,
-                  "beam_size": 32, "beam_size_token": 12}
+                  "beam_size": beam, "beam_size_token": 12}
         if scorer is None:
             return ctc_decoder(str(spellings), lm=None, **common)
         return ctc_decoder(str(spellings), lm=FlashlightLM(scorer, words), lm_weight=0.7,

@@ -1,4 +1,4 @@
-"""A CTC prefix search over characters: a stand-in for toolkits that are too heavy for an example.
+"""A CTC prefix search over the characters of a lexicon's words: a stand-in for toolkits that are too heavy for an example.
 
 It asks a language model as those do: for a row over the units, of many prefixes at once.
 """
@@ -9,21 +9,23 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy
-from emissions import BLANK, SPACE, UNITS
+from emissions import BLANK, SPACE, UNITS, lexicon
 
 Prefix = tuple[int, ...]
 Rows = Callable[[Sequence[Prefix]], Sequence[Sequence[float]]]  # [prefixes][units], nats
 Ends = Callable[[Sequence[Prefix]], Sequence[float]]  # [prefixes], nats
 
 NEVER = -math.inf
+WORDS = set(lexicon())
+BEGINNINGS = {word[:size] for word in WORDS for size in range(len(word) + 1)}
 
 
-def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, *, weight: float = 0.3,
-           word_bonus: float = 1.5, beam: int = 24, units: int = 8) -> str:
+def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, *, weight: float = 0.7,
+           word_bonus: float = 3.0, beam: int = 24, units: int = 8) -> str:
     """The best text for [frames, units] of log p; without `rows`, by sound alone."""
     blank, space = UNITS.index(BLANK), UNITS.index(SPACE)
     if rows is None:
-        word_bonus = 0.0
+        word_bonus = 0.0  # it makes up for what the language model takes
     row_of: dict[Prefix, Sequence[float]] = {}
     # prefix -> (log p that it ends in blank, ... in its last unit, from the language model)
     beams: dict[Prefix, tuple[float, float, float]] = {(): (0.0, NEVER, 0.0)}
@@ -45,7 +47,8 @@ def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, *, we
             last = prefix[-1] if prefix else blank
             add(prefix, both + frame[blank], in_unit + frame[last] if prefix else NEVER, fusion)
             for unit in best_units:
-                if unit == space and last in (blank, space):
+                word = open_word(prefix)
+                if (word not in WORDS) if unit == space else (word + UNITS[unit] not in BEGINNINGS):
                     continue
                 gained = weight * row_of[prefix][unit] if rows is not None else 0.0
                 gained += word_bonus if unit == space else 0.0
@@ -54,9 +57,14 @@ def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, *, we
         ranked = sorted(following.items(), reverse=True,
                         key=lambda item: numpy.logaddexp(*item[1][:2]) + item[1][2])
         beams = dict(ranked[:beam])
-    prefixes = list(beams)
+    prefixes = [prefix for prefix in beams if open_word(prefix) in WORDS] or list(beams)
     last_words = ends(prefixes) if ends is not None else [0.0] * len(prefixes)
     totals = [numpy.logaddexp(*beams[prefix][:2]) + beams[prefix][2] + weight * end
               for prefix, end in zip(prefixes, last_words)]
     best = prefixes[int(numpy.argmax(totals))]
     return "".join(UNITS[unit] for unit in best).replace(SPACE, " ").strip()
+
+
+def open_word(prefix: Prefix) -> str:
+    """The characters since the last space."""
+    return "".join(UNITS[unit] for unit in prefix).rpartition(SPACE)[2]

@@ -23,7 +23,8 @@ class PyctcdecodeLM(AbstractLanguageModel):
 
     Args:
         scorer: the scorer.
-        unigrams: the words there are. Others, and beginnings of none, get `unk_score_offset`.
+        unigrams: the words there are. Others, and beginnings of none, get `unk_score_offset`,
+            more if they are long.
             None: all words are possible.
         unk_score_offset: added to the score of a word that is not in `unigrams`.
         endings: how an utterance ends, scored after its last word ("" is the end-of-text token);
@@ -51,7 +52,7 @@ class PyctcdecodeLM(AbstractLanguageModel):
         """0, or a penalty where no word begins so."""
         if self._words is None or not partial_token or self._words.has_node(partial_token):
             return 0.0
-        return self.unk_score_offset * max(1.0, len(partial_token) / WORD_LENGTH)
+        return self._unknown(partial_token)
 
     def score(self, prev_state: State, word: str,
               is_last_word: bool = False) -> tuple[float, State]:
@@ -61,7 +62,11 @@ class PyctcdecodeLM(AbstractLanguageModel):
             log_prob, state = self._states.score(prev_state, word)
             score = self.scorer.weight * log_prob + self.scorer.word_insertion_bonus
             if self._words is not None and word not in self._words:
-                score += self.unk_score_offset
+                score += self._unknown(word)
         if is_last_word:
             score += self.scorer.weight * self._states.finish(state)
         return score, state
+
+    def _unknown(self, word: str) -> float:
+        # The same for a word as for its beginning: an end of the word must not pay.
+        return self.unk_score_offset * max(1.0, len(word) / WORD_LENGTH)
