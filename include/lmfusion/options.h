@@ -42,7 +42,7 @@ struct ScorerOptions {
   Mode mode = Mode::kTree;
   Boundary boundary = Boundary::kPlain;
 
-  // The token before every text: "auto" (the model's rule, docs/semantics.md), "tokenizer" (only
+  // The token before every text: "auto" (the model's rule, docs/boundaries.md), "tokenizer" (only
   // if the tokenizer itself adds one), "none", or a token as its vocabulary writes it.
   std::string bos = "auto";
   // Tokens of context that are kept, without the start token; older ones are dropped in blocks.
