@@ -49,7 +49,6 @@ class TextStage {
 
  private:
   struct Impl;
-  class ContextPaths;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -6,6 +6,7 @@ namespace lmfusion {
 
 void BindErrors(pybind11::module_& m);
 void BindScorer(pybind11::module_& m);
+void BindTextStage(pybind11::module_& m);
 void BindTokenizer(pybind11::module_& m);
 void BindTruecaser(pybind11::module_& m);
 

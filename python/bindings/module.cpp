@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = LMFUSION_VERSION;
   lmfusion::BindErrors(m);
   lmfusion::BindScorer(m);
+  lmfusion::BindTextStage(m);
   lmfusion::BindTokenizer(m);
   lmfusion::BindTruecaser(m);
 }

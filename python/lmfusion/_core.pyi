@@ -164,6 +164,27 @@ class LMFusionScorer:
     @property
     def model_description(self) -> str: ...
 
+class TextStage:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        truecaser: Truecaser | None = None,
+        casing: str = "none",
+        start_token: int = -1,
+        max_context_length: int = 512,
+        boundary: str = "plain",
+    ) -> None: ...
+    def continuations(
+        self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]]
+    ) -> list[tuple[list[int], int, float, bool, int]]: ...
+    def run(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]]) -> int: ...
+    def cased(self, context: str, word: str) -> tuple[str, int]: ...
+    @property
+    def bytes_tokenized(self) -> int: ...
+    @property
+    def truncated_contexts(self) -> int: ...
+
 class Tokenizer:
     @staticmethod
     def from_json(json: str | bytes) -> Tokenizer: ...

@@ -55,14 +55,17 @@ size_t FirstLetterOrDigit(std::string_view text) {
 void CapitaliseFirstLetter(size_t from, std::string* text) {
   const size_t at = from + FirstLetterOrDigit(std::string_view(*text).substr(from));
   if (at == text->size()) return;
-  const Utf8Character first = CharacterAt(*text, at);
-  const auto title =
-      static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(first.value)));
-  if (title != first.value) text->replace(at, first.bytes, EncodeUtf8(std::u32string(1, title)));
+  const size_t bytes = CharacterAt(*text, at).bytes;
+  text->replace(at, bytes, PythonTitle(std::string_view(*text).substr(at, bytes)));
 }
 
+// Letters that have no capital of one character become several ("ß" is "SS").
 std::string Upper(std::string_view text) {
-  std::u32string letters = DecodeUtf8(text);
+  std::string titles;
+  for (size_t at = 0; at < text.size(); at += Utf8Length(text[at])) {
+    titles += PythonTitle(text.substr(at, Utf8Length(text[at])));
+  }
+  std::u32string letters = DecodeUtf8(titles);
   for (char32_t& c : letters) {
     c = static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c)));
   }

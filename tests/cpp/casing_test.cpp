@@ -46,6 +46,7 @@ TEST(Casing, SentenceCapitalisesTheFirstLetterAndI) {
   EXPECT_EQ(Split(casing->Apply("'", "hello")), "'| Hello");
   EXPECT_EQ(Split(casing->Apply("...", "")), "...|");
   EXPECT_EQ(Split(casing->Apply("", "écoute")), "|Écoute");
+  EXPECT_EQ(Split(casing->Apply("", "ßa")), "|Ssa");  // no capital of one character
   EXPECT_EQ(Split(casing->Apply("2nd", "place")), "2nd| place");  // a digit comes first
 }
 
@@ -65,6 +66,8 @@ TEST(Casing, VariantsAreDistinct) {
   std::vector<std::string> forms;
   for (const CasedText& cased : casing->Alternatives("a", "tom")) forms.push_back(Split(cased));
   EXPECT_EQ(forms, (std::vector<std::string>{"a| tom", "a| Tom", "a| TOM"}));
+  EXPECT_EQ(Split(casing->Alternatives("a", "maß").at(2)), "a| MASS");
+  EXPECT_EQ(Split(casing->Alternatives("a", "3rd").at(1)), "a| 3RD");
   EXPECT_EQ(casing->Alternatives("a", "i").size(), 2u);
   EXPECT_EQ(casing->Alternatives("a", "I").size(), 1u);
   EXPECT_EQ(casing->Alternatives("a", "42").size(), 1u);

@@ -1,0 +1,122 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "bindings.h"
+#include "lmfusion/options.h"
+#include "lmfusion/truecaser.h"
+#include "text_stage.h"
+
+namespace py = pybind11;
+
+namespace lmfusion {
+namespace {
+
+// A text stage and what it has counted so far. Thread safe but for the counters, which the
+// interpreter's lock protects.
+class CountedTextStage {
+ public:
+  using Contexts = std::vector<std::string>;
+  using CandidateWords = std::vector<std::vector<std::string>>;
+
+  CountedTextStage(const std::shared_ptr<Tokenizer>& tokenizer,
+                   const std::shared_ptr<Truecaser>& truecaser, const std::string& casing,
+                   TextStageOptions options)
+      : stage_(tokenizer, truecaser != nullptr ? truecaser : CasingByName(casing), options) {}
+
+  TokenPaths Continuations(const Contexts& contexts, const CandidateWords& candidate_words) {
+    if (contexts.size() != candidate_words.size()) {
+      throw std::invalid_argument(std::to_string(contexts.size()) + " contexts and " +
+                                  std::to_string(candidate_words.size()) +
+                                  " lists of candidate words; one list a context expected");
+    }
+    TextCounters counters;
+    TokenPaths paths;
+    {
+      const py::gil_scoped_release release;
+      paths = stage_.Continuations(contexts, candidate_words, &counters);
+    }
+    bytes_tokenized += counters.bytes_tokenized;
+    truncated_contexts += counters.truncated_contexts;
+    return paths;
+  }
+
+  std::pair<py::str, size_t> Cased(const std::string& context, const std::string& word) const {
+    CasedText cased;
+    {
+      const py::gil_scoped_release release;
+      cased = stage_.Cased(context, word);
+    }
+    return {py::str(cased.text), cased.context_bytes};
+  }
+
+  uint64_t bytes_tokenized = 0, truncated_contexts = 0;
+
+ private:
+  const TextStage stage_;
+};
+
+// (tokens, scored_begin, sign, ends_word, alternative) of each path.
+using PathTuple = std::tuple<std::vector<int32_t>, int32_t, float, bool, int32_t>;
+std::vector<PathTuple> Tuples(const TokenPaths& paths) {
+  std::vector<PathTuple> tuples;
+  for (const TokenPaths::Path& path : paths.paths) {
+    std::vector<int32_t> tokens;
+    if (path.prefix != nullptr) {
+      tokens.assign(path.prefix->begin(), path.prefix->begin() + path.prefix_size);
+    }
+    tokens.insert(tokens.end(), path.tail.begin(), path.tail.end());
+    tuples.emplace_back(std::move(tokens), path.scored_begin, path.sign, path.ends_word,
+                        path.alternative);
+  }
+  return tuples;
+}
+
+}  // namespace
+
+void BindTextStage(py::module_& m) {
+  py::class_<CountedTextStage>(
+      m, "TextStage", "Strings to token paths, apart from any model: for tests and measurements.")
+      .def(py::init([](const std::shared_ptr<Tokenizer>& tokenizer,
+                       const std::shared_ptr<Truecaser>& truecaser, const std::string& casing,
+                       int32_t start_token, int64_t max_context_length,
+                       const std::string& boundary) {
+             TextStageOptions options;
+             options.start_token = start_token;
+             options.max_context_length = max_context_length;
+             options.boundary = BoundaryByName(boundary);
+             return std::make_unique<CountedTextStage>(tokenizer, truecaser, casing, options);
+           }),
+           py::arg("tokenizer"), py::kw_only(), py::arg("truecaser") = py::none(),
+           py::arg("casing") = "none", py::arg("start_token") = -1,
+           py::arg("max_context_length") = 512, py::arg("boundary") = "plain",
+           "A truecaser takes the place of `casing`; a start_token of -1 is none.")
+      .def(
+          "continuations",
+          [](CountedTextStage& self, const CountedTextStage::Contexts& contexts,
+             const CountedTextStage::CandidateWords& candidate_words) {
+            return Tuples(self.Continuations(contexts, candidate_words));
+          },
+          py::arg("contexts"), py::arg("candidate_words"),
+          "(tokens, scored_begin, sign, ends_word, alternative) of each path.")
+      .def(
+          "run",
+          [](CountedTextStage& self, const CountedTextStage::Contexts& contexts,
+             const CountedTextStage::CandidateWords& candidate_words) {
+            return self.Continuations(contexts, candidate_words).paths.size();
+          },
+          py::arg("contexts"), py::arg("candidate_words"),
+          "The same, but gives only the number of paths.")
+      .def("cased", &CountedTextStage::Cased, py::arg("context"), py::arg("word"),
+           "(cased text, number of its UTF-8 bytes before the candidate).")
+      .def_readonly("bytes_tokenized", &CountedTextStage::bytes_tokenized)
+      .def_readonly("truncated_contexts", &CountedTextStage::truncated_contexts);
+}
+
+}  // namespace lmfusion
