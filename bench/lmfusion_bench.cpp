@@ -43,6 +43,7 @@ void Declare(CLI::App* app, Arguments* arguments) {
   app->add_option("--clients", replay.clients, "Decoder threads that replay at the same time")
       ->check(CLI::PositiveNumber);
   app->add_option("--compute", scorer.compute, "Compute type");
+  app->add_option("--kv-dtype", scorer.kv_dtype, "Type of the keys and values that are kept");
   app->add_option("--device", scorer.device, "cpu, cuda, cuda:1");
   app->add_option("--casing", scorer.casing, "none, sentence, truecase, truecase-compat, variants");
   app->add_option("--truecaser", scorer.truecaser, "Truecaser file; the bundle's own by default");

@@ -51,6 +51,7 @@ ordered_json Settings(const LMFusionScorer& scorer, const ReplayOptions& options
   const ScorerOptions& with = scorer.options();
   return {{"mode", Name(with.mode)},
           {"compute", with.compute},
+          {"kv_dtype", with.kv_dtype},
           {"device", with.device},
           {"casing", with.casing},
           {"bos", with.bos},

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ctranslate2
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peers.calls import Call
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def convert(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
@@ -60,5 +64,4 @@ class ScoreBatch:
 
 
 def _read_vocabulary(folder: Path) -> list[str]:
-    import json
     return json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))

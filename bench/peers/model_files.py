@@ -6,11 +6,14 @@ import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from peers.calls import Case, Converter, no_casing, sentence_casing
 
-from peers.calls import Case, Converter, no_casing
-from peers.limit import ModelSize
+if TYPE_CHECKING:  # what a system does not use must not count as its memory
+    from transformers import PreTrainedModel
+
+    from peers.limit import ModelSize
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def read_model(files: ModelFiles, casing: str) -> tuple[Converter, ModelSize]:
     import torch
     from lmfusion.export.sources import load_tokenizer
     from lmfusion.export.tokenizer_file import end_token, original_ids, start_token
+
+    from peers.limit import ModelSize
     model, tokenizer = load_hugging_face(files.source), load_tokenizer(files.source)
     head = model.get_output_embeddings().weight
     body = sum(module.weight.numel() for module in model.modules()
@@ -97,5 +102,4 @@ def read_model(files: ModelFiles, casing: str) -> tuple[Converter, ModelSize]:
 
 def case_by_name(name: str) -> Case:
     """ "none" or "sentence"."""
-    from peers.calls import sentence_casing
     return {"none": no_casing, "sentence": sentence_casing}[name]

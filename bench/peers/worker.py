@@ -97,8 +97,6 @@ class Worker:
 def _serve(connection: Connection, name: str, files: ModelFiles, calls: list[Call],
            quality: list[Call], threads: int, options: dict[str, object]) -> None:
     try:
-        import torch
-        torch.set_num_threads(threads)
         system = SYSTEMS[name].make(files, threads, **options)
         for call in calls[:3]:
             system.score(call)
