@@ -97,15 +97,23 @@ def measure(run: Run, workers: dict[str, Worker], rounds: int, slow: float,
         for name in list(workers):
             if found[name] and sum(found[name][0].call_seconds) > slow > 0:
                 continue
-            try:
-                found[name].append(workers[name].run("calls"))
-            except Unavailable as error:
-                missing[name] = str(error)
-                del workers[name], found[name]
-                continue
-            say(f"round {number + 1}: {name} {sum(found[name][-1].call_seconds):.2f} s")
-    quality = {name: worker.run("quality") for name, worker in workers.items()}
+            if (one := _try(workers, name, "calls", missing)) is not None:
+                found[name].append(one)
+                say(f"round {number + 1}: {name} {sum(one.call_seconds):.2f} s")
+    quality = {name: one for name in list(workers)
+               if (one := _try(workers, name, "quality", missing)) is not None}
     return found, quality, machine
+
+
+def _try(workers: dict[str, Worker], name: str, what: str, missing: dict[str, str]) -> Round | None:
+    """One run; a system that fails leaves the workers, and its row says why."""
+    try:
+        return workers[name].run(what)
+    except Unavailable as error:
+        missing[name] = str(error)
+        del workers[name]
+        say(f"{name}: {error}")
+        return None
 
 
 def read_quality(path: Path | None, count: int) -> list[dict[str, object]]:
@@ -205,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append({"system": name, "status": missing[name]})
             continue
         row = table.row_of(name, settings[name].name, found[name], texts[name], calls, quality)
-        if REFERENCE in found:
+        if REFERENCE in texts:
             row |= table.compare(calls, found[name][0].scores, found[REFERENCE][0].scores)
         table.add_limit(row, calls, size, speeds)
         rows.append(row)

@@ -66,7 +66,10 @@ class Worker:
             Unavailable: the system failed; it is over.
         """
         self._signal(signal.SIGCONT)
-        self._connection.send((what, count))
+        try:
+            self._connection.send((what, count))
+        except BrokenPipeError:
+            pass  # it has ended; what is received says how
         answer = self._receive()
         self._signal(signal.SIGSTOP)
         return answer
@@ -81,9 +84,11 @@ class Worker:
     def _receive(self) -> Round:
         try:
             answer = self._connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self._process.join()
-            answer = f"failed: its process ended with code {self._process.exitcode}"
+            code = self._process.exitcode
+            why = " (killed, as for want of memory)" if code == -signal.SIGKILL else ""
+            answer = f"failed: its process ended with code {code}{why}"
         if isinstance(answer, str):
             self.close()
             raise Unavailable(answer)

@@ -337,6 +337,40 @@ def test_comparison_counts_ranks_and_differences(tokenizer):
     assert found["rank1_agreement"] == 0.5  # a context with one candidate is no contest
 
 
+@pytest.fixture
+def worker(model, tokenizer, calls, bundle, tmp_path):
+    from peers.model_files import files_of
+    from peers.worker import Worker
+    source = tmp_path / "model"
+    model.save_pretrained(source)
+    tokenizer.save_pretrained(source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LMFUSION_CACHE", str(tmp_path / "cache"))
+        files = files_of(source, bundle)
+    worker = Worker("lmfusion-tree-float32", files, calls, calls[:1], threads=1, options={},
+                    environment={})
+    yield worker
+    worker.close()
+
+
+def test_worker_scores_in_a_process_of_its_own(worker, calls, model, tokenizer):
+    one = worker.run("calls")
+    for call, scores in zip(calls, one.scores):
+        wanted = [value for row in expected(model, tokenizer, call.request) for value in row]
+        assert scores == pytest.approx(wanted, abs=20 * TOLERANCE)
+    assert one.tokens_computed == sum(step.tokens for step in limit.work_of(calls))
+    assert len(one.call_seconds) == len(calls) and one.peak_bytes > 1e6
+    assert len(worker.run("quality").scores) == 1
+
+
+def test_worker_that_dies_is_reported(worker):
+    from peers.worker import Unavailable
+    worker._process.kill()
+    worker._process.join()
+    with pytest.raises(Unavailable, match="killed"):
+        worker.run("calls")
+
+
 def test_made_requests_are_repeatable_and_of_the_shape_asked_for():
     shape = make_requests.Shape(utterances=2, beams=7, candidates=4, context_words=30, last_calls=2)
     made = list(make_requests.make_requests(shape))
