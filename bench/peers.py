@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from peers import limit, table
+# limit and table are imported where they are used: every worker imports this file, and their torch
+# and numpy would count as its memory.
 from peers.calls import Call, read_calls
 from peers.model_files import ModelFiles, default_files, files_of, prepare, read_model
 from peers.systems import REFERENCE, SYSTEMS, Setting
@@ -90,6 +91,7 @@ def start_all(run: Run, names: Sequence[str],
 def measure(run: Run, workers: dict[str, Worker], rounds: int, slow: float,
             missing: dict[str, str]) -> tuple[dict[str, list[Round]], dict[str, Round], dict]:
     """Every system in turn, `rounds` times; those slower than `slow` seconds only once."""
+    from peers import limit
     found: dict[str, list[Round]] = {name: [] for name in workers}
     machine: dict[str, object] = {"by": {}}
     for number in range(rounds):
@@ -193,6 +195,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    from peers import limit, table
     given = parse(arguments)
     files = files_of(given.model, given.bundle) if given.model else default_files()
     converter, size = read_model(files, given.casing)
