@@ -47,7 +47,8 @@ def test_sentence_sets() -> None:
 
 @pytest.mark.parametrize(("text", "cased"), [
     ("i think i'm late", "I think I'm late"),
-    ("what if i.", "What if i."),
+    ("what if i.", "What if I."),
+    ("'em and i", "'Em and I"),
     ("is it i'll or ill", "Is it I'll or ill"),
     ("", ""),
 ])

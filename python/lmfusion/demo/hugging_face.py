@@ -18,13 +18,14 @@ from lmfusion.export.sources import load_model, load_tokenizer
 from lmfusion.export.tokenizer_file import original_ids, start_token
 
 BATCH = 32
-_FIRST_PERSON = re.compile(r"(?<!\S)i(?=('(m|ll|d|ve))?(?!\S))")
+_FIRST_PERSON = re.compile(r"(?<!\S)i(?=('(m|ll|d|ve))?[.,?!;:]*(?!\S))")
 
 
 def sentence_case(text: str) -> str:
     """"i think i'm late" -> "I think I'm late": what casing="sentence" does."""
     text = _FIRST_PERSON.sub("I", text)
-    return text[:1].upper() + text[1:]
+    first = next((i for i, letter in enumerate(text) if letter.isalnum()), 0)
+    return text[:first] + text[first:first + 1].upper() + text[first + 1:]
 
 
 @dataclass(frozen=True)
