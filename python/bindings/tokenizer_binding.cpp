@@ -14,15 +14,11 @@ namespace py = pybind11;
 namespace lmfusion {
 namespace {
 
-// The UTF-8 of a Python string; bytes as they are. A lone surrogate in a string is a
-// UnicodeEncodeError, which is a ValueError.
-std::string Utf8(const py::object& text) {
+// The UTF-8 of a Python string; bytes as they are.
+std::string Utf8OrBytes(const py::object& text) {
   if (py::isinstance<py::bytes>(text)) return text.cast<std::string>();
   if (!py::isinstance<py::str>(text)) throw py::type_error("text must be str or bytes");
-  Py_ssize_t size = 0;
-  const char* data = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
-  if (data == nullptr) throw py::error_already_set();
-  return std::string(data, static_cast<size_t>(size));
+  return Utf8(py::reinterpret_borrow<py::str>(text));
 }
 
 // Calls `f` without the interpreter's lock.
@@ -44,7 +40,7 @@ void BindTokenizer(py::module_& m) {
       .def_static(
           "from_json",
           [](const py::object& json) {
-            const std::string text = Utf8(json);
+            const std::string text = Utf8OrBytes(json);
             return Unlocked([&] { return Mutable(TokenizerFromJson(text)); });
           },
           py::arg("json"), "Reads the text of a tokenizer.json. Raises TokenizerError.")
@@ -58,14 +54,14 @@ void BindTokenizer(py::module_& m) {
       .def(
           "encode",
           [](const Tokenizer& self, const py::object& text) {
-            const std::string utf8 = Utf8(text);
+            const std::string utf8 = Utf8OrBytes(text);
             return Unlocked([&] { return self.Encode(utf8); });
           },
           py::arg("text"), "Token ids of a text (str, or UTF-8), without start or end token.")
       .def(
           "last_cut",
           [](const Tokenizer& self, const py::object& text, size_t at) {
-            const std::string utf8 = Utf8(text);
+            const std::string utf8 = Utf8OrBytes(text);
             return Unlocked([&] { return self.LastCut(utf8, at); });
           },
           py::arg("text"), py::arg("at"),
@@ -74,7 +70,7 @@ void BindTokenizer(py::module_& m) {
       .def(
           "encode_after_cut",
           [](const Tokenizer& self, const py::object& rest) {
-            const std::string utf8 = Utf8(rest);
+            const std::string utf8 = Utf8OrBytes(rest);
             return Unlocked([&] { return self.EncodeAfterCut(utf8); });
           },
           py::arg("rest"), "Token ids of what follows a cut.")

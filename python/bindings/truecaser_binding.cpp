@@ -27,14 +27,6 @@ std::shared_ptr<Truecaser> Open(const py::object& path_or_bytes, bool compat) {
   return std::const_pointer_cast<Truecaser>(truecaser);  // all its methods are const
 }
 
-// The UTF-8 of a Python string. A lone surrogate is a UnicodeEncodeError, which is a ValueError.
-std::string Utf8(const py::str& text) {
-  Py_ssize_t size = 0;
-  const char* data = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
-  if (data == nullptr) throw py::error_already_set();
-  return std::string(data, static_cast<size_t>(size));
-}
-
 }  // namespace
 
 void BindTruecaser(py::module_& m) {

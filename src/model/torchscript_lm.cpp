@@ -8,7 +8,6 @@
 #include <cmath>
 #include <fstream>
 #include <optional>
-#include <unordered_map>
 #include <utility>
 
 #include "lmfusion/errors.h"
