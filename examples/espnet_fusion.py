@@ -1,4 +1,7 @@
-"""ESPnet's partial scorer, driven by a small search of our own: the toolkit itself is too heavy for an example."""
+"""ESPnet's partial scorer, driven by a small search of our own.
+
+The toolkit itself is too heavy for an example.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""icefall's score_token, driven by a small search of our own: the toolkit itself is too heavy for an example."""
+"""icefall's score_token, driven by a small search of our own.
+
+The toolkit itself is too heavy for an example.
+"""
 
 from __future__ import annotations
 

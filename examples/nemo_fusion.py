@@ -1,4 +1,7 @@
-"""NeMo's state handles, driven by a small search of our own: the toolkit itself is too heavy for an example."""
+"""NeMo's state handles, driven by a small search of our own.
+
+The toolkit itself is too heavy for an example.
+"""
 
 from __future__ import annotations
 

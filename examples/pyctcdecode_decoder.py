@@ -1,4 +1,7 @@
-"""pyctcdecode with lmfusion.  pip install pyctcdecode==0.5.0;  python examples/pyctcdecode_decoder.py"""
+"""pyctcdecode with lmfusion.
+
+pip install pyctcdecode==0.5.0;  python examples/pyctcdecode_decoder.py
+"""
 
 from __future__ import annotations
 

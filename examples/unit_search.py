@@ -1,4 +1,6 @@
-"""A CTC prefix search over the characters of a lexicon's words: a stand-in for toolkits that are too heavy for an example.
+"""A CTC prefix search over the characters of a lexicon's words.
+
+A stand-in for toolkits that are too heavy for an example.
 
 It asks a language model as those do: for a row over the units, of many prefixes at once.
 """
@@ -22,7 +24,7 @@ BEGINNINGS = {word[:size] for word in WORDS for size in range(len(word) + 1)}
 
 def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, *, weight: float = 0.7,
            word_bonus: float = 3.0, beam: int = 24, units: int = 8) -> str:
-    """The best text for [frames, units] of log p; without `rows`, by sound alone."""
+    """The best text for [frames, units] of log p; without `rows`, by sound and lexicon alone."""
     blank, space = UNITS.index(BLANK), UNITS.index(SPACE)
     if rows is None:
         word_bonus = 0.0  # it makes up for what the language model takes
@@ -46,8 +48,8 @@ def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, *, we
             both = numpy.logaddexp(in_blank, in_unit)
             last = prefix[-1] if prefix else blank
             add(prefix, both + frame[blank], in_unit + frame[last] if prefix else NEVER, fusion)
+            word = open_word(prefix)
             for unit in best_units:
-                word = open_word(prefix)
                 if (word not in WORDS) if unit == space else (word + UNITS[unit] not in BEGINNINGS):
                     continue
                 gained = weight * row_of[prefix][unit] if rows is not None else 0.0

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "candidate_sums.h"
+
 namespace lmfusion {
 namespace {
 
@@ -26,16 +28,6 @@ std::vector<Explanation::Token> Tokens(const Path& path, const std::vector<float
 }
 
 }  // namespace
-
-std::vector<double> AlternativeSums(const TokenPaths& paths, const PathScores& scores) {
-  std::vector<double> sums(paths.candidate_of.size(), 0.0);
-  for (size_t i = 0; i < paths.paths.size(); ++i) {
-    double sum = scores.word_end[i];
-    for (const float log_prob : scores.log_probs[i]) sum += log_prob;
-    sums[paths.paths[i].alternative] += paths.paths[i].sign * sum;
-  }
-  return sums;
-}
 
 Explanation ExplainTokens(const TokenPaths& paths, const PathScores& scores,
                           const std::vector<std::vector<bool>>& reused,

@@ -7,9 +7,6 @@
 
 namespace lmfusion {
 
-// log p of each alternative, nats: see TokenPaths.
-std::vector<double> AlternativeSums(const TokenPaths& paths, const PathScores& scores);
-
 // The tokens of the likeliest alternative of a single candidate. Text and score are left to the
 // caller.
 Explanation ExplainTokens(const TokenPaths& paths, const PathScores& scores,

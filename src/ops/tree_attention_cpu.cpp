@@ -5,15 +5,9 @@
 #include <limits>
 #include <vector>
 
+#include "ops/clones.h"
 #include "ops/parallel.h"
 #include "ops/tree_attention.h"
-
-// One clone of the inner loops for each instruction set; the loader picks the widest there is.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_ADDRESS__)
-#define LMFUSION_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define LMFUSION_CLONES
-#endif
 
 namespace lmfusion {
 namespace {
