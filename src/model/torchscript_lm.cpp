@@ -15,6 +15,7 @@
 #include "model/device_runtime.h"
 #include "model/graph_passes.h"
 #include "ops/output_ops.h"
+#include "ops/parallel.h"
 
 namespace lmfusion {
 namespace {
@@ -104,6 +105,7 @@ class TorchScriptLM final : public CausalLM {
 
   void Forward(const BatchPlan& plan) override {
     const AsExported guard;
+    const OnlyOurThreads threads(fully_packed());
     const auto segments = static_cast<int64_t>(plan.segments.size());
     const at::Tensor segment_table =
         at::from_blob(const_cast<BatchPlan::Segment*>(plan.segments.data()), {segments, 5},
@@ -119,6 +121,7 @@ class TorchScriptLM final : public CausalLM {
 
   OutputAnswers Answer(const OutputQuestions& questions) override {
     const AsExported guard;
+    const OnlyOurThreads threads(fully_packed());
     if (!std::exchange(finite_, true)) ThrowNotFinite();
     OutputAnswers answers;
     if (!questions.normalizer_slots.empty()) {
@@ -143,6 +146,9 @@ class TorchScriptLM final : public CausalLM {
   }
 
  private:
+  // Torch's own products, where there are any left, keep their threads.
+  bool fully_packed() const { return packed_.plain_linears == 0; }
+
   torch::jit::Module module_;
   const ModelDescription description_;
   PackedGraph packed_;

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #if defined(__unix__)
+#include <dlfcn.h>
 #include <pthread.h>
 #endif
 #if defined(__linux__)
@@ -75,6 +76,29 @@ bool Spin(Condition done) {
 }
 
 thread_local bool inside_loop = false;
+thread_local int own_threads = 0;  // set by OnlyOurThreads; 0: as many as torch uses
+
+// Functions of the OpenMP and the MKL that torch uses, which a wheel brings with it; both hold for
+// the calling thread. Null where torch has none.
+struct TorchThreads {
+  void (*set_openmp)(int) = nullptr;
+  int (*set_mkl)(int) = nullptr;  // returns the last number; 0: as the process
+};
+const TorchThreads& TorchThreadSetters() {
+  static const TorchThreads setters = [] {
+    TorchThreads found;
+#if defined(__unix__)
+    if (void* torch = dlopen("libtorch_cpu.so", RTLD_NOW | RTLD_NOLOAD)) {
+      found.set_openmp =
+          reinterpret_cast<decltype(found.set_openmp)>(dlsym(torch, "omp_set_num_threads"));
+      found.set_mkl =
+          reinterpret_cast<decltype(found.set_mkl)>(dlsym(torch, "MKL_Set_Num_Threads_Local"));
+    }
+#endif
+    return found;
+  }();
+  return setters;
+}
 
 struct Loop {
   Loop(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context)
@@ -267,7 +291,8 @@ void ParallelFor(int64_t begin, int64_t end, int64_t grain, RangeFunction functi
   grain = std::max<int64_t>(grain, 1);
   const int64_t pieces = (end - begin + grain - 1) / grain;
   const int64_t threads =
-      inside_loop ? 1 : std::min<int64_t>(at::get_num_threads(), pieces);
+      inside_loop ? 1
+                  : std::min<int64_t>(own_threads > 0 ? own_threads : at::get_num_threads(), pieces);
   if (threads <= 1) {
     for (int64_t b = begin; b < end; b += grain) function(context, b, std::min(b + grain, end));
     return;
@@ -275,6 +300,23 @@ void ParallelFor(int64_t begin, int64_t end, int64_t grain, RangeFunction functi
   Loop loop(begin, end, grain, function, context);
   ThePool().Run(&loop, static_cast<int>(threads - 1));
   if (loop.error) std::rethrow_exception(loop.error);
+}
+
+OnlyOurThreads::OnlyOurThreads(bool active)
+    : active_(active && TorchThreadSetters().set_openmp != nullptr),
+      torch_threads_(at::get_num_threads()),
+      outer_(own_threads) {
+  if (!active_) return;
+  if (own_threads == 0) own_threads = torch_threads_;
+  TorchThreadSetters().set_openmp(1);
+  if (TorchThreadSetters().set_mkl != nullptr) mkl_threads_ = TorchThreadSetters().set_mkl(1);
+}
+
+OnlyOurThreads::~OnlyOurThreads() {
+  if (!active_) return;
+  own_threads = outer_;
+  TorchThreadSetters().set_openmp(torch_threads_);
+  if (TorchThreadSetters().set_mkl != nullptr) TorchThreadSetters().set_mkl(mkl_threads_);
 }
 
 }  // namespace lmfusion

@@ -73,6 +73,30 @@ TEST_F(Parallel, UsesAllThreadsAllowedAndNoMore) {
   }
 }
 
+TEST_F(Parallel, KeepsTorchToOneThreadWhileItUsesAll) {
+  const auto most = [] {
+    size_t found = 0;
+    for (int n = 0; n < 1000 && found < 4; ++n) found = std::max(found, Threads(4));
+    return found;
+  };
+  {
+    const OnlyOurThreads outer;
+    EXPECT_EQ(at::get_num_threads(), 1);
+    EXPECT_EQ(most(), 4u);
+    {
+      const OnlyOurThreads inner;
+      EXPECT_EQ(at::get_num_threads(), 1);
+      EXPECT_EQ(most(), 4u);
+    }
+    EXPECT_EQ(at::get_num_threads(), 1);
+    std::thread([] { EXPECT_EQ(at::get_num_threads(), 4); }).join();  // others keep theirs
+  }
+  EXPECT_EQ(at::get_num_threads(), 4);
+  const OnlyOurThreads none(false);
+  EXPECT_EQ(at::get_num_threads(), 4);
+  EXPECT_EQ(most(), 4u);
+}
+
 TEST_F(Parallel, RunsALoopInALoopOnItsOwnThread) {
   std::atomic<int> items{0}, strangers{0};
   ParallelFor(0, 8, 1, [&](int64_t, int64_t) {
