@@ -14,11 +14,15 @@ inline uint32_t WordOf(float value) {
 // out[i * tokens + t] = rows[t * stride + i] for i < count <= 16. Words of rows are readable up to
 // the sixteenth.
 inline void WriteColumns(const void* rows, int64_t stride, int tokens, int count, uint32_t* out) {
-  if (Transposed(rows, stride, tokens, count, out)) return;
-  for (int t = 0; t < tokens; ++t) {
-    uint32_t row[16];
-    std::memcpy(row, static_cast<const uint32_t*>(rows) + t * stride, sizeof(row));
-    for (int i = 0; i < count; ++i) out[i * tokens + t] = row[i];
+  for (int first = 0; first < tokens; first += 16) {
+    const auto* some = static_cast<const uint32_t*>(rows) + first * stride;
+    const int n = std::min(tokens - first, 16);
+    if (Transposed(some, stride, n, count, out + first, tokens)) continue;
+    for (int t = 0; t < n; ++t) {
+      uint32_t row[16];
+      std::memcpy(row, some + t * stride, sizeof(row));
+      for (int i = 0; i < count; ++i) out[i * tokens + first + t] = row[i];
+    }
   }
 }
 

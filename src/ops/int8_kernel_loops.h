@@ -48,7 +48,7 @@ void Int8Product(const PanelProduct& p) {
   }
 }
 
-template <class Block, int kTokens = kMaxTokens>
+template <class Block, int kTokens = kMaxInt8Tokens>
 void AddInt8Kernels(LinearKernels* kernels) {
   if constexpr (kTokens > 0) {
     kernels->int8[static_cast<int>(Block::kFormat)][kTokens] = &Int8Product<Block, kTokens>;
@@ -57,6 +57,7 @@ void AddInt8Kernels(LinearKernels* kernels) {
 }
 
 inline void AddInt8Kernels(LinearKernels* kernels) {
+  kernels->max_int8_tokens = kMaxInt8Tokens;
   AddInt8Kernels<Q4Block>(kernels);
   AddInt8Kernels<Q8Block>(kernels);
 }

@@ -7,6 +7,7 @@ struct I {
 };
 
 constexpr int kMaxTokens = 6;
+constexpr int kMaxInt8Tokens = kMaxTokens;
 
 inline F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline F Splat(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
@@ -141,4 +142,4 @@ inline int32_t SumOf(I a, I b) {
   for (int32_t word : words) sum += word;
   return sum;
 }
-inline bool Transposed(const void*, int64_t, int, int, uint32_t*) { return false; }
+inline bool Transposed(const void*, int64_t, int, int, uint32_t*, int64_t) { return false; }

@@ -2,7 +2,9 @@
 using F = __m512;
 using I = __m512i;
 
-constexpr int kMaxTokens = 16;
+// Of 32 registers, 24 hold sums; products of bytes keep a block's words in eight.
+constexpr int kMaxTokens = 24;
+constexpr int kMaxInt8Tokens = 16;
 
 inline F Zero() { return _mm512_setzero_ps(); }
 inline F Splat(float v) { return _mm512_set1_ps(v); }
@@ -84,7 +86,8 @@ inline float LargestMagnitude(F a, F b) {
 inline int32_t SumOf(I a, I b) { return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)); }
 
 // WriteColumns by a 16 x 16 transposition, where there are enough tokens to make it pay.
-inline bool Transposed(const void* rows, int64_t stride, int tokens, int count, uint32_t* out) {
+inline bool Transposed(const void* rows, int64_t stride, int tokens, int count, uint32_t* out,
+                       int64_t out_stride) {
   if (tokens < 4) return false;
   const float* source = static_cast<const float*>(rows);
   F r[16], s[16];
@@ -113,7 +116,7 @@ inline bool Transposed(const void* rows, int64_t stride, int tokens, int count, 
     columns[i + 8] = _mm512_shuffle_f32x4(s[i], s[i + 8], 0xdd);
   }
   for (int i = 0; i < count; ++i) {
-    StorePart(reinterpret_cast<float*>(out) + i * tokens, tokens, columns[i]);
+    StorePart(reinterpret_cast<float*>(out) + i * out_stride, tokens, columns[i]);
   }
   return true;
 }

@@ -8,6 +8,7 @@ struct I {
 };
 
 constexpr int kMaxTokens = 4;
+constexpr int kMaxInt8Tokens = kMaxTokens;
 
 #define LMFUSION_EACH_LANE(type, expression)          \
   type r;                                             \
@@ -102,5 +103,5 @@ inline int32_t SumOf(I a, I b) {
   for (int32_t word : words) sum += word;
   return sum;
 }
-inline bool Transposed(const void*, int64_t, int, int, uint32_t*) { return false; }
+inline bool Transposed(const void*, int64_t, int, int, uint32_t*, int64_t) { return false; }
 #undef LMFUSION_EACH_LANE

@@ -91,7 +91,7 @@ inline void AddRow(const Block& block, int row, const float* x,
     }
     const F weight = block.template Weight<i>(row);
     const float* inputs = x + Block::Input(row, i) * kTokens;
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int t = 0; t < kTokens; ++t) {
       F& sum = sums[i % ChainsFor(kTokens)][t];
       sum = MulAdd(weight, Splat(inputs[t]), sum);
@@ -106,7 +106,7 @@ inline void Finish(const PanelProduct& p, int64_t panel, F (&sums)[ChainsFor(kTo
   const int64_t first = panel * kPanelOutputs;
   const int64_t outputs = std::min(kPanelOutputs, p.outputs - first);
   const F bias = p.bias ? Load(p.bias + first) : Zero();
-#pragma GCC unroll 16
+#pragma GCC unroll 24
   for (int t = 0; t < kTokens; ++t) {
     F sum = sums[0][t];
     for (int c = 1; c < ChainsFor(kTokens); ++c) sum = Add(sum, sums[c][t]);

@@ -7,7 +7,7 @@
 namespace lmfusion {
 
 // The most tokens a kernel takes at once, whatever the instruction set.
-constexpr int kMostTokens = 16;
+constexpr int kMostTokens = 24;
 
 // A product of some panels with the packed activations of a few tokens.
 struct PanelProduct {
@@ -48,7 +48,8 @@ struct LogitRule {
 };
 
 struct LinearKernels {
-  int max_tokens;  // a kernel exists for 1..max_tokens tokens
+  int max_tokens;       // a kernel exists for 1..max_tokens tokens
+  int max_int8_tokens;  // as many of int8
   PanelKernel float32[kPanelFormats][kMostTokens + 1];  // [format][tokens], exact
   PanelKernel bfloat16[kMostTokens + 1];                // panels kBFloat16; null: no such unit
   PanelKernel int8[kPanelFormats][kMostTokens + 1];     // panels kQ4 and kQ8; may be null

@@ -44,7 +44,7 @@ void BFloat16Product(const PanelProduct& p) {
       for (int i = 0; i < 4; ++i) {
         const I weight = LoadWords(words + (pair + i) * kWordRowBytes);
         const uint32_t* x = p.activations + (pair + i) * kTokens;
-#pragma GCC unroll 16
+#pragma GCC unroll 24
         for (int t = 0; t < kTokens; ++t) {
           F& sum = sums[i % kChains][t];
           sum = _mm512_dpbf16_ps(sum, (__m512bh)weight, (__m512bh)SplatWord(x[t]));

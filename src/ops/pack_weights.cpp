@@ -185,8 +185,12 @@ PackedPanels PackWeights(const std::vector<WeightRows>& stacked, Compute compute
   }
   const WeightType type = stacked[0].type;
   std::vector<at::Tensor> parts;
+  // Rounded to bfloat16 each time they are used, blocks are slower than bfloat16 panels from about
+  // ten rows on.
+  const bool keep_blocks =
+      one_type && type != WeightType::kFloat && compute != Compute::kBFloat16;
   for (const WeightRows& rows : stacked) {
-    if (one_type && type != WeightType::kFloat) {
+    if (keep_blocks) {
       parts.push_back(rows.data.cpu().contiguous());
     } else {
       parts.push_back(ToFloat({rows.data.cpu(), rows.type}));

@@ -22,7 +22,7 @@ namespace {
 //   float32 in registers: half the bytes, the same answer;
 //   blocks of GGUF files stay blocks (Q4_0 and Q4_1 as "q4", Q8_0 as "q8"), and a weight of
 //   float32 comes into being in registers, d * q + m, rounded once, as the gguf package has it.
-// What is lost otherwise is what `compute` says: kBFloat16 rounds float weights and all
+// What is lost otherwise is what `compute` says: kBFloat16 rounds all weights and
 // activations to bfloat16. kInt8 and kInt4 turn float weights into blocks of 32 with a float16
 // scale and 8 or 4 bits each, and multiply all blocks with activations of 8 bits, which have a
 // scale for each 32 of a row (one scale for a row loses the small ones beside an outlier, and

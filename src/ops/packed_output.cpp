@@ -142,11 +142,11 @@ at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& rows, const a
                       "token_logits: row ", row[i], " of ", hidden.size(0), ", token ", token[i],
                       " of ", weight.out_features());
   }
-  at::Tensor x = hidden.contiguous();
-  if (weight.compute() != Compute::kFloat32) {
-    x = x.clone();
-    RoundActivations(weight.compute(), x.data_ptr<float>(), x.size(0), in);
-  }
+  // Of all hidden states, those asked for: there may be many more, and they are rounded.
+  const auto [asked, row_of] = at::_unique(row_ids, /*sorted=*/true, /*return_inverse=*/true);
+  const at::Tensor x = hidden.index_select(0, asked);
+  RoundActivations(weight.compute(), x.data_ptr<float>(), x.size(0), in);
+  row = row_of.const_data_ptr<int64_t>();
   at::Tensor logits = at::empty({count}, at::kFloat);
   const LogitRule rule = RuleOf(output);
   const float* bias = weight.bias() ? weight.bias()->const_data_ptr<float>() : nullptr;

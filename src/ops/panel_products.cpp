@@ -15,6 +15,8 @@ namespace {
 constexpr int64_t kPieceOperations = 16384;
 // Inputs that one thread packs in about the time that it takes another one to join it.
 constexpr int64_t kSerialInputs = 16384;
+// Of token blocks: so many times weights are unpacked in registers rather than once in memory.
+constexpr int64_t kFewBlocks = 2;
 // With a format that must be unpacked: as many rows as make unpacking cheaper than float32.
 constexpr int64_t kFewRows = 4;
 
@@ -69,12 +71,13 @@ void PanelProducts::ChoosePath(int64_t rows) {
     case Compute::kFloat32: break;
   }
   path_ = Path::kFloat32;
-  unpack_ = format != PanelFormat::kFloat32 && rows > kernels_.max_tokens;
+  unpack_ = format != PanelFormat::kFloat32 && rows > kFewBlocks * kernels_.max_tokens;
 }
 
 void PanelProducts::Pack(const float* x, int64_t rows) {
   const int64_t in = matrix_.in_features();
-  const int64_t count = (rows + kernels_.max_tokens - 1) / kernels_.max_tokens;
+  const int64_t most = path_ == Path::kInt8 ? kernels_.max_int8_tokens : kernels_.max_tokens;
+  const int64_t count = (rows + most - 1) / most;
   const int64_t words_per_row =
       blocks_ * (path_ == Path::kFloat32    ? kBlockInputs
                  : path_ == Path::kBFloat16 ? kBlockInputs / 2
@@ -96,7 +99,7 @@ void PanelProducts::Pack(const float* x, int64_t rows) {
   const auto pack = path_ == Path::kFloat32    ? kernels_.pack_float32
                     : path_ == Path::kBFloat16 ? kernels_.pack_bfloat16
                                                : kernels_.pack_int8;
-  const int64_t grain = std::max<int64_t>(1, kSerialInputs / (kernels_.max_tokens * in));
+  const int64_t grain = std::max<int64_t>(1, kSerialInputs / (most * in));
   ParallelFor(0, count, rows * in <= kSerialInputs ? count : grain,
               [&](int64_t begin, int64_t end) {
                 for (int64_t i = begin; i < end; ++i) {
