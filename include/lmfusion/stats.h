@@ -26,7 +26,8 @@ struct Stats {
   int64_t weight_bytes = 0;       // of the model on a device; 0 on the CPU
   int64_t packed_linears = 0;  // linear layers whose weights are packed for this machine
   int64_t plain_linears = 0;   // linear layers that run as they were exported
-  int64_t fused_operators = 0;  // norms, rotations and gates that are one operator
+  int64_t fused_operators = 0;  // norms (and their weights), rotations, gates, residuals, attentions
+                                // that were many operators and are one
   bool cached = true;             // false: a plain model, scored without a cache
 
   // Seconds of wall time, by stage, summed over threads.

@@ -1,6 +1,9 @@
+#include <ATen/ATen.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
 
 #include <limits>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "model/graph_nodes.h"
@@ -16,24 +19,8 @@ using torch::jit::Graph;
 using torch::jit::Node;
 using torch::jit::Value;
 
-Value* Insert(Node* before, const char* name, const std::vector<torch::jit::NamedValue>& inputs) {
-  const torch::jit::WithInsertPoint here(before);
-  return before->owningGraph()->insert(c10::Symbol::fromQualString(name), inputs);
-}
-
-bool IsListOf(const Value* value, std::initializer_list<double> numbers) {
-  const std::optional<c10::IValue> constant = torch::jit::toIValue(value);
-  std::vector<double> found;
-  if (constant && constant->isIntList()) {
-    for (const int64_t number : constant->toIntVector()) found.push_back(number);
-  } else if (value->node()->kind() == c10::prim::ListConstruct) {
-    for (const Value* input : value->node()->inputs()) {
-      const std::optional<double> number = NumberOf(input);
-      if (!number) return false;
-      found.push_back(*number);
-    }
-  }
-  return found == std::vector<double>(numbers);
+bool IsListOf(const Value* value, const std::vector<double>& numbers) {
+  return NumbersOf(value) == std::optional<std::vector<double>>(numbers);
 }
 
 // x * rsqrt(mean(x^2, -1) + epsilon)
@@ -60,7 +47,66 @@ bool FuseNorm(Node* product) {
       continue;
     }
     product->output()->replaceAllUsesWith(
-        Insert(product, "lmfusion::rms_normalize", {x, *epsilon}));
+        Insert(product, "lmfusion::rms_normalize", {x, c10::IValue(), *epsilon}));
+    return true;
+  }
+  return false;
+}
+
+// A weight of one dimension, or one more than it, as Gemma's norms have: then as a new weight.
+class NormWeights {
+ public:
+  explicit NormWeights(torch::jit::Module& module) : module_(module) {}
+
+  Value* At(Node* user, Value* value) {
+    Node* const sum = NodeOf(value, "aten::add");
+    const bool one_more = sum && IsNumber(sum->input(1), 1) && IsNumber(sum->input(2), 1);
+    const std::optional<Attribute> attribute =
+        AttributeOf(module_, one_more ? sum->input(0) : value);
+    if (!attribute || !attribute->value().isTensor()) return nullptr;
+    const at::Tensor weight = attribute->value().toTensor();
+    if (weight.dim() != 1 || weight.scalar_type() != at::kFloat || !weight.device().is_cpu()) {
+      return nullptr;
+    }
+    if (!one_more) return value;
+    const std::string name = "lmfusion_norm_" + std::to_string(++count_);
+    module_.register_attribute(name, c10::TensorType::get(), at::add(weight, 1).detach());
+    const torch::jit::WithInsertPoint here(user);
+    return user->owningGraph()->insertGetAttr(user->owningGraph()->inputs().at(0), name);
+  }
+
+ private:
+  torch::jit::Module& module_;
+  int count_ = 0;
+};
+
+// weight * norm
+bool FuseNormWeight(Node* product, NormWeights* weights) {
+  if (product->kind() != c10::aten::mul) return false;
+  for (const int side : {0, 1}) {
+    Node* const norm = NodeOf(product->input(side), "lmfusion::rms_normalize");
+    if (!norm || !IsUsedOnce(norm->output()) || !IsNone(norm->input(1))) continue;
+    Value* const weight = weights->At(product, product->input(1 - side));
+    if (!weight) continue;
+    product->output()->replaceAllUsesWith(
+        Insert(product, "lmfusion::rms_normalize", {norm->input(0), weight, norm->input(2)}));
+    return true;
+  }
+  return false;
+}
+
+// residual + linear(x), either way round
+bool FuseResidual(Node* sum) {
+  if (sum->kind() != c10::aten::add || sum->inputs().size() != 3 || !IsNumber(sum->input(2), 1)) {
+    return false;
+  }
+  for (const int side : {1, 0}) {
+    Node* const linear = NodeOf(sum->input(side), "lmfusion::linear");
+    Value* const residual = sum->input(1 - side);
+    if (!linear || !IsUsedOnce(linear->output()) || NumberOf(residual)) continue;
+    if (!residual->type()->isSubtypeOf(*c10::TensorType::get())) continue;
+    sum->output()->replaceAllUsesWith(
+        Insert(sum, "lmfusion::linear_add", {linear->input(0), linear->input(1), residual}));
     return true;
   }
   return false;
@@ -116,14 +162,19 @@ bool FuseRotation(Node* sum) {
   return true;
 }
 
-// silu(gate) * up
+// silu(gate) * up, gelu(gate, "tanh") * up
 bool FuseGate(Node* product) {
   if (product->kind() != c10::aten::mul) return false;
   for (const int side : {0, 1}) {
     Value* const gate = product->input(side);
-    if (!Is(gate, "aten::silu") || gate->uses().size() != 1) continue;
+    const bool gelu = Is(gate, "aten::gelu");
+    if (!(gelu || Is(gate, "aten::silu")) || !IsUsedOnce(gate)) continue;
+    if (gelu) {
+      const auto form = torch::jit::toIValue(gate->node()->input(1));
+      if (!form || !form->isString() || form->toStringRef() != "tanh") continue;
+    }
     product->output()->replaceAllUsesWith(
-        Insert(product, "lmfusion::silu_mul",
+        Insert(product, gelu ? "lmfusion::gelu_tanh_mul" : "lmfusion::silu_mul",
                {gate->node()->input(0), product->input(1 - side)}));
     return true;
   }
@@ -135,13 +186,23 @@ bool FuseGate(Node* product) {
 FusedGraph FuseOperators(torch::jit::Module& module) {
   const std::shared_ptr<Graph> graph = ForwardGraph(module);
   FusedGraph fused;
-  const std::vector<Node*> nodes(graph->nodes().begin(), graph->nodes().end());
-  for (Node* node : nodes) {
+  NormWeights weights(module);
+  const auto for_each_node = [&graph](auto fuse) {
+    const std::vector<Node*> nodes(graph->nodes().begin(), graph->nodes().end());
+    for (Node* node : nodes) fuse(node);
+    torch::jit::EliminateDeadCode(graph->block());
+  };
+  for_each_node([&](Node* node) {
     fused.norms += FuseNorm(node);
     fused.rotations += FuseRotation(node);
     fused.gates += FuseGate(node);
-  }
-  torch::jit::EliminateDeadCode(graph->block());
+  });
+  DropCasts(module);  // they stand between the parts of what follows
+  for_each_node([&](Node* node) {
+    fused.norm_weights += FuseNormWeight(node, &weights);
+    fused.residuals += FuseResidual(node);
+  });
+  for_each_node([&](Node* node) { fused.attentions += FuseAttention(node); });
   return fused;
 }
 

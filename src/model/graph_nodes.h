@@ -6,6 +6,8 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace lmfusion {
 
@@ -53,6 +55,42 @@ inline std::optional<double> NumberOf(const torch::jit::Value* value) {
 inline bool IsNumber(const torch::jit::Value* value, double number) {
   const std::optional<double> found = NumberOf(value);
   return found && *found == number;
+}
+
+// The node of a value of one kind; null for any other.
+inline torch::jit::Node* NodeOf(const torch::jit::Value* value, const char* kind) {
+  return Is(value, kind) ? const_cast<torch::jit::Node*>(value->node()) : nullptr;
+}
+
+inline bool IsNone(const torch::jit::Value* value) {
+  const std::optional<c10::IValue> constant = torch::jit::toIValue(value);
+  return constant && constant->isNone();
+}
+
+inline bool IsUsedOnce(const torch::jit::Value* value) { return value->uses().size() == 1; }
+
+// The numbers of a list, where all are known.
+inline std::optional<std::vector<double>> NumbersOf(const torch::jit::Value* value) {
+  std::vector<double> numbers;
+  const std::optional<c10::IValue> constant = torch::jit::toIValue(value);
+  if (constant && constant->isIntList()) {
+    for (const int64_t number : constant->toIntVector()) numbers.push_back(number);
+    return numbers;
+  }
+  if (value->node()->kind() != c10::prim::ListConstruct) return std::nullopt;
+  for (const torch::jit::Value* input : value->node()->inputs()) {
+    const std::optional<double> number = NumberOf(input);
+    if (!number) return std::nullopt;
+    numbers.push_back(*number);
+  }
+  return numbers;
+}
+
+// A new operator in front of a node.
+inline torch::jit::Value* Insert(torch::jit::Node* before, const char* name,
+                                 const std::vector<torch::jit::NamedValue>& inputs) {
+  const torch::jit::WithInsertPoint here(before);
+  return before->owningGraph()->insert(c10::Symbol::fromQualString(name), inputs);
 }
 
 }  // namespace lmfusion

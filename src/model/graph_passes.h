@@ -20,10 +20,18 @@ struct PackedGraph {
 PackedGraph PackLinears(torch::jit::Module& module, Compute compute);
 
 struct FusedGraph {
-  int64_t norms = 0, rotations = 0, gates = 0;
+  int64_t norms = 0, norm_weights = 0, rotations = 0, gates = 0, residuals = 0, attentions = 0;
 };
 
-// RMS norms, rotary embeddings and SwiGLU gates become one operator each (ops/fused_ops.h).
+// RMS norms, rotary embeddings, gates and residuals become one operator each (ops/fused_ops.h,
+// lmfusion::linear_add), and what a layer does with its queries, keys and values one more
+// (ops/rotary_attention.h).
 FusedGraph FuseOperators(torch::jit::Module& module);
+
+// Parts of FuseOperators.
+// Conversions to float32 of what is float32 already go, and dropout, which is for training.
+void DropCasts(torch::jit::Module& module);
+// Whether `node` was a tree attention that became a rotary attention.
+bool FuseAttention(torch::jit::Node* node);
 
 }  // namespace lmfusion

@@ -96,7 +96,8 @@ class TorchScriptLM final : public CausalLM {
   void AddTo(Stats* stats) const override {
     stats->packed_linears = packed_.linears;
     stats->plain_linears = packed_.plain_linears;
-    stats->fused_operators = fused_.norms + fused_.rotations + fused_.gates;
+    stats->fused_operators = fused_.norms + fused_.norm_weights + fused_.rotations +
+                             fused_.gates + fused_.residuals + fused_.attentions;
   }
 
   void SetWordBeginnings(const std::vector<bool>& begins_word) override {

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "ops/clones.h"
+#include "ops/fast_exp.h"
 #include "ops/parallel.h"
 
 namespace lmfusion {
@@ -16,14 +17,21 @@ constexpr int64_t kGrainElements = 1 << 15;  // of one piece of work
 
 int64_t RowsAPiece(int64_t width) { return std::max<int64_t>(1, kGrainElements / width); }
 
+}  // namespace
+
 LMFUSION_CLONES
-void NormalizeRow(const float* x, int64_t n, float epsilon, float* y) {
+void NormalizeRow(const float* x, const float* weight, int64_t n, float epsilon, float* y) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; ++i) sum += x[i] * x[i];
   const float scale = 1.0f / std::sqrt(sum / static_cast<float>(n) + epsilon);
+  if (weight == nullptr) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale;
+    for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale;
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale * weight[i];
+  }
 }
 
 LMFUSION_CLONES
@@ -35,29 +43,22 @@ void RotateRow(const float* x, const float* cos, const float* sin, int64_t half,
   }
 }
 
-// exp as 2^n * p(r), |relative error| < 2e-7: a loop of plain arithmetic, which vectorises.
-inline float Exp(float x) {
-  x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-  const float n = std::nearbyint(x * 1.44269504088896341f);
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  union {
-    int32_t bits;
-    float value;
-  } power{(static_cast<int32_t>(n) + 127) << 23};
-  return p * power.value;
-}
+namespace {
 
 LMFUSION_CLONES
 void SiluMulRow(const float* gate, const float* up, int64_t n, float* y) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) y[i] = gate[i] / (1.0f + Exp(-gate[i])) * up[i];
+  for (int64_t i = 0; i < n; ++i) y[i] = gate[i] / (1.0f + FastExp(-gate[i])) * up[i];
+}
+
+LMFUSION_CLONES
+void GeluTanhMulRow(const float* gate, const float* up, int64_t n, float* y) {
+  constexpr float kTwiceRoot = 1.5957691216057308f;  // 2 * sqrt(2 / pi)
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float x = gate[i];
+    y[i] = x / (1.0f + FastExp(-kTwiceRoot * (x + 0.044715f * x * x * x))) * up[i];
+  }
 }
 
 void CheckFloat(const char* name, const at::Tensor& x) {
@@ -71,18 +72,47 @@ at::Tensor Rows(const at::Tensor& x) {
   return rows.stride(1) == 1 || rows.size(1) == 1 ? rows : rows.contiguous();
 }
 
+// Whether a gate can be applied row by row; false where one of the two is broadcast.
+bool AreRows(const at::Tensor& gate, const at::Tensor& up) {
+  return gate.scalar_type() == at::kFloat && up.scalar_type() == at::kFloat && gate.dim() >= 2 &&
+         gate.sizes() == up.sizes();
+}
+
+template <class Row>
+at::Tensor Gated(const at::Tensor& gate, const at::Tensor& up, Row gate_row) {
+  const at::Tensor g = Rows(gate), u = Rows(up);
+  at::Tensor out = at::empty(gate.sizes(), gate.options());
+  const int64_t rows = g.size(0), width = g.size(1);
+  const float* gates = g.const_data_ptr<float>();
+  const float* ups = u.const_data_ptr<float>();
+  float* to = out.data_ptr<float>();
+  ParallelFor(0, rows, RowsAPiece(width), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      gate_row(gates + row * g.stride(0), ups + row * u.stride(0), width, to + row * width);
+    }
+  });
+  return out;
+}
+
 }  // namespace
 
-at::Tensor RmsNormalize(const at::Tensor& x, double epsilon) {
+at::Tensor RmsNormalize(const at::Tensor& x, const std::optional<at::Tensor>& weight,
+                        double epsilon) {
   CheckFloat("rms_normalize", x);
   const at::Tensor in = x.contiguous();
   at::Tensor out = at::empty(in.sizes(), in.options());
   const int64_t width = in.size(-1), rows = in.numel() / std::max<int64_t>(1, width);
+  TORCH_CHECK(!weight || (weight->dim() == 1 && weight->numel() == width &&
+                          weight->scalar_type() == at::kFloat),
+              "rms_normalize: float32 weights [", width, "] expected");
+  const at::Tensor dense = weight ? weight->contiguous() : at::Tensor();
+  const float* weights = weight ? dense.const_data_ptr<float>() : nullptr;
   const float* from = in.const_data_ptr<float>();
   float* to = out.data_ptr<float>();
   ParallelFor(0, rows, RowsAPiece(width), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      NormalizeRow(from + row * width, width, static_cast<float>(epsilon), to + row * width);
+      NormalizeRow(from + row * width, weights, width, static_cast<float>(epsilon),
+                   to + row * width);
     }
   });
   return out;
@@ -114,28 +144,20 @@ at::Tensor RotateHalf(const at::Tensor& x, const at::Tensor& cos, const at::Tens
 }
 
 at::Tensor SiluMul(const at::Tensor& gate, const at::Tensor& up) {
-  if (gate.scalar_type() != at::kFloat || up.scalar_type() != at::kFloat) {
-    return at::silu(gate) * up;
-  }
-  if (gate.sizes() != up.sizes() || gate.dim() < 2) return at::silu(gate) * up;  // broadcast
-  const at::Tensor g = Rows(gate), u = Rows(up);
-  at::Tensor out = at::empty(gate.sizes(), gate.options());
-  const int64_t rows = g.size(0), width = g.size(1);
-  const float* gates = g.const_data_ptr<float>();
-  const float* ups = u.const_data_ptr<float>();
-  float* to = out.data_ptr<float>();
-  ParallelFor(0, rows, RowsAPiece(width), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      SiluMulRow(gates + row * g.stride(0), ups + row * u.stride(0), width, to + row * width);
-    }
-  });
-  return out;
+  if (!AreRows(gate, up)) return at::silu(gate) * up;
+  return Gated(gate, up, SiluMulRow);
+}
+
+at::Tensor GeluTanhMul(const at::Tensor& gate, const at::Tensor& up) {
+  if (!AreRows(gate, up)) return at::gelu(gate, "tanh") * up;
+  return Gated(gate, up, GeluTanhMulRow);
 }
 
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
-  m.def("rms_normalize(Tensor x, float epsilon) -> Tensor", &RmsNormalize);
+  m.def("rms_normalize(Tensor x, Tensor? weight, float epsilon) -> Tensor", &RmsNormalize);
   m.def("rotate_half(Tensor x, Tensor cos, Tensor sin) -> Tensor", &RotateHalf);
   m.def("silu_mul(Tensor gate, Tensor up) -> Tensor", &SiluMul);
+  m.def("gelu_tanh_mul(Tensor gate, Tensor up) -> Tensor", &GeluTanhMul);
 }
 
 }  // namespace lmfusion

@@ -63,6 +63,11 @@ at::Tensor LinearOp(const at::Tensor& x, const c10::intrusive_ptr<PackedMatrix>&
   return weight->Multiply(x);
 }
 
+at::Tensor LinearAddOp(const at::Tensor& x, const c10::intrusive_ptr<PackedMatrix>& weight,
+                       const at::Tensor& residual) {
+  return weight->MultiplyAdd(x, residual);
+}
+
 }  // namespace
 
 Compute ComputeByName(const std::string& name) {
@@ -102,7 +107,9 @@ int64_t PackedMatrix::bytes() const {
   return panels_.numel() + (bias_ ? bias_->numel() * static_cast<int64_t>(sizeof(float)) : 0);
 }
 
-at::Tensor PackedMatrix::Multiply(const at::Tensor& x) const {
+at::Tensor PackedMatrix::Multiply(const at::Tensor& x) const { return MultiplyAdd(x, {}); }
+
+at::Tensor PackedMatrix::MultiplyAdd(const at::Tensor& x, const at::Tensor& residual) const {
   TORCH_CHECK(x.dim() > 0 && x.size(-1) == in_ && x.scalar_type() == at::kFloat &&
                   x.device().is_cpu(),
               "linear: float32 activations [..., ", in_, "] on the CPU expected, got ", x.sizes(),
@@ -111,15 +118,23 @@ at::Tensor PackedMatrix::Multiply(const at::Tensor& x) const {
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = out_;
   at::Tensor y = at::empty(sizes, x.options());
-  Multiply(rows.const_data_ptr<float>(), rows.numel() / in_, y.data_ptr<float>());
-  return y;
+  const bool adds = residual.defined() && residual.sizes() == y.sizes() &&
+                    residual.scalar_type() == at::kFloat && residual.is_contiguous();
+  Multiply(rows.const_data_ptr<float>(), rows.numel() / in_, y.data_ptr<float>(),
+           adds ? residual.const_data_ptr<float>() : nullptr);
+  return residual.defined() && !adds ? residual + y : y;
 }
 
-void PackedMatrix::Multiply(const float* x, int64_t rows, float* y) const {
+void PackedMatrix::Multiply(const float* x, int64_t rows, float* y, const float* residual) const {
   if (rows == 0) return;
   const PanelProducts products(*this, x, rows);
   ParallelFor(0, PanelsOf(out_), products.grain(), [&](int64_t begin, int64_t end) {
-    products.Compute(begin, end - begin, y + begin * kPanelOutputs, out_);
+    const int64_t first = begin * kPanelOutputs, last = std::min(end * kPanelOutputs, out_);
+    products.Compute(begin, end - begin, y + first, out_);
+    if (residual == nullptr) return;
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t i = row * out_ + first; i < row * out_ + last; ++i) y[i] += residual[i];
+    }
   });
 }
 
@@ -201,6 +216,10 @@ TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
       &PackOp);
   m.def("rows(__torch__.torch.classes.lmfusion.PackedMatrix w, Tensor ids) -> Tensor", &RowsOp);
   m.def("linear(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w) -> Tensor", &LinearOp);
+  m.def(
+      "linear_add(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w, Tensor residual) "
+      "-> Tensor",
+      &LinearAddOp);
 }
 
 }  // namespace lmfusion

@@ -37,6 +37,10 @@ struct TreeAttentionArguments {
 // Writes keys and values to their slots, then attends. Returns [T, query_heads, head_dim].
 at::Tensor TreeAttentionCpu(const TreeAttentionArguments& arguments);
 
+// Attends only: keys and values of the batch are in their slots, and the arguments' own are not
+// looked at. output: [T, query_heads, head_dim].
+void AttendCpu(const TreeAttentionArguments& arguments, float* output);
+
 // The arguments of the operator, checked: heads dense, index tensors contiguous.
 TreeAttentionArguments CheckedTreeAttention(
     const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ops/clones.h"
+#include "ops/fast_exp.h"
 #include "ops/parallel.h"
 #include "ops/tree_attention.h"
 
@@ -46,6 +47,18 @@ void AddValues(const float* weights, const float* values, const int32_t* slots, 
   }
 }
 
+// scores[j] = exp(scores[j] - largest); returns their sum.
+LMFUSION_CLONES
+float Exponentials(float* scores, int count, float largest) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int j = 0; j < count; ++j) {
+    scores[j] = FastExp(scores[j] - largest);
+    sum += scores[j];
+  }
+  return sum;
+}
+
 // The running softmax of one query: its largest score, its sum of exponentials relative to that.
 struct Softmax {
   float largest = -std::numeric_limits<float>::infinity();
@@ -54,20 +67,20 @@ struct Softmax {
 
 class Kernel {
  public:
-  explicit Kernel(const TreeAttentionArguments& a, at::Tensor& output)
+  Kernel(const TreeAttentionArguments& a, float* output)
       : a_(a),
         tokens_(a.queries.size(0)),
         query_heads_(a.queries.size(1)),
-        kv_heads_(a.keys.size(1)),
+        kv_heads_(a.kv.size(3)),
         group_(query_heads_ / kv_heads_),
-        head_dim_(static_cast<int>(a.keys.size(2))),
+        head_dim_(static_cast<int>(a.kv.size(4))),
         stride_(kv_heads_ * head_dim_),
         pool_keys_(a.kv.data_ptr<float>() + a.layer * 2 * a.kv.stride(1)),
         pool_values_(pool_keys_ + a.kv.stride(1)),
         segments_(reinterpret_cast<const Segment*>(a.segments.data_ptr<int32_t>())),
         segment_count_(a.segments.size(0)),
         slots_(a.segment_slots.data_ptr<int32_t>()),
-        output_(output.data_ptr<float>()) {}
+        output_(output) {}
 
   void Scatter() const {
     const int32_t* slots = a_.slots.data_ptr<int32_t>();
@@ -138,12 +151,8 @@ class Kernel {
       if (cap > 0) scores[j] = cap * std::tanh(scores[j] / cap);
       largest = std::max(largest, scores[j]);
     }
-    const float decay = std::exp(softmax->largest - largest);
-    float sum = softmax->sum * decay;
-    for (int j = 0; j < count; ++j) {
-      scores[j] = std::exp(scores[j] - largest);
-      sum += scores[j];
-    }
+    const float decay = softmax->sum > 0 ? std::exp(softmax->largest - largest) : 0;
+    const float sum = softmax->sum * decay + Exponentials(scores, count, largest);
     AddValues(scores, pool_values_ + kv_head * head_dim_, slots_ + begin, count, stride_,
               head_dim_, decay, Output(token, head));
     *softmax = {largest, sum};
@@ -176,10 +185,14 @@ class Kernel {
 
 at::Tensor TreeAttentionCpu(const TreeAttentionArguments& arguments) {
   at::Tensor output = at::empty(arguments.queries.sizes(), arguments.queries.options());
-  Kernel kernel(arguments, output);
+  const Kernel kernel(arguments, output.data_ptr<float>());
   kernel.Scatter();
   kernel.Attend();
   return output;
+}
+
+void AttendCpu(const TreeAttentionArguments& arguments, float* output) {
+  Kernel(arguments, output).Attend();
 }
 
 }  // namespace lmfusion
