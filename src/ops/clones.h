@@ -7,3 +7,10 @@
 #else
 #define LMFUSION_CLONES
 #endif
+
+// Of functions that those above call: part of each clone.
+#if defined(__GNUC__)
+#define LMFUSION_INLINE __attribute__((always_inline)) inline
+#else
+#define LMFUSION_INLINE inline
+#endif

@@ -2,14 +2,15 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
+
+#include "ops/clones.h"
 
 namespace lmfusion {
 
 // exp(x) as 2^n * p(r) within 2e-7 of it, relatively; that of -87 below and of 88 above; NaN stays.
 // Plain arithmetic without branches: a loop over it becomes vector code, in functions that are
 // built for several instruction sets (ops/clones.h) too.
-__attribute__((always_inline)) inline float FastExp(float x) {
+LMFUSION_INLINE float FastExp(float x) {
   x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
   const float n = std::nearbyint(x * 1.44269504088896341f);
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -20,50 +21,152 @@ struct Segment {
   int32_t key_begin, key_end, token_begin, token_end, first_position;
 };
 
-// scores[j] = query . key_j for the keys at the given slots.
-LMFUSION_CLONES
-void DotKeys(const float* query, const float* keys, const int32_t* slots, int count,
-             int64_t stride, int head_dim, float* scores) {
-  for (int j = 0; j < count; ++j) {
-    const float* key = keys + slots[j] * stride;
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int d = 0; d < head_dim; ++d) sum += query[d] * key[d];
-    scores[j] = sum;
-  }
-}
-
-// output = output * decay + sum_j weights[j] * value_j.
-LMFUSION_CLONES
-void AddValues(const float* weights, const float* values, const int32_t* slots, int count,
-               int64_t stride, int head_dim, float decay, float* output) {
-#pragma omp simd
-  for (int d = 0; d < head_dim; ++d) output[d] *= decay;
-  for (int j = 0; j < count; ++j) {
-    const float* value = values + slots[j] * stride;
-    const float weight = weights[j];
-#pragma omp simd
-    for (int d = 0; d < head_dim; ++d) output[d] += weight * value[d];
-  }
-}
-
-// scores[j] = exp(scores[j] - largest); returns their sum.
-LMFUSION_CLONES
-float Exponentials(float* scores, int count, float largest) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int j = 0; j < count; ++j) {
-    scores[j] = FastExp(scores[j] - largest);
-    sum += scores[j];
-  }
-  return sum;
-}
-
 // The running softmax of one query: its largest score, its sum of exponentials relative to that.
 struct Softmax {
   float largest = -std::numeric_limits<float>::infinity();
   float sum = 0;
 };
+
+// Some tokens and a tile of keys that they may see, for the queries of one key/value head.
+struct Tile {
+  const float* queries;      // of the first token and the head's first query, [.][dim]
+  float* outputs;            // beside them
+  int64_t query_stride;      // from token to token
+  const float* keys;         // the head's part of the pool
+  const float* values;
+  int64_t key_stride;        // from slot to slot
+  const int32_t* slots;      // of the keys
+  const int64_t* positions;  // of the tokens
+  int tokens, group, dim;
+  int64_t first_position;    // of the first key; the others follow one by one
+  int keys_in_tile;
+  int64_t window;
+  float scale, softcap;
+  Softmax* softmax;          // [tokens][group]
+};
+
+// Sixteen numbers: one AVX-512 register, two of AVX2, four of SSE.
+typedef float Lanes __attribute__((vector_size(64)));
+constexpr int kLanes = 16;
+
+LMFUSION_INLINE Lanes LoadLanes(const float* p) {
+  Lanes lanes;
+  std::memcpy(&lanes, p, sizeof(lanes));
+  return lanes;
+}
+LMFUSION_INLINE void StoreLanes(float* p, Lanes lanes) { std::memcpy(p, &lanes, sizeof(lanes)); }
+LMFUSION_INLINE float SumOf(Lanes v) {
+  typedef float Half __attribute__((vector_size(32)));
+  typedef float Quarter __attribute__((vector_size(16)));
+  Half halves[2];
+  std::memcpy(halves, &v, sizeof(v));
+  const Half half = halves[0] + halves[1];
+  Quarter quarters[2];
+  std::memcpy(quarters, &half, sizeof(half));
+  const Quarter quarter = quarters[0] + quarters[1];
+  return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
+}
+
+// kDim: the size of a head, a multiple of 16; 0: `dim`, whatever it is.
+template <int kDim>
+LMFUSION_INLINE void DotKeys(const Tile& t, const float* query, int first, int count,
+                             float* scores) {
+  for (int j = 0; j < count; ++j) {
+    const float* key = t.keys + t.slots[first + j] * t.key_stride;
+    if constexpr (kDim > 0) {
+      Lanes sum = LoadLanes(query) * LoadLanes(key);
+      for (int d = kLanes; d < kDim; d += kLanes) sum += LoadLanes(query + d) * LoadLanes(key + d);
+      scores[j] = SumOf(sum);
+    } else {
+      float sum = 0;
+      for (int d = 0; d < t.dim; ++d) sum += query[d] * key[d];
+      scores[j] = sum;
+    }
+  }
+}
+
+// output = output * decay + sum_j weights[j] * value_j.
+template <int kDim>
+LMFUSION_INLINE void AddValues(const Tile& t, const float* weights, int first, int count,
+                               float decay, float* output) {
+  if constexpr (kDim > 0) {
+    // As many sums as stay in registers at once.
+    constexpr int kPart = kDim % 64 == 0 ? 64 : kDim % 48 == 0 ? 48 : 16;
+    for (int part = 0; part < kDim; part += kPart) {
+      Lanes sums[kPart / kLanes];
+      for (int i = 0; i < kPart / kLanes; ++i) {
+        sums[i] = LoadLanes(output + part + i * kLanes) * decay;
+      }
+      for (int j = 0; j < count; ++j) {
+        const float* value = t.values + t.slots[first + j] * t.key_stride + part;
+        for (int i = 0; i < kPart / kLanes; ++i) {
+          sums[i] += weights[j] * LoadLanes(value + i * kLanes);
+        }
+      }
+      for (int i = 0; i < kPart / kLanes; ++i) StoreLanes(output + part + i * kLanes, sums[i]);
+    }
+  } else {
+    for (int d = 0; d < t.dim; ++d) output[d] *= decay;
+    for (int j = 0; j < count; ++j) {
+      const float* value = t.values + t.slots[first + j] * t.key_stride;
+      for (int d = 0; d < t.dim; ++d) output[d] += weights[j] * value[d];
+    }
+  }
+}
+
+// Adds a tile to the running softmax of one query.
+template <int kDim>
+LMFUSION_INLINE void AddToQuery(const Tile& t, const float* query, int first, int count,
+                                Softmax* softmax, float* output) {
+  float scores[kKeyTile];
+  DotKeys<kDim>(t, query, first, count, scores);
+  float largest = softmax->largest;
+  if (t.softcap > 0) {
+    for (int j = 0; j < count; ++j) {
+      scores[j] = t.softcap * std::tanh(scores[j] * t.scale / t.softcap);
+    }
+  } else {
+    for (int j = 0; j < count; ++j) scores[j] *= t.scale;
+  }
+  for (int j = 0; j < count; ++j) largest = std::max(largest, scores[j]);
+  const float decay = softmax->sum > 0 ? FastExp(softmax->largest - largest) : 0;
+  float sum = softmax->sum * decay;
+  for (int j = 0; j < count; ++j) {
+    scores[j] = FastExp(scores[j] - largest);
+    sum += scores[j];
+  }
+  AddValues<kDim>(t, scores, first, count, decay, output);
+  *softmax = {largest, sum};
+}
+
+template <int kDim>
+LMFUSION_INLINE void AddToTokens(const Tile& t) {
+  const int dim = kDim > 0 ? kDim : t.dim;
+  for (int token = 0; token < t.tokens; ++token) {
+    const int64_t behind = t.positions[token] - t.first_position;  // of the token, in keys
+    const auto end = static_cast<int>(std::min<int64_t>(t.keys_in_tile, behind + 1));
+    int begin = 0;
+    if (t.window > 0) begin = static_cast<int>(std::max<int64_t>(0, behind - t.window + 1));
+    if (begin >= end) continue;
+    for (int g = 0; g < t.group; ++g) {
+      const int64_t row = token * t.query_stride + g * dim;
+      AddToQuery<kDim>(t, t.queries + row, begin, end - begin, t.softmax + token * t.group + g,
+                       t.outputs + row);
+    }
+  }
+}
+
+LMFUSION_CLONES
+void AddTile(const Tile& tile) {
+  switch (tile.dim) {
+    case 64: return AddToTokens<64>(tile);
+    case 80: return AddToTokens<80>(tile);
+    case 96: return AddToTokens<96>(tile);
+    case 128: return AddToTokens<128>(tile);
+    case 256: return AddToTokens<256>(tile);
+    default: return AddToTokens<0>(tile);
+  }
+}
 
 class Kernel {
  public:
@@ -114,13 +217,9 @@ class Kernel {
       const int64_t end = std::min<int64_t>(last, segment.token_end);
       if (begin >= end) continue;
       for (int key = segment.key_begin; key < segment.key_end; key += kKeyTile) {
-        const int tile_end = std::min(segment.key_end, key + kKeyTile);
-        for (int64_t t = begin; t < end; ++t) {
-          for (int64_t g = 0; g < group_; ++g) {
-            AddTile(segment, key, tile_end, t, kv_head, kv_head * group_ + g,
-                    &softmax[(t - first) * group_ + g]);
-          }
-        }
+        const int count = std::min(segment.key_end - key, kKeyTile);
+        Softmax* const of_tokens = &softmax[(begin - first) * group_];
+        AddTile(TileOf(segment, key, count, begin, end, kv_head, of_tokens));
       }
     }
     for (int64_t t = first; t < last; ++t) {
@@ -130,32 +229,29 @@ class Kernel {
     }
   }
 
-  // Adds the keys [key, tile_end) of a segment to one query's running softmax.
-  void AddTile(const Segment& segment, int key, int tile_end, int64_t token, int64_t kv_head,
-               int64_t head, Softmax* softmax) const {
-    // Positions of the keys run with their index: key i stands at i + shift.
-    const int64_t shift = segment.first_position - segment.key_begin;
-    const int64_t position = a_.positions.data_ptr<int64_t>()[token];
-    const int64_t end = std::min<int64_t>(tile_end, position + 1 - shift);
-    int64_t begin = key;
-    if (a_.window > 0) begin = std::max<int64_t>(begin, position - a_.window + 1 - shift);
-    if (begin >= end) return;
-    const int count = static_cast<int>(end - begin);
-    float scores[kKeyTile];
-    DotKeys(a_.queries.data_ptr<float>() + (token * query_heads_ + head) * head_dim_,
-            pool_keys_ + kv_head * head_dim_, slots_ + begin, count, stride_, head_dim_, scores);
-    const float scale = static_cast<float>(a_.scale), cap = static_cast<float>(a_.softcap);
-    float largest = softmax->largest;
-    for (int j = 0; j < count; ++j) {
-      scores[j] *= scale;
-      if (cap > 0) scores[j] = cap * std::tanh(scores[j] / cap);
-      largest = std::max(largest, scores[j]);
-    }
-    const float decay = softmax->sum > 0 ? std::exp(softmax->largest - largest) : 0;
-    const float sum = softmax->sum * decay + Exponentials(scores, count, largest);
-    AddValues(scores, pool_values_ + kv_head * head_dim_, slots_ + begin, count, stride_,
-              head_dim_, decay, Output(token, head));
-    *softmax = {largest, sum};
+  Tile TileOf(const Segment& segment, int key, int count, int64_t begin, int64_t end,
+              int64_t kv_head, Softmax* softmax) const {
+    const int64_t head = kv_head * group_, part = kv_head * head_dim_;
+    Tile tile;
+    tile.queries =
+        a_.queries.const_data_ptr<float>() + (begin * query_heads_ + head) * head_dim_;
+    tile.outputs = Output(begin, head);
+    tile.query_stride = query_heads_ * head_dim_;
+    tile.keys = pool_keys_ + part;
+    tile.values = pool_values_ + part;
+    tile.key_stride = stride_;
+    tile.slots = slots_ + key;
+    tile.positions = a_.positions.const_data_ptr<int64_t>() + begin;
+    tile.tokens = static_cast<int>(end - begin);
+    tile.group = static_cast<int>(group_);
+    tile.dim = head_dim_;
+    tile.first_position = segment.first_position + key - segment.key_begin;
+    tile.keys_in_tile = count;
+    tile.window = a_.window;
+    tile.scale = static_cast<float>(a_.scale);
+    tile.softcap = static_cast<float>(a_.softcap);
+    tile.softmax = softmax;
+    return tile;
   }
 
   void Finish(int64_t token, int64_t head, const Softmax& softmax) const {
