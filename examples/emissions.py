@@ -5,6 +5,7 @@ The examples, the tests and bench/adapters.py decode these in place of audio.
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy
@@ -15,9 +16,14 @@ UNITS = [BLANK, SPACE, *"abcdefghijklmnopqrstuvwxyz"]  # the columns of emission
 FRAMES = 2  # frames a character, and one blank after it
 
 
-def sentences(count: int | None = None) -> list[str]:
-    """What was said."""
-    return (DATA / "sentences.txt").read_text().splitlines()[:count]
+def held_out(count: int | None = None) -> list[str]:
+    """What was said; no setting of the examples was chosen on it."""
+    return (DATA / "held_out.txt").read_text().splitlines()[:count]
+
+
+def tuning(count: int | None = None) -> list[str]:
+    """Other sentences, on which bench/choose_weights.py chose the settings."""
+    return (DATA / "tuning.txt").read_text().splitlines()[:count]
 
 
 def lexicon() -> list[str]:
@@ -25,9 +31,12 @@ def lexicon() -> list[str]:
     return (DATA / "lexicon.txt").read_text().split()
 
 
-def emissions(text: str, *, seed: int, noise: float = 2.0) -> numpy.ndarray:
-    """[frames, units] of log p, float32: every character heard among noise."""
-    generator = numpy.random.default_rng(seed)
+def emissions(text: str, *, seed: int | None = None, noise: float = 2.0) -> numpy.ndarray:
+    """[frames, units] of log p, float32: every character heard among noise.
+
+    Without a seed, the text is one: it always sounds the same.
+    """
+    generator = numpy.random.default_rng(zlib.crc32(text.encode()) if seed is None else seed)
     columns = [UNITS.index(SPACE if letter == " " else letter) for letter in text]
     frames: list[numpy.ndarray] = []
     for column in columns:

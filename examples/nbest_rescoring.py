@@ -1,31 +1,35 @@
-"""Rescoring the n-best lists of a lexicon decoder.  Needs torchaudio and flashlight-text."""
+"""Rescoring the n-best lists of a lexicon decoder.
+
+pip install torchaudio==2.11.0 flashlight-text==0.0.7;  python examples/nbest_rescoring.py
+"""
 
 from __future__ import annotations
 
 import lmfusion
 import torch
-from emissions import emissions, sentences, word_error_rate
-from torchaudio_decoder import decoder
+from comparison import Weights, compare
+from emissions import emissions
+from torchaudio_decoder import WITHOUT, decoder
 
 from lmfusion.adapters.nbest import rescore
 
+WITH = Weights(0.7, 3.0)  # chosen by bench/choose_weights.py
 
-def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str]) -> list[str]:
+
+def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str],
+           weights: Weights | None = None) -> list[str]:
     """The best hypotheses, by the decoder alone or rescored, all lists in one call."""
-    search = decoder(None, nbest=400, beam=1500)
+    search = decoder(None, WITHOUT if scorer or weights is None else weights, nbest=400, beam=1500)
     nbests = []
-    for seed, text in enumerate(texts):
-        found = search(torch.from_numpy(emissions(text, seed=seed))[None])[0]
+    for text in texts:
+        found = search(torch.from_numpy(emissions(text))[None])[0]
         nbests.append({"nbest": [{"text": " ".join(hypothesis.words), "score": hypothesis.score}
                                  for hypothesis in found]})
     if scorer is not None:
-        nbests = rescore(nbests, scorer, weight=0.7, word_insertion_bonus=3.0)
+        weight, word_bonus = weights or WITH
+        nbests = rescore(nbests, scorer, weight=weight, word_insertion_bonus=word_bonus)
     return [nbest["nbest"][0]["text"] for nbest in nbests]
 
 
 if __name__ == "__main__":
-    said = sentences(6)
-    scorer_ = lmfusion.LMFusionScorer(lmfusion.default_model(), casing="sentence")
-    print("word error rate of the decoder:", word_error_rate(said, decode(None, said)))
-    print("word error rate rescored:", word_error_rate(said, decode(scorer_, said)))
-    print(scorer_.stats())
+    compare(decode)

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import lmfusion
 import torch
-from emissions import BLANK, SPACE, UNITS, emissions, lexicon, sentences, word_error_rate
+from comparison import Weights, compare
+from emissions import BLANK, SPACE, UNITS, emissions, lexicon
 from torchaudio.models.decoder import CTCDecoder, ctc_decoder
 
 from lmfusion.adapters.flashlight import FlashlightLM
 
+# Chosen by bench/choose_weights.py.
+WITHOUT, WITH = Weights(0.0, 0.0), Weights(0.7, 3.0)
 
-def decoder(scorer: lmfusion.LMFusionScorer | None, nbest: int = 1,
+
+def decoder(scorer: lmfusion.LMFusionScorer | None, weights: Weights, *, nbest: int = 1,
             beam: int = 32) -> CTCDecoder:
     """A lexicon decoder over the characters of `emissions`."""
     words = [*lexicon(), "<unk>"]  # the dictionary: the index of a word is its line
@@ -25,26 +29,23 @@ def decoder(scorer: lmfusion.LMFusionScorer | None, nbest: int = 1,
         spellings.write_text("".join(f"{word} {' '.join(word)} {SPACE}\n" for word in words[:-1]))
         dictionary.write_text("\n".join(words) + "\n")
         common = {"tokens": UNITS, "blank_token": BLANK, "sil_token": SPACE, "nbest": nbest,
-                  "beam_size": beam, "beam_size_token": 12}
+                  "beam_size": beam, "beam_size_token": 12, "word_score": weights.word_bonus}
         if scorer is None:
             return ctc_decoder(str(spellings), lm=None, **common)
-        return ctc_decoder(str(spellings), lm=FlashlightLM(scorer, words), lm_weight=0.7,
-                           lm_dict=str(dictionary), word_score=3.0, **common)
+        return ctc_decoder(str(spellings), lm=FlashlightLM(scorer, words), lm_dict=str(dictionary),
+                           lm_weight=weights.language_model, **common)
 
 
-def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str]) -> list[str]:
+def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str],
+           weights: Weights | None = None) -> list[str]:
     """What is understood of the emissions of `texts`; without a scorer, by the lexicon alone."""
-    search = decoder(scorer)
+    search = decoder(scorer, weights or (WITHOUT if scorer is None else WITH))
     heard = []
-    for seed, text in enumerate(texts):
-        best = search(torch.from_numpy(emissions(text, seed=seed))[None])[0]
+    for text in texts:
+        best = search(torch.from_numpy(emissions(text))[None])[0]
         heard.append(" ".join(best[0].words) if best else "")
     return heard
 
 
 if __name__ == "__main__":
-    said = sentences(4)
-    scorer_ = lmfusion.LMFusionScorer(lmfusion.default_model(), casing="sentence")
-    print("word error rate without:", word_error_rate(said, decode(None, said)))
-    print("word error rate with lmfusion:", word_error_rate(said, decode(scorer_, said)))
-    print(scorer_.stats())
+    compare(decode)

@@ -11,23 +11,26 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy
+from comparison import Weights
 from emissions import BLANK, SPACE, UNITS, lexicon
 
 Prefix = tuple[int, ...]
 Rows = Callable[[Sequence[Prefix]], Sequence[Sequence[float]]]  # [prefixes][units], nats
 Ends = Callable[[Sequence[Prefix]], Sequence[float]]  # [prefixes], nats
 
+# Chosen by bench/choose_weights.py.
+WITHOUT, WITH = Weights(0.0, 0.0), Weights(0.7, 3.0)
+
 NEVER = -math.inf
 WORDS = set(lexicon())
 BEGINNINGS = {word[:size] for word in WORDS for size in range(len(word) + 1)}
 
 
-def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, *, weight: float = 0.7,
-           word_bonus: float = 3.0, beam: int = 24, units: int = 8) -> str:
+def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, weights: Weights, *,
+           beam: int = 24, units: int = 8) -> str:
     """The best text for [frames, units] of log p; without `rows`, by sound and lexicon alone."""
     blank, space = UNITS.index(BLANK), UNITS.index(SPACE)
-    if rows is None:
-        word_bonus = 0.0  # it makes up for what the language model takes
+    weight, word_bonus = weights
     row_of: dict[Prefix, Sequence[float]] = {}
     # prefix -> (log p that it ends in blank, ... in its last unit, from the language model)
     beams: dict[Prefix, tuple[float, float, float]] = {(): (0.0, NEVER, 0.0)}

@@ -1,12 +1,11 @@
 #pragma once
 
 #include <cmath>
-#include <cstdint>
 #include <random>
 #include <string>
 #include <vector>
 
-// What a character recogniser might have heard, noisy and the same on every machine.
+// What a character recogniser might have heard, noisy; a text sounds the same on every machine.
 // Units: 0 blank, 1 space, 2..27 the letters.
 constexpr int kUnits = 28, kBlank = 0, kSpace = 1;
 
@@ -14,7 +13,8 @@ inline int UnitOf(char letter) { return letter == ' ' ? kSpace : letter - 'a' + 
 
 using Emissions = std::vector<std::vector<float>>;  // [frames][units] of log p
 
-inline Emissions MakeEmissions(const std::string& text, uint32_t seed, double noise) {
+inline Emissions MakeEmissions(const std::string& text, double noise) {
+  std::seed_seq seed(text.begin(), text.end());
   std::mt19937 random(seed);
   // The distributions of <random> differ between libraries; this does not (Box and Muller).
   const auto uniform = [&] { return (static_cast<double>(random()) + 0.5) / 4294967296.0; };

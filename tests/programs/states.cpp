@@ -1,6 +1,9 @@
 // Prints what the C++ state interface and the flashlight adapter give for a model, to be compared
-// with the same questions asked from Python:  states MODEL
+// with the same questions asked from Python:  states MODEL SMALL_CACHE_BYTES
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <string>
 #include <unordered_set>
@@ -34,6 +37,48 @@ void States(lmfusion::LMFusionScorer& scorer) {
   Print("batch_cat", batch[0].first);
   Print("batch_sand", batch[1].first);
   Print("batch_the_sand", batch[2].first);
+}
+
+void Prefetch(lmfusion::LMFusionScorer& scorer) {
+  const lmfusion::StateScorer states(scorer);
+  std::vector<lmfusion::State> beam;
+  for (int i = 0; i < 20; ++i) beam.push_back(states.start("the cat sat " + std::to_string(i)));
+  scorer.clear_cache();
+  scorer.reset_stats();
+  states.prefetch(beam);
+  const auto prefetched = scorer.stats();
+  Print("prefetch_calls", static_cast<double>(prefetched.calls));
+  Print("prefetch_computes", prefetched.tokens_computed > 20);
+  for (const lmfusion::State& state : beam) states.score(state, "a");  // " a" is one token
+  const auto computed = scorer.stats().tokens_computed - prefetched.tokens_computed;
+  Print("computed_after_prefetch", static_cast<double>(computed));
+}
+
+// 3,600 states that do not fit the cache, all alive, and each still right.
+void Eviction(lmfusion::LMFusionScorer& exact, const char* model, int64_t cache_bytes) {
+  lmfusion::ScorerOptions options;
+  options.kv_cache_bytes = cache_bytes;
+  lmfusion::LMFusionScorer scorer(model, options);
+  const lmfusion::StateScorer states(scorer), exact_states(exact);
+  std::vector<std::pair<lmfusion::State, std::string>> questions;
+  for (int a = 0; a < 60; ++a) {
+    for (int b = 0; b < 60; ++b) {
+      const auto text = "the " + std::to_string(a) + " " + std::to_string(b);
+      questions.emplace_back(states.start(text), "cat");
+    }
+  }
+  const auto beam = states.score(questions);
+  const auto stats = scorer.stats();
+  Print("live_states", static_cast<double>(beam.size()));
+  Print("evictions", stats.evictions > 1000);
+  Print("within_budget", stats.cache_bytes <= cache_bytes);
+  double worst = 0;
+  for (size_t i = 0; i < beam.size(); i += 599) {
+    const auto& state = beam[i].second;
+    const double found = states.score(state, "sat").first;
+    worst = std::max(worst, std::abs(found - exact_states.score(state, "sat").first));
+  }
+  Print("evicted_states_differ_by", worst);
 }
 
 void Flashlight(lmfusion::LMFusionScorer& scorer) {
@@ -78,10 +123,12 @@ void FloorsAndDeadlines(lmfusion::LMFusionScorer& scorer) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 2;
+  if (argc != 3) return 2;
   try {
     lmfusion::LMFusionScorer scorer(argv[1]);
     States(scorer);
+    Prefetch(scorer);
+    Eviction(scorer, argv[1], std::atoll(argv[2]));
     Flashlight(scorer);
     FloorsAndDeadlines(scorer);
   } catch (const std::exception& error) {

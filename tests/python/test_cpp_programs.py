@@ -12,6 +12,7 @@ import lmfusion
 import pytest
 import tiny_models
 from lmfusion.export import export
+from test_scorer import Oracle
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +40,11 @@ def built(source: Path, prefix: Path, folder: Path, *options: str) -> Path:
     return folder
 
 
+def values(output: str) -> dict[str, float]:
+    """Lines of a name and a number."""
+    return {name: float(value) for name, value in map(str.split, output.splitlines())}
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
@@ -50,7 +56,10 @@ def test_states_and_flashlight_equal_python(prefix: Path, bundle: Path, tmp_path
     real = os.environ.get("FLASHLIGHT_TEXT_INCLUDE")  # else the protocol copy of the tests
     options = [f"-DFLASHLIGHT_TEXT_INCLUDE={real}"] if real else []
     program = built(ROOT / "tests" / "programs", prefix, tmp_path, *options) / "states"
-    found = {name: float(value) for name, value in map(str.split, run(program, bundle).splitlines())}
+    description = lmfusion.LMFusionScorer(bundle).description
+    slot = 4 * (2 * description["layers"] * description["kv_heads"] * description["head_dim"]
+                + description["hidden_size"]) + 150  # bytes a token
+    found = values(run(program, bundle, 300 * slot))
 
     states = lmfusion.StateScorer(lmfusion.LMFusionScorer(bundle))
     the_state = states.start("the")
@@ -62,9 +71,33 @@ def test_states_and_flashlight_equal_python(prefix: Path, bundle: Path, tmp_path
         "batch_the_sand": states.score(the_state, "sand")[0], "fl_the": the, "fl_cat": cat,
         "fl_finish": finish, "fl_interned": 1, "fl_unknown": 0, "fl_unknown_finish": finish,
         "fl_update_calls": 1, "fl_refuses_old_states": 1, "floored": -math.inf,
-        "not_floored": cat, "late": math.nan}
+        "not_floored": cat, "late": math.nan, "prefetch_calls": 1, "prefetch_computes": 1,
+        "computed_after_prefetch": 0, "live_states": 3600, "evictions": 1, "within_budget": 1,
+        "evicted_states_differ_by": 0}
     assert found.keys() == wanted.keys()
     assert found == pytest.approx(wanted, abs=1e-4, nan_ok=True)
+
+
+def test_flashlights_own_decoder(prefix: Path, bundle: Path, tmp_path: Path) -> None:
+    sources = os.environ.get("FLASHLIGHT_TEXT_INCLUDE")
+    if not sources:
+        pytest.skip("FLASHLIGHT_TEXT_INCLUDE does not name flashlight-text's sources: pip download "
+                    "--no-deps --no-binary :all: flashlight-text==0.0.7")
+    program = built(ROOT / "tests" / "programs", prefix, tmp_path,
+                    f"-DFLASHLIGHT_TEXT_INCLUDE={sources}") / "flashlight_decoder"
+    found = values(run(program, bundle))
+    counts = {name: found.pop(f"{name}_forwards") for name in ("with", "without")}
+    tokens = {name: found.pop(f"{name}_tokens") for name in ("with", "without")}
+    # updateCache batches: fewer passes, for at most the states of the last beam in tokens.
+    assert counts["with"] < 0.8 * counts["without"] and tokens["with"] < 1.2 * tokens["without"]
+    oracle = Oracle(tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()),
+                    tiny_models.tiny_tokenizer(), 1)
+    assert "the_cat_sat" in found and len(found) >= 10
+    for words, log_prob in found.items():
+        text = words.replace("_", " ")
+        ends = [oracle.text(text + mark) - oracle.text(text) for mark in ".?!"]
+        wanted = oracle.text(text) + math.log(sum(map(math.exp, ends)))
+        assert log_prob == pytest.approx(wanted, abs=2e-3), text
 
 
 def test_the_cpp_decoder_needs_its_language_model(prefix: Path, default_model: Path,
@@ -73,7 +106,7 @@ def test_the_cpp_decoder_needs_its_language_model(prefix: Path, default_model: P
     program = built(example, prefix, tmp_path) / "cpp_decoder"
     assert "libpython" not in run("ldd", program)
     data = ROOT / "examples" / "data"
-    output = run(program, default_model, data / "lexicon.txt", data / "sentences.txt", 4)
+    output = run(program, default_model, data / "lexicon.txt", data / "held_out.txt", 12)
     without, with_lm = map(float, re.findall(r"language model: ([\d.]+)", output))
-    assert without > 0.25
+    assert without > 0.2
     assert with_lm < 0.6 * without
