@@ -9,11 +9,12 @@ import lmfusion
 import torch
 from comparison import Weights, compare
 from emissions import emissions
-from torchaudio_decoder import WITHOUT, decoder
+from torchaudio_decoder import decoder
 
 from lmfusion.adapters.nbest import rescore
 
-WITH = Weights(0.7, 3.0)  # chosen by bench/choose_weights.py
+# Chosen by bench/choose_weights.py.
+WITHOUT, WITH = Weights(0.0, 0.0), Weights(1.0, 0.0)
 
 
 def decode(scorer: lmfusion.LMFusionScorer | None, texts: list[str],

@@ -13,7 +13,7 @@ from pyctcdecode import Alphabet, BeamSearchDecoderCTC
 from lmfusion.adapters.pyctcdecode import PyctcdecodeLM
 
 # Chosen by bench/choose_weights.py.
-WITHOUT, WITH = Weights(0.0, 0.0), Weights(0.7, 3.0)
+WITHOUT, WITH = Weights(0.0, 3.0), Weights(0.7, 6.0)
 UNKNOWN = -30.0  # only words of the lexicon were said
 
 

@@ -17,7 +17,7 @@ from torchaudio.models.decoder import CTCDecoder, ctc_decoder
 from lmfusion.adapters.flashlight import FlashlightLM
 
 # Chosen by bench/choose_weights.py.
-WITHOUT, WITH = Weights(0.0, 0.0), Weights(0.7, 3.0)
+WITHOUT, WITH = Weights(0.0, 3.0), Weights(1.0, 0.0)
 
 
 def decoder(scorer: lmfusion.LMFusionScorer | None, weights: Weights, *, nbest: int = 1,

@@ -19,7 +19,7 @@ Rows = Callable[[Sequence[Prefix]], Sequence[Sequence[float]]]  # [prefixes][uni
 Ends = Callable[[Sequence[Prefix]], Sequence[float]]  # [prefixes], nats
 
 # Chosen by bench/choose_weights.py.
-WITHOUT, WITH = Weights(0.0, 0.0), Weights(0.7, 3.0)
+WITHOUT, WITH = Weights(0.0, 4.5), Weights(1.0, 4.5)
 
 NEVER = -math.inf
 WORDS = set(lexicon())

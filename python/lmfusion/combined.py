@@ -14,7 +14,7 @@ class Component(Protocol):
     """A model of a combination; `LMFusionScorer`, `NGram` and `PhraseList` are."""
 
     def log_probs(self, contexts: Sequence[str],
-                  candidate_words: Sequence[Sequence[str]]) -> Ragged: ...
+                  candidate_words: Sequence[Sequence[str]]) -> list[list[Any]]: ...  # floats
 
     def score_texts(self, texts: Sequence[str]) -> list[float]: ...
 
@@ -83,7 +83,7 @@ class NGram:
                  casing: Callable[[str], str] = str.lower) -> None:
         import kenlm
         is_path = isinstance(model, (str, os.PathLike))
-        self._model = kenlm.Model(os.fspath(model)) if is_path else model
+        self._model: Any = kenlm.Model(os.fspath(model)) if is_path else model
         self._new_state = kenlm.State
         self._casing = casing
 

@@ -255,7 +255,7 @@ def _floors(floor: Floor | None, words: Sequence[Sequence[str]]) -> Sequence[Seq
     return floor
 
 
-def _fill(scores: list[list[float]], contexts: Sequence[str], words: Sequence[Sequence[str]],
+def _fill(scores: list[list[Any]], contexts: Sequence[str], words: Sequence[Sequence[str]],
           fallback: Callable[[str, str], float] | None) -> None:
     """Replaces the NaN of what the deadline left unscored."""
     for row, context, row_words in zip(scores, contexts, words):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lmfusion.scorer import LMFusionScorer
 
@@ -69,8 +70,8 @@ class StateScorer:
                 words.append([])
             places.append((row, len(words[row])))
             words[row].append(word)
-        log_probs = self.scorer.log_probs([state.text for state in row_of], words,
-                                          cache_namespace=self.cache_namespace)
+        log_probs: list[list[Any]] = self.scorer.log_probs(  # floats: there is no deadline
+            [state.text for state in row_of], words, cache_namespace=self.cache_namespace)
         return [(log_probs[row][column], state.after(word))
                 for (row, column), (state, word) in zip(places, questions)]
 

@@ -1,17 +1,18 @@
 """Every adapter, against sums of log p of whole texts by plain Hugging Face.
 
-pyctcdecode, flashlight-text, torchaudio and kenlm run for real. ESPnet, icefall and NeMo are too
-heavy to install, so their calls are made here as their published signatures have them.
+flashlight-text and torchaudio run for real (pyctcdecode: test_pyctcdecode.py). ESPnet, icefall and
+NeMo are too heavy to install: the adapters are called as these toolkits do and checked against their
+published signatures (toolkit_protocols.py).
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-import inspect
 import math
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import lmfusion
 import pytest
@@ -21,6 +22,12 @@ from lmfusion.adapters.nbest import rank, rescore
 from lmfusion.adapters.pieces import Pieces
 from lmfusion.export import export
 from test_scorer import Oracle
+from toolkit_protocols import (
+    ESPnetBatchPartialScorer,
+    IcefallLmScorer,
+    NeMoFusionModel,
+    assert_signatures,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import emissions as simulated
@@ -51,50 +58,6 @@ def scorer(bundle: Path) -> lmfusion.LMFusionScorer:
 
 def ending(oracle: Oracle, text: str, marks: str = ".?!") -> float:
     return math.log(sum(math.exp(oracle.text(text + mark) - oracle.text(text)) for mark in marks))
-
-
-# --- pyctcdecode ---
-
-
-def test_pyctcdecode_states_and_weights(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
-    needs("pyctcdecode")
-    from lmfusion.adapters.pyctcdecode import PyctcdecodeLM
-    lm = PyctcdecodeLM(scorer, unigrams=["the", "cat"], unk_score_offset=-7.0)
-    first, state = lm.score(lm.get_start_state(), "the")
-    second, state = lm.score(state, "cat")
-    last, end = lm.score(state, "", is_last_word=True)
-    assert end == state and state.text == "the cat"
-    assert first + second == pytest.approx(0.5 * oracle.text("the cat") + 2.0, abs=TOLERANCE)
-    assert last == pytest.approx(0.5 * ending(oracle, "the cat"), abs=TOLERANCE)
-    both, _ = lm.score(lm.score(lm.get_start_state(), "the")[1], "cat", is_last_word=True)
-    assert both == pytest.approx(second + last, abs=1e-6)
-    unknown, _ = lm.score(state, "zz")
-    assert unknown == pytest.approx(0.5 * oracle.word("the cat", "zz") + 1.0 - 7.0, abs=TOLERANCE)
-    assert lm.score_partial_token("ca") == 0 and lm.score_partial_token("") == 0
-    assert lm.score_partial_token("zz") == -7.0
-    assert lm.score_partial_token("z" * 12) == -14.0
-    scorer.weight = 1.0  # applied inside score, at once
-    assert lm.score(lm.get_start_state(), "the")[0] == pytest.approx(
-        oracle.text("the") + 1.0, abs=TOLERANCE)
-
-
-def test_pyctcdecode_decodes_with_the_exact_score(scorer: lmfusion.LMFusionScorer,
-                                                  oracle: Oracle) -> None:
-    needs("pyctcdecode")
-    from pyctcdecode import Alphabet, BeamSearchDecoderCTC
-
-    from lmfusion.adapters.pyctcdecode import PyctcdecodeLM
-    log_probs = simulated.emissions("the cat sat on", seed=3, noise=0.5)
-    decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(["", " ", *simulated.UNITS[2:]]),
-                                   PyctcdecodeLM(scorer))
-    beams = decoder.decode_beams(log_probs, beam_width=20)
-    # A beam's language-model part, and none is merged for sharing its last words only.
-    for text, state, _, logit_score, lm_score in beams[:5]:
-        words = len(text.split())
-        wanted = 0.5 * (oracle.text(text) + ending(oracle, text)) + words
-        assert lm_score - logit_score == pytest.approx(wanted, abs=10 * TOLERANCE)
-        assert state.text == text
-    assert len({text for text, *_ in beams}) == len(beams) > 1
 
 
 # --- flashlight-text, torchaudio ---
@@ -185,11 +148,7 @@ def test_units_telescope_to_the_text(scorer: lmfusion.LMFusionScorer, oracle: Or
 def test_espnet_signature(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
     from lmfusion.adapters.espnet import ESPnetScorer
     lm = ESPnetScorer(scorer, PIECES, eos=EOS)
-    for name, parameters in {"score_partial": ["y", "next_tokens", "state", "x"],
-                             "batch_score_partial": ["ys", "next_tokens", "states", "xs"],
-                             "init_state": ["x"], "batch_init_state": ["x"],
-                             "final_score": ["state"]}.items():
-        assert list(inspect.signature(getattr(lm, name)).parameters) == parameters
+    assert_signatures(lm, ESPnetBatchPartialScorer)
     x = torch.zeros(5, 4)
     hypotheses = [(1, 2, 3), (1, 2, 6), (2, 3, 5)]
     ys = torch.tensor([[EOS, *prefix] for prefix in hypotheses])
@@ -207,11 +166,33 @@ def test_espnet_signature(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> No
         assert partial[i, others].abs().max() == 0
     one, _ = lm.score_partial(ys[1], ids[1], None, x)
     torch.testing.assert_close(one, wanted[1, ids[1]], atol=TOLERANCE, rtol=0)
+    # A batch of hypotheses of several lengths is padded with eos.
+    padded = torch.tensor([[EOS, 1, EOS, EOS], [EOS, 1, 2, 3]])
+    torch.testing.assert_close(
+        lm.batch_score_partial(padded, None, [None] * 2, x)[0],
+        torch.tensor([row(oracle, (1,)), row(oracle, (1, 2, 3))]), atol=TOLERANCE, rtol=0)
+
+
+def test_espnets_search_takes_it_for_a_partial_scorer(
+        scorer: lmfusion.LMFusionScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    class BatchPartialScorerInterface:
+        pass
+
+    module = ModuleType("espnet.nets.scorer_interface")
+    module.BatchPartialScorerInterface = BatchPartialScorerInterface
+    for name in ("espnet", "espnet.nets"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.delitem(sys.modules, "lmfusion.adapters.espnet", raising=False)
+    espnet = importlib.import_module("lmfusion.adapters.espnet")
+    assert isinstance(espnet.ESPnetScorer(scorer, PIECES, eos=EOS), BatchPartialScorerInterface)
+    monkeypatch.delitem(sys.modules, "lmfusion.adapters.espnet")  # not for other tests
 
 
 def test_icefall_signature(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
     from lmfusion.adapters.icefall import IcefallLM
     lm = IcefallLM(scorer, PIECES, lm_scale=0.4, sos_id=EOS, eos_id=EOS)
+    assert_signatures(lm, IcefallLmScorer)
     assert (lm.lm_scale, lm.lm_type, lm.sos_id) == (0.4, "transformer", EOS)
     padded = torch.zeros(len(PREFIXES), 6, dtype=torch.int64)
     for i, prefix in enumerate(PREFIXES):
@@ -226,6 +207,9 @@ def test_icefall_signature(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> N
 def test_nemo_handles(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
     from lmfusion.adapters.nemo import NeMoLM
     lm = NeMoLM(scorer, PIECES)
+    assert_signatures(lm, NeMoFusionModel)
+    assert lm.to(torch.device("meta")).get_init_states(3).device.type == "meta"
+    assert lm.to("cpu") is lm and not lm.compatible_with_cuda_graphs()
     states = lm.get_init_states(batch_size=3, bos=True)
     assert states.dtype == torch.int64 and states.shape == (3,)
     paths = [(1, 2, 3), (1, 2, 6), (1, 5, 4)]
@@ -303,104 +287,3 @@ def test_rescore_keeps_the_shape(scorer: lmfusion.LMFusionScorer, oracle: Oracle
     for wrong in ({"what": 1}, [{"score": 1.0}]):
         with pytest.raises(ValueError, match="n-best|no text"):
             rescore(wrong, scorer)
-
-
-# --- more than one model ---
-
-ARPA = """\\data\\
-ngram 1=6
-ngram 2=4
-
-\\1-grams:
--1.5\t<unk>
--99\t<s>\t-0.4
--1.2\t</s>
--0.7\tthe\t-0.3
--1.1\tcat\t-0.2
--1.3\tsat\t-0.1
-
-\\2-grams:
--0.2\t<s> the
--0.4\tthe cat
--0.5\tcat sat
--0.9\tcat </s>
-
-\\end\\
-"""
-
-
-def test_an_n_gram_model(tmp_path: Path) -> None:
-    needs("kenlm")
-    (tmp_path / "lm.arpa").write_text(ARPA)
-    model = lmfusion.combined.NGram(tmp_path / "lm.arpa")
-    nat = math.log(10)
-    assert model.log_probs(["", "the", "The CAT", "sat the"],
-                           [["the", "cat"], ["cat", "the"], ["sat", "zebra"], ["cat sat"]]) == [
-        pytest.approx([-0.2 * nat, (-0.4 - 1.1) * nat]),
-        pytest.approx([-0.4 * nat, (-0.3 - 0.7) * nat]),
-        pytest.approx([-0.5 * nat, (-0.2 - 1.5) * nat]),
-        pytest.approx([(-0.4 - 0.5) * nat])]
-    assert model.score_texts(["the cat"]) == [pytest.approx((-0.2 - 0.4) * nat)]
-    assert model.log_prob("the", "cat") == pytest.approx(-0.4 * nat)
-
-
-def test_phrases_survive_casing_and_partial_matches_are_taken_back() -> None:
-    phrases = lmfusion.PhraseList({"new york": 4.0, "Ada": 3.0, "new york city": 9.0, "uh": -1.0})
-
-    def gains(text: str) -> list[float]:
-        words = text.split()
-        return [phrases.log_probs([" ".join(words[:i])], [[word]])[0][0]
-                for i, word in enumerate(words)]
-
-    assert gains("ADA met") == [3.0, 0.0]
-    assert gains("in New York.") == [0.0, pytest.approx(3.0), pytest.approx(7.0)]
-    assert gains("new shoes") == [pytest.approx(3.0), pytest.approx(-3.0)]
-    assert sum(gains("uh new york city, ada")) == pytest.approx(-1.0 + 4.0 + 9.0 + 3.0)
-    for text in ("uh new york city, ada", "new new york", "ada ada", ""):
-        pending = 3.0 if text.endswith("new") else 0.0
-        whole = phrases.score_texts([text])[0]
-        if not text.endswith("york"):
-            assert sum(gains(text)) - pending == pytest.approx(whole)
-    with pytest.raises(ValueError, match="no words"):
-        lmfusion.PhraseList({"...": 1.0})
-
-
-def test_a_combination_is_a_weighted_sum_and_reweighs_without_asking(
-        scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
-    combined = lmfusion.CombinedScorer(
-        {"llm": scorer, "phrases": lmfusion.PhraseList({"cat": 2.0})},
-        {"llm": 0.5, "phrases": 1.5}, word_insertion_bonus=0.25)
-    contexts, words = ["the", "and"], [["cat", "sand"], ["you"]]
-    parts = combined.parts(contexts, words)
-    llm = [[oracle.word(context, word) for word in row] for context, row in zip(contexts, words)]
-    extra = [[2.0, 0.0], [0.0]]
-    wanted = [[0.5 * a + 1.5 * b + 0.25 for a, b in zip(*rows)] for rows in zip(llm, extra)]
-    for found, row_ in zip(combined.score_continuations(contexts, words), wanted, strict=True):
-        assert found == pytest.approx(row_, abs=TOLERANCE)
-    calls = scorer.stats().calls
-    other = combined.combine(parts, weights={"llm": 0.0, "phrases": 3.0}, word_insertion_bonus=0.0)
-    assert other == [[6.0, 0.0], [0.0]] and scorer.stats().calls == calls
-    combined.weights["phrases"] = 0.0
-    assert combined.combine(parts)[0][0] == pytest.approx(0.5 * llm[0][0] + 0.25, abs=TOLERANCE)
-    assert combined.score_texts(["the cat"]) == [
-        pytest.approx(0.5 * oracle.text("the cat"), abs=TOLERANCE)]
-    with pytest.raises(ValueError, match="one weight a model"):
-        lmfusion.CombinedScorer({"llm": scorer}, {"lm": 1.0})
-
-
-# --- the examples, with the default model ---
-
-
-@pytest.mark.parametrize(("example", "package"), [
-    ("pyctcdecode_decoder", "pyctcdecode"), ("torchaudio_decoder", "flashlight"),
-    ("nbest_rescoring", "flashlight"), ("espnet_fusion", "torch"), ("icefall_fusion", "torch"),
-    ("nemo_fusion", "torch")])
-def test_the_language_model_lowers_the_word_error_rate(default_model: Path, example: str,
-                                                       package: str) -> None:
-    needs(package)
-    module = importlib.import_module(example)
-    said = simulated.sentences(3)
-    scorer = lmfusion.LMFusionScorer(default_model, casing="sentence")
-    without = simulated.word_error_rate(said, module.decode(None, said))
-    with_lm = simulated.word_error_rate(said, module.decode(scorer, said))
-    assert with_lm < 0.85 * without

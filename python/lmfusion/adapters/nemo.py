@@ -13,7 +13,7 @@ from lmfusion.scorer import LMFusionScorer
 class NeMoLM:
     """The interface of NeMo's batched n-gram models: `get_init_states`, `advance`, `get_final`.
 
-    A handle stands for a prefix of units; handles of the same prefix are equal. They stay valid
+    Decoders also call `to` and ask `compatible_with_cuda_graphs`. A handle stands for a prefix of units; handles of the same prefix are equal. They stay valid
     until `reset`, which forgets all (call it between utterances). Words are scored when they are
     complete (Note [Word ends] in pieces.py), in nats.
 
@@ -27,7 +27,17 @@ class NeMoLM:
                  endings: Sequence[str] = (".", "?", "!")) -> None:
         self._scorer = WordEndScorer(scorer, pieces, endings)
         self._vocabulary = len(pieces)
+        self._device: torch.device | str = "cpu"
         self.reset()
+
+    def to(self, device: torch.device | str) -> NeMoLM:
+        """Where initial handles are from now on; the scorer stays where it is. Returns itself."""
+        self._device = device
+        return self
+
+    def compatible_with_cuda_graphs(self) -> bool:
+        """No: handles are looked up on the host."""
+        return False
 
     def reset(self) -> None:
         """Forgets all handles."""
@@ -39,7 +49,7 @@ class NeMoLM:
     def get_init_states(self, batch_size: int, bos: bool = True) -> torch.Tensor:
         """[batch] of the handle of the empty prefix."""
         del bos
-        return torch.zeros(batch_size, dtype=torch.int64)
+        return torch.zeros(batch_size, dtype=torch.int64, device=self._device)
 
     def advance(self, states: torch.Tensor,
                 eos_id: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -63,9 +63,9 @@ class WordEndScorer:
 
     def rows(self, prefixes: Sequence[Sequence[int]], end: int | None) -> list[list[float]]:
         """[prefixes][units]: what every next unit is worth; `end` is the unit that ends a text."""
-        ends = self.text_ends(prefixes) if end is not None else []
         rows = [[word if begins else 0.0 for begins in self.pieces.word_begins]
                 for word in self.word_ends(prefixes)]
-        for row, log_prob in zip(rows, ends):
-            row[end] = log_prob
+        if end is not None:
+            for row, log_prob in zip(rows, self.text_ends(prefixes)):
+                row[end] = log_prob
         return rows

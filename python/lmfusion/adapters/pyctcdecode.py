@@ -44,7 +44,7 @@ class PyctcdecodeLM(AbstractLanguageModel):
         """Words of history that matter: all."""
         return UNBOUNDED_ORDER
 
-    def get_start_state(self) -> State:
+    def get_start_state(self) -> State:  # type: ignore[override]  # there, a state of kenlm
         """The state before the first word."""
         return self._states.start()
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lmfusion import LMFusionScorer
 from lmfusion.demo.hugging_face import HuggingFaceScorer
@@ -25,7 +25,7 @@ class Engine(Protocol):
     def score_texts(self, texts: Sequence[str]) -> list[float]: ...
 
     def score_continuations(self, contexts: Sequence[str],
-                            candidate_words: Sequence[Sequence[str]]) -> list[list[float]]: ...
+                            candidate_words: Sequence[Sequence[str]]) -> list[list[Any]]: ...
 
     def start(self) -> None:
         """Forgets what was cached and counted."""

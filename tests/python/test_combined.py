@@ -1,0 +1,111 @@
+"""More than one model in a score, against their sums; kenlm runs for real."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import lmfusion
+import pytest
+import tiny_models
+from lmfusion.export import export
+from test_scorer import Oracle
+
+TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of differences
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Oracle:
+    return Oracle(tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()),
+                  tiny_models.tiny_tokenizer(), 1)
+
+
+@pytest.fixture(scope="module")
+def bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(oracle.model, oracle.tokenizer, tmp_path_factory.mktemp("combined") / "tiny.lmf")
+
+
+@pytest.fixture
+def scorer(bundle: Path) -> lmfusion.LMFusionScorer:
+    return lmfusion.LMFusionScorer(bundle, weight=0.5, word_insertion_bonus=1.0)
+
+
+ARPA = """\\data\\
+ngram 1=6
+ngram 2=4
+
+\\1-grams:
+-1.5\t<unk>
+-99\t<s>\t-0.4
+-1.2\t</s>
+-0.7\tthe\t-0.3
+-1.1\tcat\t-0.2
+-1.3\tsat\t-0.1
+
+\\2-grams:
+-0.2\t<s> the
+-0.4\tthe cat
+-0.5\tcat sat
+-0.9\tcat </s>
+
+\\end\\
+"""
+
+
+def test_an_n_gram_model(tmp_path: Path) -> None:
+    pytest.importorskip("kenlm", reason="pip install kenlm to test n-gram models")
+    (tmp_path / "lm.arpa").write_text(ARPA)
+    model = lmfusion.combined.NGram(tmp_path / "lm.arpa")
+    nat = math.log(10)
+    assert model.log_probs(["", "the", "The CAT", "sat the"],
+                           [["the", "cat"], ["cat", "the"], ["sat", "zebra"], ["cat sat"]]) == [
+        pytest.approx([-0.2 * nat, (-0.4 - 1.1) * nat]),
+        pytest.approx([-0.4 * nat, (-0.3 - 0.7) * nat]),
+        pytest.approx([-0.5 * nat, (-0.2 - 1.5) * nat]),
+        pytest.approx([(-0.4 - 0.5) * nat])]
+    assert model.score_texts(["the cat"]) == [pytest.approx((-0.2 - 0.4) * nat)]
+    assert model.log_prob("the", "cat") == pytest.approx(-0.4 * nat)
+
+
+def test_phrases_survive_casing_and_partial_matches_are_taken_back() -> None:
+    phrases = lmfusion.PhraseList({"new york": 4.0, "Ada": 3.0, "new york city": 9.0, "uh": -1.0})
+
+    def gains(text: str) -> list[float]:
+        words = text.split()
+        return [phrases.log_probs([" ".join(words[:i])], [[word]])[0][0]
+                for i, word in enumerate(words)]
+
+    assert gains("ADA met") == [3.0, 0.0]
+    assert gains("in New York.") == [0.0, pytest.approx(3.0), pytest.approx(7.0)]
+    assert gains("new shoes") == [pytest.approx(3.0), pytest.approx(-3.0)]
+    assert sum(gains("uh new york city, ada")) == pytest.approx(-1.0 + 4.0 + 9.0 + 3.0)
+    for text in ("uh new york city, ada", "new new york", "ada ada", ""):
+        pending = 3.0 if text.endswith("new") else 0.0
+        whole = phrases.score_texts([text])[0]
+        if not text.endswith("york"):
+            assert sum(gains(text)) - pending == pytest.approx(whole)
+    with pytest.raises(ValueError, match="no words"):
+        lmfusion.PhraseList({"...": 1.0})
+
+
+def test_a_combination_is_a_weighted_sum_and_reweighs_without_asking(
+        scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    combined = lmfusion.CombinedScorer(
+        {"llm": scorer, "phrases": lmfusion.PhraseList({"cat": 2.0})},
+        {"llm": 0.5, "phrases": 1.5}, word_insertion_bonus=0.25)
+    contexts, words = ["the", "and"], [["cat", "sand"], ["you"]]
+    parts = combined.parts(contexts, words)
+    llm = [[oracle.word(context, word) for word in row] for context, row in zip(contexts, words)]
+    extra = [[2.0, 0.0], [0.0]]
+    wanted = [[0.5 * a + 1.5 * b + 0.25 for a, b in zip(*rows)] for rows in zip(llm, extra)]
+    for found, row_ in zip(combined.score_continuations(contexts, words), wanted, strict=True):
+        assert found == pytest.approx(row_, abs=TOLERANCE)
+    calls = scorer.stats().calls
+    other = combined.combine(parts, weights={"llm": 0.0, "phrases": 3.0}, word_insertion_bonus=0.0)
+    assert other == [[6.0, 0.0], [0.0]] and scorer.stats().calls == calls
+    combined.weights["phrases"] = 0.0
+    assert combined.combine(parts)[0][0] == pytest.approx(0.5 * llm[0][0] + 0.25, abs=TOLERANCE)
+    assert combined.score_texts(["the cat"]) == [
+        pytest.approx(0.5 * oracle.text("the cat"), abs=TOLERANCE)]
+    with pytest.raises(ValueError, match="one weight a model"):
+        lmfusion.CombinedScorer({"llm": scorer}, {"lm": 1.0})
