@@ -79,10 +79,10 @@ int Run(int argc, char** argv) {
   const lmfusion::StateScorer lm(scorer, {".", "?", "!"});
 
   SearchOptions search;  // weights chosen by bench/choose_weights.py
-  search.word_bonus = number(5, 1);
+  search.word_bonus = number(5, 0);
   const double without = WordErrorRate(LexiconSearch(lexicon, lm, search), sentences);
   std::printf("word error rate without the language model: %.3f\n", without);
-  search.lm_weight = number(6, 0.7);
+  search.lm_weight = number(6, 1);
   search.word_bonus = number(7, 3);
   const auto begin = std::chrono::steady_clock::now();
   const double with = WordErrorRate(LexiconSearch(lexicon, lm, search), sentences);

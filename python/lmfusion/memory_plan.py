@@ -56,9 +56,9 @@ def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: i
     Raises:
         ValueError: an unknown type, a number below 1, or a plain model, which has no cache.
     """
-    for name, value in (("contexts", contexts), ("tokens", tokens)):
-        if value < 1:
-            raise ValueError(f"{name} = {value}; at least 1 expected")
+    for name, count in (("contexts", contexts), ("tokens", tokens)):
+        if count < 1:
+            raise ValueError(f"{name} = {count}; at least 1 expected")
     for name, value, known in (("compute", compute, set(NUMBER_BYTES) - {"float8"}),
                                ("kv_dtype", kv_dtype,
                                 {"auto", "float32", "bfloat16", "float16", "float8"})):

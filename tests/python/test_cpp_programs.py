@@ -106,7 +106,7 @@ def test_the_cpp_decoder_needs_its_language_model(prefix: Path, default_model: P
     program = built(example, prefix, tmp_path) / "cpp_decoder"
     assert "libpython" not in run("ldd", program)
     data = ROOT / "examples" / "data"
-    output = run(program, default_model, data / "lexicon.txt", data / "held_out.txt", 12)
+    output = run(program, default_model, data / "lexicon.txt", data / "held_out.txt", 8)
     without, with_lm = map(float, re.findall(r"language model: ([\d.]+)", output))
     assert without > 0.2
     assert with_lm < 0.6 * without

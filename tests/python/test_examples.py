@@ -33,7 +33,7 @@ def run(example: str, *arguments: str) -> None:
 
 
 def check_word_error_rates(example: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run(example, "--sentences", "12")
+    run(example, "--sentences", "8")
     output = capsys.readouterr().out
     without, with_lm = map(float, re.findall(r"lmfusion: ([\d.]+)", output))
     assert without > 0.2 and with_lm < 0.6 * without, output
