@@ -109,6 +109,11 @@ def test_torchaudio_decodes_with_the_exact_score(scorer: lmfusion.LMFusionScorer
 
     by_sound = decoded(None)
     with_lm = decoded(FlashlightLM(scorer, words), lm_weight=0.5)
+    calls = scorer.stats().calls
+    ctc_decoder(str(tmp_path / "lexicon"), simulated.UNITS, lm=FlashlightLM(scorer, words),
+                lm_dict=str(tmp_path / "words"), blank_token=simulated.BLANK,
+                sil_token=simulated.SPACE)
+    assert scorer.stats().calls == calls + 1  # all words of the dictionary at once
     common = by_sound.keys() & with_lm.keys()
     assert len(common) >= 3
     for text in common:
@@ -283,6 +288,8 @@ def test_rescore_keeps_the_shape(scorer: lmfusion.LMFusionScorer, oracle: Oracle
                            for text, score in zip(TEXTS, SCORES)]}, {"nbest": []}]
     found = rescore(manifest, scorer, **OPTIONS)
     assert [one["pred_text"] for one in found[0]["nbest"]] == wanted and found[1]["nbest"] == []
+    found = rescore({"hypotheses": list(zip(TEXTS, SCORES))}, scorer, **OPTIONS)
+    assert [text for text, _ in found["hypotheses"]] == wanted
     assert rescore([], scorer) == []
     for wrong in ({"what": 1}, [{"score": 1.0}]):
         with pytest.raises(ValueError, match="n-best|no text"):

@@ -52,7 +52,7 @@ ngram 2=4
 """
 
 
-def test_an_n_gram_model(tmp_path: Path) -> None:
+def test_an_n_gram_model(scorer: lmfusion.LMFusionScorer, tmp_path: Path) -> None:
     pytest.importorskip("kenlm", reason="pip install kenlm to test n-gram models")
     (tmp_path / "lm.arpa").write_text(ARPA)
     model = lmfusion.combined.NGram(tmp_path / "lm.arpa")
@@ -65,6 +65,8 @@ def test_an_n_gram_model(tmp_path: Path) -> None:
         pytest.approx([(-0.4 - 0.5) * nat])]
     assert model.score_texts(["the cat"]) == [pytest.approx((-0.2 - 0.4) * nat)]
     assert model.log_prob("the", "cat") == pytest.approx(-0.4 * nat)
+    late = scorer.score_continuations(["the"], [["cat"]], deadline=0.0, fallback=model.log_prob)
+    assert late == [[pytest.approx(0.5 * -0.4 * nat + 1.0)]]
 
 
 def test_phrases_survive_casing_and_partial_matches_are_taken_back() -> None:

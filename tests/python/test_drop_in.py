@@ -70,6 +70,8 @@ def test_from_hf_gives_the_decoders_own_numbers(hugging_face, scorer) -> None:
     reference = Reference(*hugging_face)
     contexts = ["the cat", "and the", "you", "the cat"]
     words = [["sat", "sand"], ["other"], [], ["x", "the cat"]]
+    if reference.tokenizer.encode(""):  # with a start token, first words are well defined too
+        contexts, words = [*contexts, ""], [*words, ["the cat", "a", "sand"]]
     scores = scorer.score_continuations(contexts, words)
     for context, row, row_scores in zip(contexts, words, scores, strict=True):
         for word, score in zip(row, row_scores, strict=True):

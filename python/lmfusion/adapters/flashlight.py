@@ -14,8 +14,9 @@ class FlashlightLM(LM):
     """A word language model for flashlight's lexicon decoder.
 
     Scores are log p in nats; the decoder's own `lm_weight` and `word_score` are applied to them,
-    not the scorer's. The decoder asks for one word at a time (its Python interface has no batch
-    call; C++ decoders have one, see include/lmfusion/flashlight_lm.h). States are interned by
+    not the scorer's. Building a decoder asks for every word from the start, which is one call of the
+    model. After that it asks for one word at a time (its Python interface has no batch call; C++
+    decoders have one, see include/lmfusion/flashlight_lm.h). States are interned by
     their words, so hypotheses of the same words merge; `start` forgets those of the last utterance.
 
     Args:
@@ -31,6 +32,7 @@ class FlashlightLM(LM):
         super().__init__()
         self._scorer = StateScorer(scorer, endings=endings)
         self._words = ["" if word == unknown else word for word in words]
+        self._first: list[float] = []  # log p of each word at the start, once asked for
         self._known: dict[LMState, tuple[State, float]] = {}
         self._finish_index = len(self._words)  # the child of a state that stands for its end
 
@@ -49,8 +51,13 @@ class FlashlightLM(LM):
         child = state.child(token_index)
         if child not in self._known:
             before, word = self._known[state][0], self._words[token_index]
-            log_prob, after = self._scorer.score(before, word) if word else (0.0, before)
-            self._known[child] = after, log_prob
+            if not word:
+                self._known[child] = before, 0.0
+            elif before == self._scorer.start():
+                self._known[child] = before.after(word), self._first_words()[token_index]
+            else:
+                log_prob, after = self._scorer.score(before, word)
+                self._known[child] = after, log_prob
         return child, self._known[child][1]
 
     def finish(self, state: LMState) -> tuple[LMState, float]:
@@ -60,3 +67,11 @@ class FlashlightLM(LM):
             before = self._known[state][0]
             self._known[child] = before, self._scorer.finish(before)
         return child, self._known[child][1]
+
+    def _first_words(self) -> list[float]:
+        """[words] of log p(word | nothing), in one call the first time."""
+        if not self._first:
+            start = self._scorer.start()
+            self._first = [log_prob for log_prob, _ in
+                           self._scorer.score_batch([(start, word) for word in self._words])]
+        return self._first
