@@ -65,8 +65,9 @@ def measure_cpp(program: Path | None, model: Path, count: int) -> Row:
     """examples/cpp_decoder: its emissions are of the same texts and noise, but not the same."""
     if program is None:
         return {"adapter": CPP, "not_run": "--cpp-decoder does not name the built example"}
-    output = subprocess.run([program, model, DATA / "lexicon.txt", DATA / "held_out.txt", str(count)],
-                            check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(
+        [program, model, DATA / "lexicon.txt", DATA / "held_out.txt", str(count)],
+        check=True, capture_output=True, text=True).stdout
 
     def number(pattern: str) -> float:
         return float(re.search(pattern, output)[1])
@@ -104,11 +105,11 @@ def main() -> None:
     arguments = parser.parse_args()
     said, model = held_out(arguments.sentences), lmfusion.default_model()
     rows: list[Row] = []
-    about = (f"{len(said)} sentences, {sum(len(text.split()) for text in said)} words; {model.stem}; "
-             f"{torch.get_num_threads()} threads, {platform.machine()}, Python "
-             f"{platform.python_version()}, torch {torch.__version__}, lmfusion "
-             f"{lmfusion.__version__}; load average "
-             + " ".join(f"{load:.1f}" for load in os.getloadavg()))
+    words = sum(len(text.split()) for text in said)
+    load = " ".join(f"{each:.1f}" for each in os.getloadavg())
+    about = (f"{len(said)} sentences, {words} words; {model.stem}; {torch.get_num_threads()} "
+             f"threads, {platform.machine()}, Python {platform.python_version()}, torch "
+             f"{torch.__version__}, lmfusion {lmfusion.__version__}; load average {load}")
     print(f"{about}\n\n{HEADER}", flush=True)
     for example in [*EXAMPLES, CPP]:
         if arguments.only in (None, example):

@@ -63,8 +63,9 @@ double WordErrorRate(const LexiconSearch& search, const std::vector<std::string>
 
 int Run(int argc, char** argv) {
   if (argc != 4 && argc != 5 && argc != 8) {
-    std::fprintf(stderr, "usage: cpp_decoder MODEL LEXICON SENTENCES [SENTENCES_AT_MOST"
-                         " [BONUS_ALONE WEIGHT BONUS]]\n");
+    std::fprintf(stderr,
+                 "usage: cpp_decoder MODEL LEXICON SENTENCES [SENTENCES_AT_MOST"
+                 " [BONUS_ALONE WEIGHT BONUS]]\n");
     return 2;
   }
   const auto number = [&](int i, double otherwise) {

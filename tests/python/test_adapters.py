@@ -1,8 +1,8 @@
 """Every adapter, against sums of log p of whole texts by plain Hugging Face.
 
 flashlight-text and torchaudio run for real (pyctcdecode: test_pyctcdecode.py). ESPnet, icefall and
-NeMo are too heavy to install: the adapters are called as these toolkits do and checked against their
-published signatures (toolkit_protocols.py).
+NeMo are too heavy to install: the adapters are called as these toolkits do and checked against
+their published signatures (toolkit_protocols.py).
 """
 
 from __future__ import annotations

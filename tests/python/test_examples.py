@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
+import json
 import re
 import runpy
 import sys
@@ -13,8 +13,10 @@ import lmfusion
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+BENCH = EXAMPLES.parent / "bench"
 sys.path.insert(0, str(EXAMPLES))
 import emissions  # noqa: E402
+from comparison import Weights  # noqa: E402
 
 # Examples that ask about the same texts, and a package they need.
 DECODERS = {"pyctcdecode": ("pyctcdecode_decoder", "pyctcdecode"),
@@ -23,9 +25,9 @@ DECODERS = {"pyctcdecode": ("pyctcdecode_decoder", "pyctcdecode"),
 UNIT_SEARCHES = ["espnet_fusion", "icefall_fusion", "nemo_fusion"]
 
 
-def run(example: str, *arguments: str) -> None:
+def run(example: str, *arguments: str, folder: Path = EXAMPLES) -> None:
     """The script from its first line, as the main program."""
-    argv, sys.argv = sys.argv, [str(EXAMPLES / f"{example}.py"), *arguments]
+    argv, sys.argv = sys.argv, [str(folder / f"{example}.py"), *arguments]
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     finally:
@@ -52,7 +54,6 @@ def test_the_language_model_lowers_the_word_error_rate(
 def test_searches_over_units_share_what_they_ask(default_model: Path,
                                                  capsys: pytest.CaptureFixture[str],
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    importlib.import_module("comparison")  # its annotations name the class
     scorer = lmfusion.LMFusionScorer(default_model, casing="sentence")
     monkeypatch.setattr(lmfusion, "LMFusionScorer", lambda *_, **__: scorer)
     computed = []
@@ -73,3 +74,24 @@ def test_next_words(default_model: Path, capsys: pytest.CaptureFixture[str]) -> 
     rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:5]]
     scores = {text: float(score) for score, text in rows}
     assert scores["she parked the car"] > scores["she parked the cart"] + 1
+
+
+def test_the_table_of_all_adapters(default_model: Path, tmp_path: Path,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
+    if importlib.util.find_spec("flashlight") is None:
+        pytest.skip("flashlight is not installed; its row cannot be made")
+    run("adapters", "--only", "nbest_rescoring", "--sentences", "2", "-o", str(tmp_path / "table"),
+        folder=BENCH)
+    (row,) = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert row["versions"].keys() == {"torchaudio", "flashlight-text"} and row["calls"] == 1
+    assert row["wer_with"] < row["wer_without"]
+    assert 0 < row["tokens_computed"] < row["tokens_uncached"]
+    assert (tmp_path / "table.md").read_text().strip() == capsys.readouterr().out.strip()
+
+
+def test_the_chosen_weights_are_the_best_and_not_alone() -> None:
+    chosen = runpy.run_path(str(BENCH / "choose_weights.py"))["chosen"]
+    errors = {Weights(weight, bonus): 0.3 for weight in (0.0, 1.0, 2.0) for bonus in (0.0, 1.0)}
+    errors[Weights(0.0, 0.0)] = errors[Weights(2.0, 1.0)] = 0.1
+    errors[Weights(2.0, 0.0)] = 0.2
+    assert chosen(errors) == Weights(2.0, 1.0)

@@ -31,7 +31,7 @@ def oracle() -> Oracle:
 
 @pytest.fixture(scope="module")
 def bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(oracle.model, oracle.tokenizer, tmp_path_factory.mktemp("pyctcdecode") / "tiny.lmf")
+    return export(oracle.model, oracle.tokenizer, tmp_path_factory.mktemp("pyctc") / "tiny.lmf")
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ class FlashlightLM(LM):
     """A word language model for flashlight's lexicon decoder.
 
     Scores are log p in nats; the decoder's own `lm_weight` and `word_score` are applied to them,
-    not the scorer's. Building a decoder asks for every word from the start, which is one call of the
-    model. After that it asks for one word at a time (its Python interface has no batch call; C++
-    decoders have one, see include/lmfusion/flashlight_lm.h). States are interned by
+    not the scorer's. Building a decoder asks for every word from the start, which is one call of
+    the model. After that it asks for one word at a time (its Python interface has no batch call;
+    C++ decoders have one, see include/lmfusion/flashlight_lm.h). States are interned by
     their words, so hypotheses of the same words merge; `start` forgets those of the last utterance.
 
     Args:

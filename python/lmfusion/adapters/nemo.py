@@ -13,9 +13,10 @@ from lmfusion.scorer import LMFusionScorer
 class NeMoLM:
     """The interface of NeMo's batched n-gram models: `get_init_states`, `advance`, `get_final`.
 
-    Decoders also call `to` and ask `compatible_with_cuda_graphs`. A handle stands for a prefix of units; handles of the same prefix are equal. They stay valid
-    until `reset`, which forgets all (call it between utterances). Words are scored when they are
-    complete (Note [Word ends] in pieces.py), in nats.
+    Decoders also call `to` and ask `compatible_with_cuda_graphs`. A handle stands for a prefix of
+    units; handles of the same prefix are equal. They stay valid until `reset`, which forgets all
+    (call it between utterances). Words are scored when they are complete (Note [Word ends] in
+    pieces.py), in nats.
 
     Args:
         scorer: the scorer.
