@@ -169,6 +169,10 @@ def test_espnet_signature(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> No
         torch.testing.assert_close(partial[i, kept], wanted[i, kept], atol=TOLERANCE, rtol=0)
         others = [unit for unit in range(len(UNITS)) if unit not in kept]
         assert partial[i, others].abs().max() == 0
+    endings = scorer.stats().calls
+    no_end, _ = lm.batch_score_partial(ys, torch.tensor([[1, 2]] * 3), states, x)
+    torch.testing.assert_close(no_end[:, 1:3], wanted[:, 1:3], atol=TOLERANCE, rtol=0)
+    assert scorer.stats().calls == endings + 1  # nobody asked for the end
     one, _ = lm.score_partial(ys[1], ids[1], None, x)
     torch.testing.assert_close(one, wanted[1, ids[1]], atol=TOLERANCE, rtol=0)
     # A batch of hypotheses of several lengths is padded with eos.

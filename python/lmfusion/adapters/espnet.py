@@ -55,7 +55,9 @@ class ESPnetScorer(BatchPartialScorerInterface):
     def batch_score_partial(self, ys: torch.Tensor, next_tokens: torch.Tensor | None,
                             states: list[Any], xs: torch.Tensor) -> tuple[torch.Tensor, None]:
         """ys: [hypotheses, length] -> [hypotheses, vocabulary], 0 beside `next_tokens`."""
-        rows = self._scorer.rows([y[1:] for y in ys.tolist()], self._eos)  # without the start
+        ends = next_tokens is None or bool((next_tokens == self._eos).any())
+        rows = self._scorer.rows([y[1:] for y in ys.tolist()],  # without the start
+                                 self._eos if ends else None)
         scores = torch.tensor(rows, dtype=torch.float32, device=ys.device)
         if next_tokens is None:
             return scores, None
