@@ -14,7 +14,10 @@
 namespace lmfusion {
 namespace {
 
-constexpr int kTokenBlock = 16;  // tokens of one work item: they share their reads of a key
+// Tokens of one piece of work: they share their reads of a key. Small batches are cut finer, since
+// three or four pieces do not come out even on two threads.
+constexpr int64_t kTokenBlock = 16, kSmallTokenBlock = 6;
+constexpr int64_t kFewPieces = 16;
 constexpr int kKeyTile = 64;     // keys scored before the running softmax is updated
 
 struct Segment {
@@ -196,17 +199,20 @@ class Kernel {
   }
 
   void Attend() const {
-    const int64_t blocks = (tokens_ + kTokenBlock - 1) / kTokenBlock;
+    const auto blocks_of = [&](int64_t size) { return (tokens_ + size - 1) / size; };
+    const bool few = blocks_of(kTokenBlock) * kv_heads_ < kFewPieces;
+    const int64_t size = few ? kSmallTokenBlock : kTokenBlock, blocks = blocks_of(size);
     ParallelFor(0, blocks * kv_heads_, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t item = begin; item < end; ++item) Block(item / kv_heads_, item % kv_heads_);
+      for (int64_t item = begin; item < end; ++item) {
+        Block(item / kv_heads_ * size, size, item % kv_heads_);
+      }
     });
   }
 
  private:
   // All queries of one block of tokens that share one key/value head.
-  void Block(int64_t block, int64_t kv_head) const {
-    const int64_t first = block * kTokenBlock;
-    const int64_t last = std::min(tokens_, first + kTokenBlock);
+  void Block(int64_t first, int64_t size, int64_t kv_head) const {
+    const int64_t last = std::min(tokens_, first + size);
     std::vector<Softmax> softmax((last - first) * group_);
     for (int64_t t = first; t < last; ++t) {
       std::fill_n(Output(t, kv_head * group_), group_ * head_dim_, 0.0f);
