@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
@@ -194,6 +195,15 @@ class HeldNodes {
 
   NodeId operator[](size_t i) const { return nodes_[i]; }
 
+  // Slots of nodes that have none in the file.
+  int64_t MoreSlots(const std::vector<StoredNode>& nodes) const {
+    int64_t more = 0;
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      if (nodes[i].has_slot == 0 && tree_.computed(nodes_[i])) ++more;
+    }
+    return more;
+  }
+
  private:
   TokenTree& tree_;
   std::vector<NodeId> nodes_;
@@ -330,11 +340,16 @@ int64_t ReadSnapshot(const std::string& file, const SnapshotOwner& owner, TokenT
   }
   const bool word_ends =
       owner.word_beginnings != 0 && owner.word_beginnings == header.word_beginnings;
-  const HeldNodes held(tree, root, nodes, word_ends);
+  auto held = std::make_unique<HeldNodes>(tree, root, nodes, word_ends);
+  if (needed + held->MoreSlots(nodes) * header.slot_bytes > bytes) {
+    held = nullptr;
+    tree.Clear();
+    held = std::make_unique<HeldNodes>(tree, root, nodes, word_ends);
+  }
   int64_t filled = 0;
   std::vector<NodeId> block;
   for (size_t i = 0; i < nodes.size(); ++i) {
-    if (nodes[i].has_slot != 0) block.push_back(held[i]);
+    if (nodes[i].has_slot != 0) block.push_back((*held)[i]);
     if (block.size() == kSlotsAtOnce || (i + 1 == nodes.size() && !block.empty())) {
       filled += FillSlots(&reader, block, tree, model);
       block.clear();

@@ -117,9 +117,11 @@ class Scorer final : public PathScorer {
     request.scores = &scores;
     request.prime = true;
     return Alone([&](PathPiece::Counts* counts) {
-      Root(cache_namespace);
+      const NodeId root = Root(cache_namespace);
       CheckHolds(NeededBytes(paths, model_->slot_bytes()));
-      // What is not part of these paths was used before all of them, so it makes room first.
+      // What is not part of these paths was used before all of them, so it makes room first. What is
+      // part of them and has a slot it does not need would not.
+      if (!Holds(NeededBytes(paths, model_->slot_bytes(), &tree_, root))) tree_.Clear();
       WorkOffTree({&request}, counts);
       return static_cast<int64_t>(counts->computed);
     });
@@ -170,11 +172,13 @@ class Scorer final : public PathScorer {
     return static_cast<int64_t>(roots_.size()) * TokenTree::node_bytes();
   }
 
+  // bytes: of all but the roots.
+  bool Holds(int64_t bytes) const { return bytes + RootBytes() <= options_.kv_cache_bytes; }
+
   void CheckHolds(int64_t bytes) const {
-    bytes += RootBytes();
-    if (bytes <= options_.kv_cache_bytes) return;
+    if (Holds(bytes)) return;
     throw CacheBudgetError("what is to be held at once needs kv_cache_bytes = " +
-                           std::to_string(bytes) + ", and it is " +
+                           std::to_string(bytes + RootBytes()) + ", and it is " +
                            std::to_string(options_.kv_cache_bytes) +
                            "; give it more bytes, or fewer contexts and words");
   }

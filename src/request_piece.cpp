@@ -29,18 +29,23 @@ std::vector<NodeId> NodesOf(const TokenPaths& paths, TokenTree& tree, NodeId roo
   return nodes;
 }
 
-int64_t NeededBytes(const TokenPaths& paths, int64_t slot_bytes) {
+int64_t NeededBytes(const TokenPaths& paths, int64_t slot_bytes, const TokenTree* held,
+                    NodeId root) {
   TokenTree tree(0, 0, 0);  // of the paths alone; a mark is a slot
-  const NodeId root = tree.NewRoot();
+  const NodeId top = tree.NewRoot();
   int64_t slots = 0;
   tree.BeginMarks();
   for (const Path& path : paths.paths) {
-    NodeId node = root;
-    for (const int32_t token : TokensOf(path)) node = tree.FindOrAdd(node, token);
+    NodeId node = top, held_node = held == nullptr ? kNoNode : root;
+    for (const int32_t token : TokensOf(path)) {
+      node = tree.FindOrAdd(node, token);
+      if (held_node != kNoNode) held_node = held->Find(held_node, token);
+    }
     // The last token of a text needs no slot, unless something is asked of what follows it.
-    const bool last = path.ends_word || path.scored_begin >= path.size();
-    for (NodeId at = last || node == root ? node : tree.parent(node);
-         at != root && tree.mark(at) < 0; at = tree.parent(at)) {
+    const bool last = path.ends_word || path.scored_begin >= path.size() ||
+                      (held_node != kNoNode && held->computed(held_node));
+    for (NodeId at = last || node == top ? node : tree.parent(node);
+         at != top && tree.mark(at) < 0; at = tree.parent(at)) {
       tree.set_mark(at, 0);
       ++slots;
     }

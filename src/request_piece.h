@@ -33,8 +33,11 @@ TokenPaths::Tokens TokensOf(const TokenPaths::Path& path);
 // children, each once. Overwrites the tree's marks.
 std::vector<NodeId> NodesOf(const TokenPaths& paths, TokenTree& tree, NodeId root);
 
-// Bytes of slots and nodes that a cache needs to hold the paths of a request that primes.
-int64_t NeededBytes(const TokenPaths& paths, int64_t slot_bytes);
+// Bytes of slots and nodes that a cache needs to hold the paths of a request that primes; with
+// those of `held`, the tree that it has below `root`, for last tokens that need no slot and have
+// one. held: may be null.
+int64_t NeededBytes(const TokenPaths& paths, int64_t slot_bytes, const TokenTree* held = nullptr,
+                    NodeId root = kNoNode);
 
 // A piece that knows whose paths it holds.
 class RequestPiece {
