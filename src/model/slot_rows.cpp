@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "ops/parallel.h"
+
 namespace lmfusion {
 namespace {
 
@@ -18,6 +20,7 @@ at::Tensor Indices(const std::vector<int32_t>& slots, const at::Tensor& like) {
 void ReadSlotRows(const at::Tensor& kv, const at::Tensor& hidden,
                   const std::vector<int32_t>& slots, char* bytes) {
   if (slots.empty()) return;
+  const OnlyOurThreads threads(true);  // copies of some kilobytes each
   const at::Tensor indices = Indices(slots, kv);
   const auto count = static_cast<int64_t>(slots.size());
   const at::Tensor keys_values =
@@ -30,6 +33,7 @@ void ReadSlotRows(const at::Tensor& kv, const at::Tensor& hidden,
 void WriteSlotRows(const at::Tensor& kv, const at::Tensor& hidden,
                    const std::vector<int32_t>& slots, const char* bytes) {
   if (slots.empty()) return;
+  const OnlyOurThreads threads(true);  // copies of some kilobytes each
   const at::Tensor indices = Indices(slots, kv);
   const auto count = static_cast<int64_t>(slots.size());
   at::Tensor kv_bytes = kv.view(at::kByte), hidden_bytes = hidden.view(at::kByte);
