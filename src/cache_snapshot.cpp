@@ -335,7 +335,8 @@ int64_t ReadSnapshot(const std::string& file, const SnapshotOwner& owner, TokenT
   if (needed > bytes) {
     throw CacheBudgetError(file + " holds " + std::to_string(header.slots) + " tokens in " +
                            std::to_string(needed) + " bytes, more than the " +
-                           std::to_string(bytes) + " of kv_cache_bytes that are there for it; give "
+                           std::to_string(bytes) +
+                           " of kv_cache_bytes that are there for it; give "
                            "it more bytes, or save fewer contexts");
   }
   const bool word_ends =

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "lmfusion/errors.h"
 #include "cache_snapshot.h"
+#include "lmfusion/errors.h"
 #include "path_piece.h"
 #include "path_scorer.h"
 #include "request_piece.h"
@@ -119,8 +119,8 @@ class Scorer final : public PathScorer {
     return Alone([&](PathPiece::Counts* counts) {
       const NodeId root = Root(cache_namespace);
       CheckHolds(NeededBytes(paths, model_->slot_bytes()));
-      // What is not part of these paths was used before all of them, so it makes room first. What is
-      // part of them and has a slot it does not need would not.
+      // What is not part of these paths was used before all of them, so it makes room first. What
+      // is part of them and has a slot it does not need would not.
       if (!Holds(NeededBytes(paths, model_->slot_bytes(), &tree_, root))) tree_.Clear();
       WorkOffTree({&request}, counts);
       return static_cast<int64_t>(counts->computed);
@@ -132,10 +132,9 @@ class Scorer final : public PathScorer {
     if (options_.mode != Mode::kTree) return PathScorer::Save(file, paths, cache_namespace);
     return Alone([&](PathPiece::Counts*) {
       const NodeId root = Root(cache_namespace);
-      return WriteSnapshot(file, OwnerOf(*model_, options_.word_beginnings), tree_,
-                           paths == nullptr ? NodesBelow(tree_, root)
-                                            : NodesOf(*paths, tree_, root),
-                           *model_);
+      return WriteSnapshot(
+          file, OwnerOf(*model_, options_.word_beginnings), tree_,
+          paths == nullptr ? NodesBelow(tree_, root) : NodesOf(*paths, tree_, root), *model_);
     });
   }
 
@@ -177,10 +176,10 @@ class Scorer final : public PathScorer {
 
   void CheckHolds(int64_t bytes) const {
     if (Holds(bytes)) return;
-    throw CacheBudgetError("what is to be held at once needs kv_cache_bytes = " +
-                           std::to_string(bytes + RootBytes()) + ", and it is " +
-                           std::to_string(options_.kv_cache_bytes) +
-                           "; give it more bytes, or fewer contexts and words");
+    throw CacheBudgetError(
+        "what is to be held at once needs kv_cache_bytes = " + std::to_string(bytes + RootBytes()) +
+        ", and it is " + std::to_string(options_.kv_cache_bytes) +
+        "; give it more bytes, or fewer contexts and words");
   }
 
   // --- the leader's work; one thread at a time, without mutex_ ---
@@ -294,10 +293,10 @@ class Scorer final : public PathScorer {
 
   void CheckCapacity(const Path& path) const {
     if (path.size() <= capacity_) return;
-    throw CacheBudgetError("a text of " + std::to_string(path.size()) +
-                           " tokens does not fit kv_cache_bytes = " +
-                           std::to_string(options_.kv_cache_bytes) + ", which holds " +
-                           std::to_string(capacity_) + "; give it more bytes");
+    throw CacheBudgetError(
+        "a text of " + std::to_string(path.size()) +
+        " tokens does not fit kv_cache_bytes = " + std::to_string(options_.kv_cache_bytes) +
+        ", which holds " + std::to_string(capacity_) + "; give it more bytes");
   }
 
   NodeId Root(const std::string& cache_namespace) {

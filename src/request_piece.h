@@ -18,7 +18,7 @@ namespace lmfusion {
 struct Request {
   const TokenPaths* paths = nullptr;
   const std::string* cache_namespace = nullptr;
-  PathScores* scores = nullptr;                       // [paths], to be filled
+  PathScores* scores = nullptr;                      // [paths], to be filled
   std::vector<std::vector<bool>>* reused = nullptr;  // may be null
   // A path with nothing to score is computed, to its end and with what the model says after it.
   bool prime = false;

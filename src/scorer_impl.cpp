@@ -88,10 +88,10 @@ std::vector<double> LMFusionScorer::Impl::ScorePiece(const MakePaths& make_paths
   added->tokens_requested += TokenCount(paths);
   added->truncated_contexts += text.truncated_contexts;
   added->text_bytes_tokenized += text.bytes_tokenized;
-  std::vector<double> sums = CandidateSums(
-      paths, floors.empty() || !shares_prefixes
-                 ? path_scorer->Score(paths, cache_namespace)
-                 : ScoreAboveFloors(*path_scorer, paths, floors, cache_namespace));
+  std::vector<double> sums =
+      CandidateSums(paths, floors.empty() || !shares_prefixes
+                               ? path_scorer->Score(paths, cache_namespace)
+                               : ScoreAboveFloors(*path_scorer, paths, floors, cache_namespace));
   for (size_t i = 0; i < floors.size(); ++i) {
     if (sums[i] < floors[i]) sums[i] = -kInfinity;
   }
@@ -149,9 +149,7 @@ std::vector<double> LMFusionScorer::Impl::ScoreUntil(
         call.floors.empty() ? std::vector<double>()
                             : Flat({call.floors.begin() + begin, call.floors.begin() + end});
     const std::vector<double> found = ScorePiece(
-        [&](TextCounters* counters) {
-          return Text().Continuations(piece, piece_words, counters);
-        },
+        [&](TextCounters* counters) { return Text().Continuations(piece, piece_words, counters); },
         call.cache_namespace, floors, &added);
     sums.insert(sums.end(), found.begin(), found.end());
     begin = end;

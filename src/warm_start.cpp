@@ -39,7 +39,8 @@ int64_t LMFusionScorer::prime(const std::vector<std::string>& contexts,
   const TextStage& text = impl_->Text();
   if (!vocabulary.empty() && after.empty()) {
     throw std::invalid_argument(
-        "after is empty, so the words of vocabulary follow nothing; \"\" is the beginning of a text");
+        "after is empty, so the words of vocabulary follow nothing; \"\" is the beginning of a "
+        "text");
   }
   Stopwatch watch;
   TextCounters counters;

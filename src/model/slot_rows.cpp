@@ -17,8 +17,8 @@ at::Tensor Indices(const std::vector<int32_t>& slots, const at::Tensor& like) {
 
 }  // namespace
 
-void ReadSlotRows(const at::Tensor& kv, const at::Tensor& hidden,
-                  const std::vector<int32_t>& slots, char* bytes) {
+void ReadSlotRows(const at::Tensor& kv, const at::Tensor& hidden, const std::vector<int32_t>& slots,
+                  char* bytes) {
   if (slots.empty()) return;
   const OnlyOurThreads threads(true);  // copies of some kilobytes each
   const at::Tensor indices = Indices(slots, kv);
@@ -42,11 +42,11 @@ void WriteSlotRows(const at::Tensor& kv, const at::Tensor& hidden,
   const at::Tensor rows =
       at::from_blob(const_cast<char*>(bytes), {count, row_kv + row_hidden}, at::kByte)
           .to(kv.device());
-  kv_bytes.index_copy_(2, indices,
-                       rows.narrow(1, 0, row_kv)
-                           .reshape({count, kv_bytes.size(0), kv_bytes.size(1), kv_bytes.size(3),
-                                     kv_bytes.size(4)})
-                           .permute({1, 2, 0, 3, 4}));
+  kv_bytes.index_copy_(
+      2, indices,
+      rows.narrow(1, 0, row_kv)
+          .reshape({count, kv_bytes.size(0), kv_bytes.size(1), kv_bytes.size(3), kv_bytes.size(4)})
+          .permute({1, 2, 0, 3, 4}));
   hidden_bytes.index_copy_(0, indices, rows.narrow(1, row_kv, row_hidden));
 }
 

@@ -102,7 +102,7 @@ TEST(Prime, AContextIsReadyForItsWords) {
 TEST(Prime, WordsAreScoredAndEndsOfWordsKnown) {
   const Made made = Make();
   const std::vector<Tokens> words{{1, 2}, {1, 3, 4}, {1, 3, 5, 6}};
-  EXPECT_EQ(made.scorer->Prime(Paths(words, 1), ""), 3);  // 1, 3, 5
+  EXPECT_EQ(made.scorer->Prime(Paths(words, 1), ""), 3);            // 1, 3, 5
   EXPECT_EQ(made.scorer->Prime(Paths(kContexts, 0, true), ""), 4);  // 2, 3, 4, 5
   const int forwards = made.model->forwards, asked = made.model->normalizers_asked;
   ExpectRight(made.scorer.get(), words, 1);
@@ -301,8 +301,9 @@ TEST_F(SnapshotTest, AnotherModelIsRefusedByName) {
     other.scorer->Load(File(), "");
     ADD_FAILURE() << "another model's snapshot was loaded";
   } catch (const CacheFileError& error) {
-    EXPECT_NE(std::string(error.what()).find("slots is \"a token and a hash\", here \"two tokens\""),
-              std::string::npos)
+    EXPECT_NE(
+        std::string(error.what()).find("slots is \"a token and a hash\", here \"two tokens\""),
+        std::string::npos)
         << error.what();
   }
 }
