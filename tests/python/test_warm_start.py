@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import lmfusion
@@ -177,6 +178,29 @@ def test_eviction_after_loading(oracle: Oracle, bundle: Path, tmp_path: Path) ->
     with pytest.raises(lmfusion.CacheBudgetError, match="kv_cache_bytes"):
         small.load_cache(tmp_path / "cache")
     check(oracle, ["the"], [["cat"]], small.score_continuations(["the"], [["cat"]]))
+
+
+def test_while_other_threads_score(oracle: Oracle, bundle: Path, tmp_path: Path) -> None:
+    scorer = lmfusion.LMFusionScorer(bundle, weight=1.0, kv_cache_bytes=800_000)
+    results: dict[int, list[list[float]]] = {}
+
+    def decode(seed: int) -> None:
+        for _ in range(5):
+            results[seed] = scorer.score_continuations(*requests(seed))
+
+    threads = [threading.Thread(target=decode, args=(seed,)) for seed in range(40, 44)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        scorer.prime(CONTEXTS)
+        scorer.save_cache(tmp_path / "cache")
+        scorer.clear_cache()
+        scorer.load_cache(tmp_path / "cache")
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    for seed, scores in results.items():
+        check(oracle, *requests(seed), scores)
 
 
 def test_from_another_process(oracle: Oracle, bundle: Path, tmp_path: Path) -> None:
