@@ -177,8 +177,14 @@ Replay ReplayRequests(LMFusionScorer* scorer, const std::vector<Request>& reques
   const bool warm = options.cold == Cold::kNever;
   WarmUp(scorer, requests, warm ? static_cast<int>(requests.size()) : options.warmup_calls);
   Replay replay;
+  ReplayOptions alone = options;
+  alone.clients = 1;
   for (int i = 0; i < options.repeats; ++i) {
+    Repetition one;
+    if (options.clients > 1) one = Repeat(scorer, requests, alone, &replay.scores);
     replay.repetitions.push_back(Repeat(scorer, requests, options, &replay.scores));
+    replay.repetitions.back().one_client_seconds = one.seconds;
+    replay.repetitions.back().one_client_forwards = one.stats.forwards;
   }
   return replay;
 }

@@ -30,6 +30,8 @@ struct ReplayOptions {
 // One repetition of all requests by all clients.
 struct Repetition {
   double seconds = 0;                // wall time, less the time in which caches were emptied
+  double one_client_seconds = 0;     // the same by one client alone; 0 where there is one only
+  uint64_t one_client_forwards = 0;
   std::vector<double> call_seconds;  // [clients * requests]
   Stats stats;
 };
@@ -41,7 +43,8 @@ struct Replay {
   std::vector<std::vector<std::vector<double>>> scores;
 };
 
-// Replays the requests, in order. With several clients, client i starts at utterance i (modulo
+// Replays the requests, in order. Before every repetition of several clients, one replays them
+// alone. With several clients, client i starts at utterance i (modulo
 // their number), and each client has cache namespaces of its own unless `cold` is kRepeat or
 // kNever: they share forward passes, not results.
 Replay ReplayRequests(LMFusionScorer* scorer, const std::vector<Request>& requests,

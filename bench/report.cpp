@@ -101,8 +101,22 @@ ordered_json CallMilliseconds(const Replay& replay) {
           {"max", *std::max_element(all.begin(), all.end())}};
 }
 
+// What one client took alone, and how many times its calls a second several do.
+ordered_json OneClient(const Replay& replay, int clients) {
+  std::vector<double> seconds, throughput;
+  for (const Repetition& repetition : replay.repetitions) {
+    seconds.push_back(repetition.one_client_seconds);
+    throughput.push_back(clients * repetition.one_client_seconds / repetition.seconds);
+  }
+  const Repetition& last = replay.repetitions.back();
+  return {{"seconds", Quantile(seconds, 0.5)},
+          {"forwards", last.one_client_forwards},
+          {"relative_throughput", Quantile(throughput, 0.5)},
+          {"relative_throughput_each", throughput}};
+}
+
 // The counters are those of the repetition whose time is the median (the lower of two).
-ordered_json Results(const Replay& replay) {
+ordered_json Results(const Replay& replay, int clients) {
   std::vector<const Repetition*> ordered;
   std::vector<double> seconds;
   for (const Repetition& repetition : replay.repetitions) {
@@ -120,6 +134,7 @@ ordered_json Results(const Replay& replay) {
       {"candidates_per_second", static_cast<double>(median.stats.candidates) / median.seconds},
       {"call_milliseconds", CallMilliseconds(replay)}};
   results.update(Counters(median.stats));
+  if (clients > 1) results["one_client"] = OneClient(replay, clients);
   results["peak_memory_bytes"] = int64_t{1024} * usage.ru_maxrss;
   return results;
 }
@@ -156,7 +171,7 @@ ordered_json Report(const LMFusionScorer& scorer, const std::vector<Request>& re
       {"model", ModelSummary(scorer)},
       {"settings", Settings(scorer, options)},
       {"requests", {{"calls", requests.size()}, {"candidates", candidates}}},
-      {"results", Results(replay)}};
+      {"results", Results(replay, options.clients)}};
   if (options.keep_scores) report["scores"] = replay.scores;
   return report;
 }
@@ -191,7 +206,15 @@ std::string Summary(const ordered_json& report) {
       stages["text"].get<double>(), stages["tree"].get<double>(), stages["forward"].get<double>(),
       stages["output"].get<double>(), stages["total"].get<double>(),
       results["peak_memory_bytes"].get<double>() / 1e6);
-  return text;
+  if (!results.contains("one_client")) return text;
+  const ordered_json& one = results["one_client"];
+  char more[256];
+  std::snprintf(more, sizeof more,
+                "against 1 client %10.2f x its calls a second (alone it took %.3f seconds and %lld "
+                "forward passes)\n",
+                one["relative_throughput"].get<double>(), one["seconds"].get<double>(),
+                one["forwards"].get<long long>());
+  return std::string(text) + more;
 }
 
 }  // namespace lmfusion

@@ -4,13 +4,14 @@
 #include <map>
 #include <mutex>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "cache_snapshot.h"
 #include "lmfusion/errors.h"
 #include "path_piece.h"
 #include "path_scorer.h"
+#include "request_piece.h"
 #include "stopwatch.h"
 #include "tree/token_tree.h"
 
@@ -26,15 +27,6 @@ namespace {
 using Path = TokenPaths::Path;
 
 constexpr size_t kMostNamespaces = 1024;  // more are kept only while they hold something
-
-struct Request {
-  const TokenPaths* paths;
-  const std::string* cache_namespace;
-  PathScores* scores;
-  std::vector<std::vector<bool>>* reused;
-  std::exception_ptr error;
-  bool done = false;
-};
 
 class Scorer final : public PathScorer {
  public:
@@ -59,7 +51,11 @@ class Scorer final : public PathScorer {
     scores.log_probs.resize(paths.paths.size());
     scores.word_end.assign(paths.paths.size(), 0.0f);
     if (reused != nullptr) reused->resize(paths.paths.size());
-    Request request{&paths, &cache_namespace, &scores, reused, nullptr};
+    Request request;
+    request.paths = &paths;
+    request.cache_namespace = &cache_namespace;
+    request.scores = &scores;
+    request.reused = reused;
 
     std::unique_lock<std::mutex> lock(mutex_);
     waiting_.push_back(&request);
@@ -103,13 +99,89 @@ class Scorer final : public PathScorer {
   }
 
   void Clear() override {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return !working_; });
-    tree_.Clear();
-    Publish({});
+    Alone([&](PathPiece::Counts*) {
+      tree_.Clear();
+      return 0;
+    });
+  }
+
+  int64_t Prime(const TokenPaths& paths, const std::string& cache_namespace) override {
+    if (options_.mode != Mode::kTree) return PathScorer::Prime(paths, cache_namespace);
+    CheckPaths(paths, model_->description());
+    PathScores scores;
+    scores.log_probs.resize(paths.paths.size());
+    scores.word_end.assign(paths.paths.size(), 0.0f);
+    Request request;
+    request.paths = &paths;
+    request.cache_namespace = &cache_namespace;
+    request.scores = &scores;
+    request.prime = true;
+    return Alone([&](PathPiece::Counts* counts) {
+      const NodeId root = Root(cache_namespace);
+      CheckHolds(NeededBytes(paths, model_->slot_bytes()));
+      // What is not part of these paths was used before all of them, so it makes room first. What
+      // is part of them and has a slot it does not need would not.
+      if (!Holds(NeededBytes(paths, model_->slot_bytes(), &tree_, root))) tree_.Clear();
+      WorkOffTree({&request}, counts);
+      return static_cast<int64_t>(counts->computed);
+    });
+  }
+
+  int64_t Save(const std::string& file, const TokenPaths* paths,
+               const std::string& cache_namespace) override {
+    if (options_.mode != Mode::kTree) return PathScorer::Save(file, paths, cache_namespace);
+    return Alone([&](PathPiece::Counts*) {
+      const NodeId root = Root(cache_namespace);
+      return WriteSnapshot(
+          file, OwnerOf(*model_, options_.word_beginnings), tree_,
+          paths == nullptr ? NodesBelow(tree_, root) : NodesOf(*paths, tree_, root), *model_);
+    });
+  }
+
+  int64_t Load(const std::string& file, const std::string& cache_namespace) override {
+    if (options_.mode != Mode::kTree) return PathScorer::Load(file, cache_namespace);
+    return Alone([&](PathPiece::Counts*) {
+      const NodeId root = Root(cache_namespace);
+      return ReadSnapshot(file, OwnerOf(*model_, options_.word_beginnings), tree_, root, *model_,
+                          options_.kv_cache_bytes - RootBytes());
+    });
   }
 
  private:
+  // Calls `work`, which gives a number of tokens, while nobody else works; calls that come
+  // meanwhile wait.
+  template <typename AnyWork>
+  int64_t Alone(AnyWork work) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return !working_; });
+    PathPiece::Counts counts;
+    std::exception_ptr error;
+    int64_t tokens = 0;
+    try {
+      tokens = work(&counts);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    FinishWork(counts);
+    if (error) std::rethrow_exception(error);
+    return tokens;
+  }
+
+  int64_t RootBytes() const {
+    return static_cast<int64_t>(roots_.size()) * TokenTree::node_bytes();
+  }
+
+  // bytes: of all but the roots.
+  bool Holds(int64_t bytes) const { return bytes + RootBytes() <= options_.kv_cache_bytes; }
+
+  void CheckHolds(int64_t bytes) const {
+    if (Holds(bytes)) return;
+    throw CacheBudgetError(
+        "what is to be held at once needs kv_cache_bytes = " + std::to_string(bytes + RootBytes()) +
+        ", and it is " + std::to_string(options_.kv_cache_bytes) +
+        "; give it more bytes, or fewer contexts and words");
+  }
+
   // --- the leader's work; one thread at a time, without mutex_ ---
 
   void Work(const std::vector<Request*>& requests) {
@@ -126,6 +198,10 @@ class Scorer final : public PathScorer {
         }
       }
     }
+    FinishWork(counts);
+  }
+
+  void FinishWork(const PathPiece::Counts& counts) {
     tree_.Trim();
     if (roots_.size() > kMostNamespaces) ForgetEmptyNamespaces();
     Publish(counts);
@@ -146,7 +222,7 @@ class Scorer final : public PathScorer {
 
   // As many paths a piece as the cache holds, nearly always all.
   void WorkOffTree(const std::vector<Request*>& requests, PathPiece::Counts* counts) {
-    std::unique_ptr<Piece> piece;
+    std::unique_ptr<RequestPiece> piece;
     for (Request* request : requests) {
       const NodeId root = Root(*request->cache_namespace);
       for (size_t i = 0; i < request->paths->paths.size(); ++i) {
@@ -157,7 +233,9 @@ class Scorer final : public PathScorer {
           piece->Run(counts);
           piece = nullptr;
         }
-        if (piece == nullptr) piece = std::make_unique<Piece>(tree_, *model_, options_);
+        if (piece == nullptr) {
+          piece = std::make_unique<RequestPiece>(tree_, *model_, options_.max_batch_tokens);
+        }
         piece->AddShared(root, request, i);
       }
     }
@@ -170,7 +248,7 @@ class Scorer final : public PathScorer {
     const std::vector<Path>& paths = request->paths->paths;
     for (size_t i = 0; i < paths.size(); ++i) {
       CheckCapacity(paths[i]);
-      TokenPaths::Tokens context = Tokens(paths[i]);
+      TokenPaths::Tokens context = TokensOf(paths[i]);
       context.resize(paths[i].scored_begin);
       groups[std::move(context)].push_back(i);
     }
@@ -182,10 +260,10 @@ class Scorer final : public PathScorer {
       prefill.WantComputed(prefix.last());
       prefill.Compute(counts);
       for (const size_t i : members) {
-        const TokenPaths::Tokens tokens = Tokens(paths[i]);
+        const TokenPaths::Tokens tokens = TokensOf(paths[i]);
         const PrivateTokens word(tree_, prefix.last(),
                                  {tokens.begin() + paths[i].scored_begin, tokens.end()});
-        Piece piece(tree_, *model_, options_);
+        RequestPiece piece(tree_, *model_, options_.max_batch_tokens);
         piece.Add(word.last(), request, i);
         piece.Run(counts);
       }
@@ -198,14 +276,14 @@ class Scorer final : public PathScorer {
     const int64_t most = std::min(capacity_, options_.max_batch_tokens);
     for (size_t begin = 0; begin < paths.size();) {
       std::vector<std::unique_ptr<PrivateTokens>> chains;
-      Piece piece(tree_, *model_, options_);
+      RequestPiece piece(tree_, *model_, options_.max_batch_tokens);
       size_t end = begin;
       for (int64_t tokens = 0; end < paths.size(); ++end) {
         CheckCapacity(paths[end]);
         tokens += paths[end].size();
         if (end > begin && tokens > most) break;
         chains.push_back(std::make_unique<PrivateTokens>(tree_, Root(*request->cache_namespace),
-                                                         Tokens(paths[end])));
+                                                         TokensOf(paths[end])));
         piece.Add(chains.back()->last(), request, end);
       }
       piece.Run(counts);
@@ -213,124 +291,12 @@ class Scorer final : public PathScorer {
     }
   }
 
-  // Nodes that nobody else finds, for the modes that do not share; they stay while this lives.
-  class PrivateTokens {
-   public:
-    PrivateTokens(TokenTree& tree, NodeId from, const TokenPaths::Tokens& tokens)
-        : tree_(tree), last_(from) {
-      for (const int32_t token : tokens) {
-        last_ = tree_.AddPrivate(last_, token);
-        tree_.Pin(last_);
-        nodes_.push_back(last_);
-      }
-    }
-    ~PrivateTokens() {
-      for (size_t i = nodes_.size(); i-- > 0;) tree_.Unpin(nodes_[i]);
-      if (!nodes_.empty()) tree_.RemoveSubtree(nodes_.front());
-    }
-    PrivateTokens(const PrivateTokens&) = delete;
-    PrivateTokens& operator=(const PrivateTokens&) = delete;
-    NodeId last() const { return last_; }
-
-   private:
-    TokenTree& tree_;
-    NodeId last_;
-    std::vector<NodeId> nodes_;
-  };
-
-  // A piece that knows whose paths it holds.
-  class Piece {
-   public:
-    Piece(TokenTree& tree, CausalLM& model, const PathScorerOptions& options)
-        : tree_(tree), piece_(tree, model, options.max_batch_tokens) {}
-
-    // A path from `root`, found or made; the prefix that paths share is walked once.
-    void AddShared(NodeId root, Request* request, size_t index) {
-      const Path& path = request->paths->paths[index];
-      NodeId node = root;
-      if (path.prefix != nullptr && path.prefix_size > 0) {
-        const auto key = std::make_tuple(root, path.prefix.get(), path.prefix_size);
-        const auto [found, is_new] = prefixes_.emplace(key, root);
-        if (is_new) found->second = Walk(root, path.prefix->data(), path.prefix_size);
-        node = found->second;
-      }
-      Add(Walk(node, path.tail.data(), static_cast<int32_t>(path.tail.size())), request, index);
-    }
-
-    void Add(NodeId last, Request* request, size_t index) {
-      const Path& path = request->paths->paths[index];
-      piece_.Visit(last);
-      piece_.WantScores(last, path.size() - path.scored_begin);
-      if (path.ends_word) piece_.WantWordEnd(last);
-      members_.push_back({request, index, last});
-    }
-
-    int64_t size() const { return static_cast<int64_t>(piece_.size()); }
-
-    void Run(PathPiece::Counts* counts) {
-      for (const Member& member : members_) ReadReused(member);
-      piece_.Compute(counts);
-      for (const Member& member : members_) ReadScores(member);
-      piece_.Close();
-    }
-
-   private:
-    struct Member {
-      Request* request;
-      size_t index;
-      NodeId last;
-    };
-
-    NodeId Walk(NodeId node, const int32_t* tokens, int32_t count) {
-      for (int32_t i = 0; i < count; ++i) node = tree_.FindOrAdd(node, tokens[i]);
-      piece_.Visit(node);
-      return node;
-    }
-
-    void ReadScores(const Member& member) const {
-      const Path& path = member.request->paths->paths[member.index];
-      std::vector<float>& log_probs = member.request->scores->log_probs[member.index];
-      log_probs.resize(path.size() - path.scored_begin);
-      NodeId node = member.last;
-      for (size_t i = log_probs.size(); i-- > 0; node = tree_.parent(node)) {
-        log_probs[i] = tree_.log_prob(node);
-      }
-      if (path.ends_word) {
-        member.request->scores->word_end[member.index] = tree_.word_end(member.last);
-      }
-    }
-
-    void ReadReused(const Member& member) const {
-      if (member.request->reused == nullptr) return;
-      std::vector<bool>& reused = (*member.request->reused)[member.index];
-      reused.resize(member.request->paths->paths[member.index].size());
-      NodeId node = member.last;
-      for (size_t i = reused.size(); i-- > 0; node = tree_.parent(node)) {
-        reused[i] = piece_.was_computed(node);
-      }
-    }
-
-    TokenTree& tree_;
-    PathPiece piece_;
-    std::vector<Member> members_;
-    std::map<std::tuple<NodeId, const TokenPaths::Tokens*, int32_t>, NodeId> prefixes_;
-  };
-
   void CheckCapacity(const Path& path) const {
     if (path.size() <= capacity_) return;
-    throw CacheBudgetError("a text of " + std::to_string(path.size()) +
-                           " tokens does not fit kv_cache_bytes = " +
-                           std::to_string(options_.kv_cache_bytes) + ", which holds " +
-                           std::to_string(capacity_) + "; give it more bytes");
-  }
-
-  static TokenPaths::Tokens Tokens(const Path& path) {
-    TokenPaths::Tokens tokens;
-    if (path.prefix != nullptr) {
-      tokens.assign(path.prefix->begin(), path.prefix->begin() + path.prefix_size);
-    }
-    tokens.insert(tokens.end(), path.tail.begin(), path.tail.end());
-    return tokens;
+    throw CacheBudgetError(
+        "a text of " + std::to_string(path.size()) +
+        " tokens does not fit kv_cache_bytes = " + std::to_string(options_.kv_cache_bytes) +
+        ", which holds " + std::to_string(capacity_) + "; give it more bytes");
   }
 
   NodeId Root(const std::string& cache_namespace) {

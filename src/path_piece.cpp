@@ -38,6 +38,10 @@ void PathPiece::WantComputed(NodeId node) {
   if (!tree_.is_root(node)) entries_[tree_.mark(node)].needed = true;
 }
 
+void PathPiece::WantNext(NodeId node) {
+  if (!tree_.is_root(node)) entries_[tree_.mark(node)].next = true;
+}
+
 void PathPiece::Compute(Counts* counts) {
   Stopwatch watch;
   std::vector<NodeId> missing;
@@ -63,7 +67,8 @@ void PathPiece::PlanSlots() {
     Entry& entry = entries_[i];
     entry.word_end = entry.word_end && std::isnan(tree_.word_end(visited_[i]));
     entry.scored = entry.scored && std::isnan(tree_.log_prob(visited_[i]));
-    entry.needed = entry.needed || entry.word_end;
+    entry.needed = entry.needed || entry.word_end || entry.next;
+    entry.next = entry.next && std::isnan(tree_.normalizer(visited_[i]));
     if (entry.parent >= 0 && (entry.scored || entry.needed)) entries_[entry.parent].needed = true;
   }
   for (size_t i = 0; i < visited_.size(); ++i) {
@@ -112,6 +117,7 @@ void PathPiece::Output() {
       questions.word_ends = true;
       ask_normalizer(static_cast<int32_t>(i));
     }
+    if (entry.next) ask_normalizer(static_cast<int32_t>(i));
     if (!entry.scored) continue;
     const NodeId parent = visited_[entry.parent];
     if (std::isnan(tree_.normalizer(parent))) ask_normalizer(entry.parent);

@@ -11,7 +11,7 @@ namespace lmfusion {
 // A set of paths that the cache holds at once: found in the tree, computed where they are missing,
 // read, and let go. Every visited node is pinned from its first visit until Close().
 //
-// Use: Visit the last node of each path, WantScores/WantWordEnd what is to be known, Compute, read
+// Use: Visit the last node of each path, WantScores... what is to be known, Compute, read
 // the tree's log_prob/word_end, Close.
 class PathPiece {
  public:
@@ -36,6 +36,8 @@ class PathPiece {
   void WantWordEnd(NodeId last);
   // `node` and its ancestors are to be computed, scored or not.
   void WantComputed(NodeId node);
+  // The same, and the log-normaliser after `node`.
+  void WantNext(NodeId node);
 
   size_t size() const { return visited_.size(); }
   // Whether the cache held a visited node when it was visited.
@@ -51,7 +53,7 @@ class PathPiece {
   struct Entry {
     int32_t parent = -1;  // index, -1 under a root
     bool was_computed = false;
-    bool scored = false, word_end = false, needed = false;
+    bool scored = false, word_end = false, next = false, needed = false;
   };
 
   void PlanSlots();

@@ -15,7 +15,19 @@ void CheckTokens(const int32_t* tokens, size_t count, int64_t vocabulary_size) {
   }
 }
 
+[[noreturn]] void ThrowNothingKept() {
+  throw std::invalid_argument(
+      "this scorer keeps nothing between calls (mode \"tree\" does, with a model that was exported "
+      "with tree attention), so there is no cache to fill, save or load");
+}
+
 }  // namespace
+
+int64_t PathScorer::Prime(const TokenPaths&, const std::string&) { ThrowNothingKept(); }
+int64_t PathScorer::Save(const std::string&, const TokenPaths*, const std::string&) {
+  ThrowNothingKept();
+}
+int64_t PathScorer::Load(const std::string&, const std::string&) { ThrowNothingKept(); }
 
 void PathScorer::CheckPaths(const TokenPaths& paths, const ModelDescription& description) {
   const TokenPaths::Tokens* checked = nullptr;  // paths of one context come one after another

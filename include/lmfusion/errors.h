@@ -27,8 +27,14 @@ class TextError : public std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 
-// A single text needs more slots than kv_cache_bytes holds.
+// kv_cache_bytes is too small: for a single text, or for all that is to be held at once (prime,
+// load_cache).
 class CacheBudgetError : public Error {
+  using Error::Error;
+};
+
+// A cache snapshot that cannot be written or read, is damaged, or belongs to another model.
+class CacheFileError : public Error {
   using Error::Error;
 };
 

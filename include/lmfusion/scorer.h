@@ -108,6 +108,26 @@ class LMFusionScorer {
       const std::vector<std::vector<int32_t>>& paths, const std::vector<int32_t>& scored_begin,
       const std::string& cache_namespace = "");
 
+  // Warm start (docs/warm_start.md). All need mode "tree" and a model with tree attention
+  // (std::invalid_argument).
+  //
+  // Computes and keeps contexts, with all that candidates after them need of them, and the words of
+  // `vocabulary` as candidates after each context of `after`. Returns the number of tokens
+  // computed. Throws CacheBudgetError, before anything is computed, where kv_cache_bytes does not
+  // hold all of it at once; the text says what would. Calls of other threads wait meanwhile.
+  int64_t prime(const std::vector<std::string>& contexts,
+                const std::vector<std::string>& vocabulary = {},
+                const std::vector<std::string>& after = {""},
+                const std::string& cache_namespace = "");
+  // Writes what the cache holds of one namespace to a file, or only what it holds of `contexts`
+  // (where there are any). Returns the number of tokens written. Throws CacheFileError.
+  int64_t save_cache(const std::string& path, const std::vector<std::string>& contexts = {},
+                     const std::string& cache_namespace = "");
+  // Adds what a file holds to the cache, in a scorer of the same model file, `compute` and
+  // `kv_dtype`. Returns the number of tokens that were not there. Throws CacheFileError (damaged,
+  // another model), CacheBudgetError (larger than kv_cache_bytes); then nothing is loaded.
+  int64_t load_cache(const std::string& path, const std::string& cache_namespace = "");
+
   Explanation explain(const std::string& context, const std::string& word,
                       const std::string& cache_namespace = "");
 

@@ -14,6 +14,7 @@ void BindErrors(py::module_& m) {
   py::register_exception<ModelFileError>(m, "ModelFileError", error);
   py::register_exception<TokenizerError>(m, "TokenizerError", error);
   py::register_exception<CacheBudgetError>(m, "CacheBudgetError", error);
+  py::register_exception<CacheFileError>(m, "CacheFileError", error);
   py::register_exception<NumericalError>(m, "NumericalError", error);
   py::register_exception<TextError>(m, "TextError", PyExc_ValueError);
 }

@@ -186,6 +186,12 @@ void BindScorer(py::module_& m) {
            "cache_namespace"_a = "", Released())
       .def("score_token_paths", &LMFusionScorer::score_token_paths, "paths"_a, "scored_begin"_a,
            "cache_namespace"_a = "", Released())
+      .def("prime", &LMFusionScorer::prime, "contexts"_a, "vocabulary"_a = Texts(),
+           "after"_a = Texts{""}, "cache_namespace"_a = "", Released())
+      .def("save_cache", &LMFusionScorer::save_cache, "path"_a, "contexts"_a = Texts(),
+           "cache_namespace"_a = "", Released())
+      .def("load_cache", &LMFusionScorer::load_cache, "path"_a, "cache_namespace"_a = "",
+           Released())
       .def("explain", &LMFusionScorer::explain, "context"_a, "word"_a, "cache_namespace"_a = "",
            Released())
       .def("aggregate_homophone_scores", &LMFusionScorer::aggregate_homophone_scores, "scores"_a)

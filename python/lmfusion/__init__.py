@@ -23,8 +23,8 @@ except ImportError as error:
         "libutf8proc) is not installed.") from error
 
 from lmfusion.default_model import default_model
-from lmfusion.errors import (CacheBudgetError, Error, ExportError, ModelFileError, NumericalError,
-                             TextError, TokenizerError)
+from lmfusion.errors import (CacheBudgetError, CacheFileError, Error, ExportError, ModelFileError,
+                             NumericalError, TextError, TokenizerError)
 from lmfusion.combined import CombinedScorer, PhraseList
 from lmfusion.hugging_face import from_hf
 from lmfusion.scorer import LMFusionScorer
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 __version__ = _core.__version__
 
-__all__ = ["CacheBudgetError", "CombinedScorer", "Error", "ExportError", "LMFusionScorer",
-           "ModelFileError", "NumericalError", "PhraseList", "State", "StateScorer", "TextError",
-           "TokenizerError", "default_model", "export", "export_folder", "from_hf"]
+__all__ = ["CacheBudgetError", "CacheFileError", "CombinedScorer", "Error", "ExportError",
+           "LMFusionScorer", "ModelFileError", "NumericalError", "PhraseList", "State",
+           "StateScorer", "TextError", "TokenizerError", "default_model", "export",
+           "export_folder", "from_hf"]
 
 
 def __getattr__(name: str) -> object:

@@ -165,6 +165,57 @@ class LMFusionScorer:
         """log p (nats) of each token of a path from `scored_begin` (at least 1) on."""
         return self._core.score_token_paths(paths, scored_begin, cache_namespace)
 
+    def prime(self, contexts: Sequence[str] = (), *, vocabulary: Sequence[str] = (),
+              after: Sequence[str] = ("",), cache_namespace: str = "") -> int:
+        """Computes and keeps what later calls will ask for (docs/warm_start.md).
+
+        Args:
+            contexts: texts that words will be asked after.
+            vocabulary: words, each of which is computed as a candidate after every text of
+                `after`, the beginning of a sentence by default.
+            cache_namespace: whose calls will find it.
+
+        Returns:
+            The number of tokens computed; 0 where all was there.
+
+        Raises:
+            CacheBudgetError: `kv_cache_bytes` does not hold all of it at once; the text says how
+                many bytes do. Nothing was computed.
+            ValueError: this scorer keeps nothing between calls (a plain model, or another mode).
+        """
+        return called(self._core.prime, contexts, vocabulary, after, cache_namespace)
+
+    def save_cache(self, path: str | os.PathLike[str], *, contexts: Sequence[str] | None = None,
+                   cache_namespace: str = "") -> int:
+        """Writes what the cache holds of one namespace to a file (docs/warm_start.md).
+
+        Args:
+            path: the file; replaced in one step.
+            contexts: only what the cache holds of these texts; None: everything.
+
+        Returns:
+            The number of tokens written.
+
+        Raises:
+            CacheFileError: the file cannot be written.
+            ValueError: `contexts` is an empty list, or this scorer keeps nothing between calls.
+        """
+        if contexts is not None and len(contexts) == 0:
+            raise ValueError("contexts is empty, so there is nothing to save; None saves all")
+        return called(self._core.save_cache, os.fspath(path), contexts or [], cache_namespace)
+
+    def load_cache(self, path: str | os.PathLike[str], *, cache_namespace: str = "") -> int:
+        """Adds what a file of `save_cache` holds to the cache; what is there stays.
+
+        Returns:
+            The number of tokens that the cache did not hold.
+
+        Raises:
+            CacheFileError: the file is damaged, or of another model, `compute` or `kv_dtype`.
+            CacheBudgetError: it is larger than `kv_cache_bytes`. In both cases nothing is loaded.
+        """
+        return self._core.load_cache(os.fspath(path), cache_namespace)
+
     def explain(self, context: str, word: str, *, cache_namespace: str = "") -> _core.Explanation:
         """One candidate, token by token: log p, what was reused, what was computed."""
         return called(self._core.explain, context, word, cache_namespace)

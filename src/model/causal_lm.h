@@ -68,6 +68,13 @@ class CausalLM {
   // every Forward since hold nothing of use.
   virtual OutputAnswers Answer(const OutputQuestions& questions) = 0;
 
+  // What slots hold, slot_bytes() each, in the order given: for a model of the same description and
+  // the same SlotFormat() only. Waits for what Forward began.
+  virtual void ReadSlots(const std::vector<SlotId>& slots, char* bytes) = 0;
+  virtual void WriteSlots(const std::vector<SlotId>& slots, const char* bytes) = 0;
+  // The types that decide what a slot holds, for people too.
+  virtual std::string SlotFormat() const = 0;
+
   // Adds this model's counters to `stats`; from any thread.
   virtual void AddTo(Stats*) const {}
 };

@@ -16,6 +16,7 @@
 #include "lmfusion/errors.h"
 #include "model/device_module.h"
 #include "model/device_runtime.h"
+#include "model/slot_rows.h"
 #include "model/staged_plan.h"
 
 // Note [Recorded forward passes]
@@ -49,6 +50,13 @@ at::ScalarType TypeByName(const std::string& name) {
                               "\"float16\" or \"float8\" expected");
 }
 
+std::string NameOf(at::ScalarType type) {
+  for (const char* name : {"float32", "float16", "bfloat16"}) {
+    if (TypeByName(name) == type) return name;
+  }
+  return "float8";
+}
+
 at::ScalarType ActivationType(const std::string& compute) {
   if (compute == "float32") return at::kFloat;
   if (compute == "float16") return at::kHalf;
@@ -70,6 +78,8 @@ class Model final : public CausalLM {
       : description_(std::move(description)),
         hidden_type_(ActivationType(options.compute)),
         kv_type_(options.kv_dtype == "auto" ? hidden_type_ : TypeByName(options.kv_dtype)),
+        slot_format_("compute " + options.compute + ", keys and values " + NameOf(kv_type_) +
+                     ", hidden states " + NameOf(hidden_type_)),
         runtime_(OpenDevice(options.device)),
         device_(runtime_->device()) {
     const AsExported guard;
@@ -167,6 +177,19 @@ class Model final : public CausalLM {
     }
     return answers;
   }
+
+  void ReadSlots(const std::vector<SlotId>& slots, char* bytes) override {
+    const AsExported guard;
+    runtime_->OnQueue([&] { ReadSlotRows(kv_, hidden_, slots, bytes); });
+  }
+
+  void WriteSlots(const std::vector<SlotId>& slots, const char* bytes) override {
+    const AsExported guard;
+    runtime_->OnQueue([&] { WriteSlotRows(kv_, hidden_, slots, bytes); });
+    runtime_->Wait();
+  }
+
+  std::string SlotFormat() const override { return slot_format_; }
 
   void AddTo(Stats* stats) const override {
     stats->tokens_padded += padded_;
@@ -270,6 +293,7 @@ class Model final : public CausalLM {
 
   const ModelDescription description_;
   const at::ScalarType hidden_type_, kv_type_;
+  const std::string slot_format_;
   const std::unique_ptr<DeviceRuntime> runtime_;
   const c10::Device device_;
   DeviceModule module_;

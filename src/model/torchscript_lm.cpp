@@ -14,6 +14,7 @@
 #include "model/device_lm.h"
 #include "model/device_runtime.h"
 #include "model/graph_passes.h"
+#include "model/slot_rows.h"
 #include "ops/output_ops.h"
 #include "ops/parallel.h"
 
@@ -70,9 +71,12 @@ OutputLayer OutputOf(const torch::jit::Module& module, const ModelDescription& d
 
 class TorchScriptLM final : public CausalLM {
  public:
-  TorchScriptLM(torch::jit::Module module, ModelDescription description, Compute compute)
-      : module_(std::move(module)), description_(std::move(description)) {
-    packed_ = PackLinears(module_, compute);
+  TorchScriptLM(torch::jit::Module module, ModelDescription description,
+                const std::string& compute)
+      : module_(std::move(module)),
+        description_(std::move(description)),
+        slot_format_("compute " + compute + ", keys and values float32, hidden states float32") {
+    packed_ = PackLinears(module_, ComputeByName(compute));
     output_.weight = packed_.output;
     output_.scale = description_.logit_scale;
     output_.softcap = description_.logit_softcap;
@@ -92,6 +96,18 @@ class TorchScriptLM final : public CausalLM {
     kv_ = at::empty({d.layers, 2, slots, d.kv_heads, d.head_dim}, at::kFloat);
     hidden_ = at::empty({slots, d.hidden_size}, at::kFloat);
   }
+
+  void ReadSlots(const std::vector<SlotId>& slots, char* bytes) override {
+    const AsExported guard;
+    ReadSlotRows(kv_, hidden_, slots, bytes);
+  }
+
+  void WriteSlots(const std::vector<SlotId>& slots, const char* bytes) override {
+    const AsExported guard;
+    WriteSlotRows(kv_, hidden_, slots, bytes);
+  }
+
+  std::string SlotFormat() const override { return slot_format_; }
 
   void AddTo(Stats* stats) const override {
     stats->packed_linears = packed_.linears;
@@ -152,6 +168,7 @@ class TorchScriptLM final : public CausalLM {
 
   torch::jit::Module module_;
   const ModelDescription description_;
+  const std::string slot_format_;
   PackedGraph packed_;
   FusedGraph fused_;
   PackedOutputLayer output_;
@@ -268,7 +285,8 @@ LoadedModel LoadTorchScript(const std::string& path, const ScorerOptions& option
   } else {
     loaded.bundle.description = description;
     if (on_cpu) {
-      loaded.tree = std::make_unique<TorchScriptLM>(std::move(*module), description, compute);
+      loaded.tree = std::make_unique<TorchScriptLM>(std::move(*module), description,
+                                                    options.compute);
     } else {
       loaded.tree = DeviceLM(*module, description, OutputOf(*module, description),
                              {options.device, options.compute, options.kv_dtype});

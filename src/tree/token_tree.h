@@ -42,6 +42,9 @@ class TokenTree {
   int32_t position(NodeId node) const { return nodes_[node].position; }
   bool is_root(NodeId node) const { return nodes_[node].parent == kNoNode; }
   bool has_children(NodeId node) const { return nodes_[node].first_child != kNoNode; }
+  // kNoNode where there is none.
+  NodeId first_child(NodeId node) const { return nodes_[node].first_child; }
+  NodeId next_sibling(NodeId node) const { return nodes_[node].next_sibling; }
   SlotId slot(NodeId node) const { return nodes_[node].slot; }
   // Whether the slot holds what the model computed.
   bool computed(NodeId node) const { return nodes_[node].computed; }

@@ -2,9 +2,11 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -97,6 +99,7 @@ class HashLM : public CausalLM {
   OutputAnswers Answer(const OutputQuestions& questions) override {
     if (!std::exchange(finite_, true)) throw NumericalError("not finite");
     OutputAnswers answers;
+    normalizers_asked += static_cast<int>(questions.normalizer_slots.size());
     for (const SlotId slot : questions.normalizer_slots) {
       const double all = HashModel::LogSum(slots_.at(slot).hash, false);
       answers.normalizers.push_back(static_cast<float>(all));
@@ -110,7 +113,21 @@ class HashLM : public CausalLM {
     return answers;
   }
 
-  int forwards = 0;
+  void ReadSlots(const std::vector<SlotId>& slots, char* bytes) override {
+    for (size_t i = 0; i < slots.size(); ++i) {
+      std::memset(bytes + i * slot_bytes(), 0, slot_bytes());
+      std::memcpy(bytes + i * slot_bytes(), &slots_.at(slots[i]), sizeof(Slot));
+    }
+  }
+  void WriteSlots(const std::vector<SlotId>& slots, const char* bytes) override {
+    for (size_t i = 0; i < slots.size(); ++i) {
+      std::memcpy(&slots_.at(slots[i]), bytes + i * slot_bytes(), sizeof(Slot));
+    }
+  }
+  std::string SlotFormat() const override { return slot_format; }
+
+  int forwards = 0, normalizers_asked = 0;
+  std::string slot_format = "a token and a hash";
   int32_t poisoned_token = -1;  // computing it gives NaN
 
  private:

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <random>
@@ -254,6 +255,46 @@ TEST(PathScorer, ThreadsShareForwardsAndGetTheirOwnErrors) {
   }
   for (std::thread& thread : threads) thread.join();
   for (const int count : failed) EXPECT_GT(count, 0);
+}
+
+// Takes its time, as a real model does, so that calls come while it computes.
+class SlowLM final : public HashLM {
+ public:
+  void Forward(const BatchPlan& plan) override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    HashLM::Forward(plan);
+  }
+};
+
+// Forward passes and tokens of `decoders` threads with a namespace each, in which nothing is
+// shared: every decoder's text grows by a token a call.
+Stats Decode(int decoders) {
+  constexpr int kCalls = 25;
+  PathScorerOptions options;
+  options.kv_cache_bytes = 10000 * TokenBytes();
+  const auto scorer = CachedPathScorer(std::make_unique<SlowLM>(), options);
+  std::vector<std::thread> threads;
+  for (int decoder = 0; decoder < decoders; ++decoder) {
+    threads.emplace_back([&, decoder] {
+      Tokens text{1, decoder};
+      for (int call = 0; call < kCalls; ++call) {
+        text.push_back(call);
+        const auto begin = static_cast<int32_t>(text.size() - 1);
+        ExpectRight({text}, {begin},
+                    scorer->Score(Paths({text}, {begin}), "decoder " + std::to_string(decoder)));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return StatsOf(*scorer);
+}
+
+TEST(PathScorer, EightDecodersShareForwardPasses) {
+  const Stats one = Decode(1), eight = Decode(8);
+  EXPECT_EQ(eight.tokens_computed, 8 * one.tokens_computed);
+  EXPECT_EQ(one.forwards, 25u);
+  // The seven that come while one computes are computed together: two passes a round, not eight.
+  EXPECT_LE(eight.forwards, 8 * one.forwards / 2);
 }
 
 TEST(PathScorer, ManyNamespacesDoNotPileUp) {

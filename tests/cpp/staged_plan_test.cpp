@@ -96,6 +96,9 @@ class SmallDevice final : public CausalLM {
     answers.logits.assign(questions.logit_slots.size(), -1.0f);
     return answers;
   }
+  void ReadSlots(const std::vector<SlotId>&, char*) override {}
+  void WriteSlots(const std::vector<SlotId>&, const char*) override {}
+  std::string SlotFormat() const override { return "nothing"; }
   std::vector<int64_t> asked;
   std::vector<SlotId> done;
 

@@ -140,6 +140,22 @@ def test_program_with_several_clients_counts_them_all(replay, model, tokenizer, 
     assert report["results"]["candidates"] == 3 * report["requests"]["candidates"]
 
 
+@pytest.mark.parametrize("cold", ["utterance", "never"])
+def test_several_clients_are_compared_with_one(replay, cold):
+    alone = replay("--cold", cold)["results"]
+    together = replay("--clients", "3", "--cold", cold)["results"]
+    one = together["one_client"]
+    assert "one_client" not in alone
+    assert one["forwards"] == alone["forwards"]
+    assert together["forwards"] <= 3 * one["forwards"]
+    assert len(one["relative_throughput_each"]) == 2
+    # Three clients do three times the calls of one: each ratio is that of two times the program took.
+    each = one["relative_throughput_each"]
+    assert one["relative_throughput"] == pytest.approx(sum(each) / 2)
+    by_time = sorted(3 * one["seconds"] / seconds for seconds in together["seconds_each"])
+    assert min(each) <= by_time[1] and by_time[0] <= max(each)
+
+
 def test_clients_that_start_cold_share_no_results(replay):
     alone = replay("--mode", "tree", "--cold", "call")["results"]
     together = replay("--clients", "3", "--cold", "call")["results"]

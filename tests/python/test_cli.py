@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
+from lmfusion import LMFusionScorer
 from lmfusion.cli import main
 from lmfusion.export import export
 
@@ -80,6 +81,23 @@ def test_explain_adds_up(model, network, tokenizer, capsys) -> None:
     wanted = sum(log_probs(network, whole)[len(context) - 1:])
     assert f"= {wanted:.4f} nats" in out
     assert f"0.5 * log p + 2 = {0.5 * wanted + 2:.4f}; " in out
+
+
+def test_prime_saves_what_a_scorer_loads(model, tmp_path, capsys) -> None:
+    contexts, words = tmp_path / "contexts", tmp_path / "words"
+    contexts.write_text("ab\nab cd\n")
+    words.write_text("the\n\ncat\n")
+    output = tmp_path / "cache"
+    assert main(["prime", "--model", str(model), "-o", str(output), "--contexts", str(contexts),
+                 "--words", str(words)]) == 0
+    scorer = LMFusionScorer(model)
+    tokens = scorer.load_cache(output)
+    assert f"{output}: {tokens} tokens, {output.stat().st_size} bytes" in capsys.readouterr().out
+    scorer.score_continuations(["", "ab", "ab cd"], [["the", "cat"], [" "], [" "]])
+    assert tokens > 0 and scorer.stats().tokens_computed == 0
+    assert "--contexts or --words" in expect_error(capsys, "prime", "--model", model, "-o", output)
+    assert "nowhere" in expect_error(capsys, "prime", "--model", model, "-o", output, "--words",
+                                     tmp_path / "nowhere")
 
 
 def test_inspect_prints_the_description(model, capsys) -> None:

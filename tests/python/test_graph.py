@@ -68,3 +68,21 @@ def test_compute_of_a_plain_model_is_float32(tmp_path: Path) -> None:
         lmfusion.LMFusionScorer(bundle, compute="int8")
 
 
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+def test_one_graph_runs_whatever_the_size_of_a_batch(device: str, tmp_path: Path) -> None:
+    """Calls 1 to 20, each of another size: TorchScript made one graph at the first and no more.
+
+    Its profiling executor would run one graph that records shapes, then others for the shapes it
+    met, each compiled in the middle of a call.
+    """
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
+    scorer = lmfusion.LMFusionScorer(export(model, None, tmp_path / "model.lmf"), device=device)
+    graphs = []  # held, so that none can take another's place in memory
+    for call in range(1, 21):
+        scorer.clear_cache()
+        size = call * 7 % 23 + 2
+        scorer.score_token_paths([[1, *range(3, 3 + size)]], [1])
+        graphs.append(torch.jit.last_executed_optimized_graph())  # of this thread
+    assert scorer.stats().forwards == 20
+    assert "%tokens" in str(graphs[0])  # the forward pass of the model
+    assert all(graph is graphs[0] for graph in graphs)

@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lmfusion.cli import (default_model, demo, explain, export, export_truecaser, inspect,
+from lmfusion.cli import (default_model, demo, explain, export, export_truecaser, inspect, prime,
                           score)
 from lmfusion.errors import Error, ExportError
 
-COMMANDS = (export, export_truecaser, default_model, inspect, score, explain, demo)
+COMMANDS = (export, export_truecaser, default_model, inspect, score, explain, prime, demo)
 INTERRUPTED = 130
 
 
