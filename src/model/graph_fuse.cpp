@@ -95,18 +95,27 @@ bool FuseNormWeight(Node* product, NormWeights* weights) {
   return false;
 }
 
-// residual + linear(x), either way round
+// residual + linear(x) or residual + linear(x) * number, either way round
 bool FuseResidual(Node* sum) {
   if (sum->kind() != c10::aten::add || sum->inputs().size() != 3 || !IsNumber(sum->input(2), 1)) {
     return false;
   }
   for (const int side : {1, 0}) {
-    Node* const linear = NodeOf(sum->input(side), "lmfusion::linear");
+    Value* product = sum->input(side);
     Value* const residual = sum->input(1 - side);
+    double scale = 1;
+    if (Node* const scaled = NodeOf(product, "aten::mul")) {  // as Granite's
+      const std::optional<double> number = NumberOf(scaled->input(1));
+      if (!number || !IsUsedOnce(product)) continue;
+      scale = *number;
+      product = scaled->input(0);
+    }
+    Node* const linear = NodeOf(product, "lmfusion::linear");
     if (!linear || !IsUsedOnce(linear->output()) || NumberOf(residual)) continue;
     if (!residual->type()->isSubtypeOf(*c10::TensorType::get())) continue;
     sum->output()->replaceAllUsesWith(
-        Insert(sum, "lmfusion::linear_add", {linear->input(0), linear->input(1), residual}));
+        Insert(sum, "lmfusion::linear_add",
+               {linear->input(0), linear->input(1), residual, scale}));
     return true;
   }
   return false;

@@ -64,8 +64,8 @@ at::Tensor LinearOp(const at::Tensor& x, const c10::intrusive_ptr<PackedMatrix>&
 }
 
 at::Tensor LinearAddOp(const at::Tensor& x, const c10::intrusive_ptr<PackedMatrix>& weight,
-                       const at::Tensor& residual) {
-  return weight->MultiplyAdd(x, residual);
+                       const at::Tensor& residual, double scale) {
+  return weight->MultiplyAdd(x, residual, static_cast<float>(scale));
 }
 
 }  // namespace
@@ -107,9 +107,10 @@ int64_t PackedMatrix::bytes() const {
   return panels_.numel() + (bias_ ? bias_->numel() * static_cast<int64_t>(sizeof(float)) : 0);
 }
 
-at::Tensor PackedMatrix::Multiply(const at::Tensor& x) const { return MultiplyAdd(x, {}); }
+at::Tensor PackedMatrix::Multiply(const at::Tensor& x) const { return MultiplyAdd(x, {}, 1); }
 
-at::Tensor PackedMatrix::MultiplyAdd(const at::Tensor& x, const at::Tensor& residual) const {
+at::Tensor PackedMatrix::MultiplyAdd(const at::Tensor& x, const at::Tensor& residual,
+                                     float scale) const {
   TORCH_CHECK(x.dim() > 0 && x.size(-1) == in_ && x.scalar_type() == at::kFloat &&
                   x.device().is_cpu(),
               "linear: float32 activations [..., ", in_, "] on the CPU expected, got ", x.sizes(),
@@ -121,11 +122,12 @@ at::Tensor PackedMatrix::MultiplyAdd(const at::Tensor& x, const at::Tensor& resi
   const bool adds = residual.defined() && residual.sizes() == y.sizes() &&
                     residual.scalar_type() == at::kFloat && residual.is_contiguous();
   Multiply(rows.const_data_ptr<float>(), rows.numel() / in_, y.data_ptr<float>(),
-           adds ? residual.const_data_ptr<float>() : nullptr);
-  return residual.defined() && !adds ? residual + y : y;
+           adds ? residual.const_data_ptr<float>() : nullptr, scale);
+  return residual.defined() && !adds ? residual + y * scale : y;
 }
 
-void PackedMatrix::Multiply(const float* x, int64_t rows, float* y, const float* residual) const {
+void PackedMatrix::Multiply(const float* x, int64_t rows, float* y, const float* residual,
+                            float scale) const {
   if (rows == 0) return;
   const PanelProducts products(*this, x, rows);
   ParallelFor(0, PanelsOf(out_), products.grain(), [&](int64_t begin, int64_t end) {
@@ -133,7 +135,9 @@ void PackedMatrix::Multiply(const float* x, int64_t rows, float* y, const float*
     products.Compute(begin, end - begin, y + first, out_);
     if (residual == nullptr) return;
     for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t i = row * out_ + first; i < row * out_ + last; ++i) y[i] += residual[i];
+      for (int64_t i = row * out_ + first; i < row * out_ + last; ++i) {
+        y[i] = residual[i] + scale * y[i];
+      }
     }
   });
 }
@@ -217,8 +221,8 @@ TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
   m.def("rows(__torch__.torch.classes.lmfusion.PackedMatrix w, Tensor ids) -> Tensor", &RowsOp);
   m.def("linear(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w) -> Tensor", &LinearOp);
   m.def(
-      "linear_add(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w, Tensor residual) "
-      "-> Tensor",
+      "linear_add(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w, Tensor residual, "
+      "float scale) -> Tensor",
       &LinearAddOp);
 }
 

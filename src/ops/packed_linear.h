@@ -43,7 +43,7 @@ struct WeightRows {
 // the operators
 //   lmfusion::pack(Tensor[] weights, str[] types, Tensor? bias, str compute) -> PackedMatrix
 //   lmfusion::linear(Tensor x, PackedMatrix w) -> Tensor
-//   lmfusion::linear_add(Tensor x, PackedMatrix w, Tensor residual) -> Tensor
+//   lmfusion::linear_add(Tensor x, PackedMatrix w, Tensor residual, float scale) -> Tensor
 class PackedMatrix : public torch::CustomClassHolder {
  public:
   // `stacked`: matrices of equal width, one below the other (a single one as a rule). Blocks stay
@@ -61,11 +61,13 @@ class PackedMatrix : public torch::CustomClassHolder {
 
   // x [..., in] float32 -> [..., out] float32: x times the transposed weight, plus the bias.
   at::Tensor Multiply(const at::Tensor& x) const;
-  // The same, and `residual` [..., out] added to it, as another operator would (broadcast too).
-  at::Tensor MultiplyAdd(const at::Tensor& x, const at::Tensor& residual) const;
+  // The same times `scale`, and `residual` [..., out] added, as other operators would (broadcast
+  // too).
+  at::Tensor MultiplyAdd(const at::Tensor& x, const at::Tensor& residual, float scale) const;
   // The same into memory of the caller: x [rows, in]; y, residual (may be null) [rows, out]; all
   // contiguous.
-  void Multiply(const float* x, int64_t rows, float* y, const float* residual = nullptr) const;
+  void Multiply(const float* x, int64_t rows, float* y, const float* residual = nullptr,
+                float scale = 1) const;
 
   // Rows of the weight (without bias): ids [...] int64 -> [..., in] float32.
   at::Tensor Rows(const at::Tensor& ids) const;

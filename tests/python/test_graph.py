@@ -23,7 +23,7 @@ COUNTS = {
     # One product for q, k, v and one for gate and up; heads are rotated in part.
     "phi3": (3 * 4, (7, 7, 6, 3, 6, 0)),
     "gemma3": (3 * 7, (13 + 6, 13 + 6, 6, 3, 0, 3)),  # norms before its residuals
-    "granite": (3 * 7, (7, 7, 6, 3, 0, 3)),  # residuals are scaled
+    "granite": (3 * 7, (7, 7, 6, 3, 6, 3)),  # residuals are scaled
     "smollm3": (3 * 7, (7, 7, 4, 3, 6, 3)),  # a layer without rotation
     "gpt2": (3 * 4, (0, 0, 0, 0, 0, 0)),
 }
