@@ -23,7 +23,7 @@ struct Stats {
   int64_t cache_bytes = 0;        // bytes held
   int64_t cache_bytes_limit = 0;  // kv_cache_bytes
   int64_t cached_tokens = 0;      // slots in use
-  int64_t weight_bytes = 0;       // of the model on a device; 0 on the CPU
+  int64_t weight_bytes = 0;       // of the model's weights as they are held; 0 for a plain model
   int64_t packed_linears = 0;  // linear layers whose weights are packed for this machine
   int64_t plain_linears = 0;   // linear layers that run as they were exported
   int64_t fused_operators = 0;  // norms (and their weights), rotations, gates, residuals, attentions

@@ -24,7 +24,7 @@ RMS_NORM_EPSILON = 1e-5
 
 
 def default_model(*, progress: Callable[[str], None] | None = None) -> Path:
-    """The SmolLM2-135M-Instruct bundle (float32, 540 MB), built at the first call.
+    """The SmolLM2-135M-Instruct bundle (98 MB), built at the first call.
 
     It is kept in the folder $LMFUSION_CACHE, or ~/.cache/lmfusion, under a name with the versions
     it depends on. Processes that ask at the same time wait for the one that builds.
@@ -92,8 +92,8 @@ def _build(bundle: Path, say: Callable[[str], None]) -> None:
     if abs(model.config.rms_norm_eps - RMS_NORM_EPSILON) > 1e-9:
         raise ExportError(f"{gguf.name} has rms_norm_eps {model.config.rms_norm_eps}; SmolLM2 was "
                           f"trained with {RMS_NORM_EPSILON}.")
-    export(model, load_tokenizer(gguf), bundle, source=f"{PACKAGE} {_version(PACKAGE)}: {GGUF}",
-           license=LICENSE, progress=say)
+    export(model, load_tokenizer(gguf), bundle, gguf=gguf,
+           source=f"{PACKAGE} {_version(PACKAGE)}: {GGUF}", license=LICENSE, progress=say)
 
 
 @contextlib.contextmanager

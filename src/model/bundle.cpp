@@ -7,7 +7,7 @@
 namespace lmfusion {
 namespace {
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 
 }  // namespace
 
@@ -42,6 +42,7 @@ ModelDescription ParseDescription(const std::string& json, const std::string& pa
     d.bos_token_id = file.at("bos_token_id").get<int32_t>();
     d.tokenizer_adds_bos = file.at("tokenizer_adds_bos").get<bool>();
     d.eos_token_id = file.at("eos_token_id").get<int32_t>();
+    d.weight_types = file.at("weight_types").get<std::map<std::string, std::string>>();
     d.tokenizer = file.at("tokenizer").get<std::string>();
   } catch (const nlohmann::json::exception& error) {
     throw ModelFileError(path + ": its lmfusion.json cannot be read: " + error.what());

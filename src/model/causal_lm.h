@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct ModelDescription {
   int32_t bos_token_id = -1, eos_token_id = -1;
   bool tokenizer_adds_bos = false;
   std::string tokenizer;  // "tokenizer.json", "tokenizer.model" or ""
+  std::map<std::string, std::string> weight_types;  // attribute path -> type of its blocks
   std::string json;       // all of it
 };
 

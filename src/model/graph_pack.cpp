@@ -5,9 +5,11 @@
 
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "lmfusion/errors.h"
 #include "model/graph_nodes.h"
 #include "model/graph_passes.h"
 
@@ -21,94 +23,113 @@ using torch::jit::Value;
 struct Linear {
   Node* node;
   Value* input;
-  Attribute weight_attribute;
-  at::Tensor weight;  // [out, in]
+  Attribute weight;
+  WeightType type;
+  at::ScalarType number;
+  bool transposed;  // [in, out], as GPT-2 has it
+  int64_t outputs;
   std::optional<at::Tensor> bias;
 };
 
-std::optional<at::Tensor> FloatTensor(const std::optional<Attribute>& attribute, int64_t dim) {
+std::optional<at::Tensor> BiasIn(const std::optional<Attribute>& attribute) {
   if (!attribute || !attribute->value().isTensor()) return std::nullopt;
-  const at::Tensor tensor = attribute->value().toTensor();
-  const bool usable = tensor.dim() == dim && tensor.device().is_cpu() && tensor.numel() > 0 &&
-                      (tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kBFloat16);
-  return usable ? std::optional<at::Tensor>(tensor) : std::nullopt;
+  const at::Tensor bias = attribute->value().toTensor();
+  const bool usable = bias.dim() == 1 && bias.device().is_cpu() && bias.is_floating_point();
+  return usable ? std::optional<at::Tensor>(bias.to(at::kFloat)) : std::nullopt;
 }
 
 // aten::linear(x, w, b), and GPT-2's aten::addmm(b, x, w) with its weight the other way round.
-std::optional<Linear> LinearOf(const torch::jit::Module& module, Node* node) {
+std::optional<Linear> LinearOf(const torch::jit::Module& module, const StoredWeights& weights,
+                               Node* node) {
   const bool linear = node->kind() == c10::aten::linear;
   const bool addmm = node->kind() == c10::aten::addmm;
   if (!linear && !addmm) return std::nullopt;
   if (addmm && !(IsNumber(node->input(3), 1) && IsNumber(node->input(4), 1))) return std::nullopt;
-  Value* const weight_value = node->input(addmm ? 2 : 1);
   Value* const bias_value = node->input(addmm ? 0 : 2);
-  const std::optional<Attribute> weight_attribute = AttributeOf(module, weight_value);
-  const std::optional<at::Tensor> weight = FloatTensor(weight_attribute, 2);
-  if (!weight) return std::nullopt;
-  Linear found{node, node->input(addmm ? 1 : 0), *weight_attribute,
-               addmm ? weight->t().contiguous() : *weight, std::nullopt};
+  const std::optional<Attribute> attribute = AttributeOf(module, node->input(addmm ? 2 : 1));
+  const std::optional<WeightRows> weight = weights.Matrix(attribute);
+  if (!weight || (addmm && weight->type != WeightType::kFloat)) return std::nullopt;
+  Linear found{node,  node->input(addmm ? 1 : 0),     *attribute,  weight->type,
+               weight->data.scalar_type(), addmm, weight->data.size(addmm ? 1 : 0), std::nullopt};
   if (bias_value->type()->kind() != c10::TypeKind::NoneType) {
-    found.bias = FloatTensor(AttributeOf(module, bias_value), 1);
+    found.bias = BiasIn(AttributeOf(module, bias_value));
     if (!found.bias) return std::nullopt;
   }
   return found;
 }
 
-c10::intrusive_ptr<PackedMatrix> Pack(const std::vector<Linear>& stacked, Compute compute) {
-  std::vector<WeightRows> rows;
-  std::vector<at::Tensor> biases;
-  bool any_bias = false;
-  for (const Linear& linear : stacked) {
-    rows.push_back({linear.weight, WeightType::kFloat});
-    any_bias = any_bias || linear.bias.has_value();
-    biases.push_back(linear.bias ? linear.bias->to(at::kFloat)
-                                 : at::zeros({linear.weight.size(0)}, at::kFloat));
+// What two attributes share where they are tied.
+const void* MemoryOf(const Attribute& attribute) {
+  return attribute.value().toTensor().storage().data();
+}
+
+bool IsWhole(const at::Tensor& tensor) {
+  return tensor.is_contiguous() && tensor.storage_offset() == 0;
+}
+
+// Every reading of a tensor of the module, in all blocks of a graph: memory -> how many.
+void CountReadings(const torch::jit::Module& module, torch::jit::Block* block,
+                   std::map<const void*, size_t>* readings) {
+  for (Node* node : block->nodes()) {
+    for (torch::jit::Block* inner : node->blocks()) CountReadings(module, inner, readings);
+    if (node->kind() != c10::prim::GetAttr) continue;
+    const std::optional<Attribute> attribute = AttributeOf(module, node->output());
+    if (attribute && attribute->value().isTensor()) {
+      (*readings)[MemoryOf(*attribute)] += node->output()->uses().size();
+    }
   }
-  std::optional<at::Tensor> bias;
-  if (any_bias) bias = at::cat(biases);
-  return PackedMatrix::Pack(rows, bias, compute);
 }
 
 class Packer {
  public:
-  Packer(torch::jit::Module& module, Compute compute)
-      : module_(module), compute_(compute), graph_(*ForwardGraph(module)) {}
+  Packer(torch::jit::Module& module, StoredWeights& weights, Compute compute)
+      : module_(module), weights_(weights), compute_(compute), graph_(*ForwardGraph(module)) {}
 
   PackedGraph Run() {
     torch::jit::Inline(graph_);
     torch::jit::LowerSimpleTuples(graph_.block());
-    PackedGraph packed;
-    std::vector<std::vector<Linear>> groups = Groups(&packed);
-    packed.output = PackOutput();
-    for (const std::vector<Linear>& group : groups) {
+    torch::jit::EliminateDeadCode(graph_.block());  // what it does not read is not needed
+    const Attribute output{module_._ivalue(), "output_weight"};
+    CountReadings(module_, graph_.block(), &readings_);
+    ++readings_[MemoryOf(output)];
+    packed_.output = PackOutput(output);
+    ReplaceEmbeddings(output);
+    Consume(output);
+    for (const std::vector<Linear>& group : Groups()) {
       Replace(group);
-      packed.linears += static_cast<int64_t>(group.size());
+      packed_.linears += static_cast<int64_t>(group.size());
     }
-    ReplaceEmbedding(packed.output);
     torch::jit::EliminateDeadCode(graph_.block());
-    LetGo();
-    return packed;
+    weights_.Widen();
+    return std::move(packed_);
   }
 
  private:
-  // Products of one input are neighbours: they become one.
-  std::vector<std::vector<Linear>> Groups(PackedGraph* packed) {
+  // Products of one input are neighbours: they become one, where their weights are of one type.
+  std::vector<std::vector<Linear>> Groups() {
     std::vector<std::vector<Linear>> groups;
-    std::map<std::pair<Value*, int64_t>, size_t> group_of;
+    std::map<std::tuple<Value*, WeightType, at::ScalarType>, size_t> group_of;
     for (Node* node : graph_.nodes()) {
-      std::optional<Linear> linear = LinearOf(module_, node);
+      std::optional<Linear> linear = LinearOf(module_, weights_, node);
       if (!linear) {
-        packed->plain_linears += node->kind() == c10::aten::linear ||
+        packed_.plain_linears += node->kind() == c10::aten::linear ||
                                  node->kind() == c10::aten::addmm ||
                                  node->kind() == c10::aten::mm;
         continue;
       }
-      const auto [found, is_new] =
-          group_of.emplace(std::make_pair(linear->input, linear->weight.size(1)), groups.size());
+      const auto key = std::make_tuple(linear->input, linear->type, linear->number);
+      const auto [found, is_new] = group_of.emplace(key, groups.size());
       if (is_new) groups.emplace_back();
       groups[found->second].push_back(std::move(*linear));
     }
     return groups;
+  }
+
+  c10::intrusive_ptr<PackedMatrix> Pack(const std::vector<WeightRows>& rows,
+                                        const std::optional<at::Tensor>& bias, Compute compute) {
+    c10::intrusive_ptr<PackedMatrix> matrix = PackedMatrix::Pack(rows, bias, compute);
+    packed_.bytes += matrix->bytes();
+    return matrix;
   }
 
   // A value that reads a packed matrix, which becomes an attribute of the module.
@@ -124,89 +145,103 @@ class Packer {
     return value;
   }
 
+  c10::intrusive_ptr<PackedMatrix> PackGroup(const std::vector<Linear>& group) {
+    std::vector<WeightRows> rows;
+    std::vector<at::Tensor> biases;
+    bool any_bias = false;
+    for (const Linear& linear : group) {
+      rows.push_back(*weights_.Matrix(linear.weight));
+      if (linear.transposed) rows.back().data = rows.back().data.t();
+      any_bias = any_bias || linear.bias.has_value();
+      biases.push_back(linear.bias ? *linear.bias : at::zeros({linear.outputs}, at::kFloat));
+    }
+    std::optional<at::Tensor> bias;
+    if (any_bias) bias = at::cat(biases);
+    return Pack(rows, bias, compute_);
+  }
+
   void Replace(const std::vector<Linear>& group) {
     const torch::jit::WithInsertPoint at_first(group.front().node);
-    Value* const product =
-        graph_.insert(c10::Symbol::fromQualString("lmfusion::linear"),
-                      {group.front().input, Reads(Pack(group, compute_))});
+    Value* const product = graph_.insert(c10::Symbol::fromQualString("lmfusion::linear"),
+                                         {group.front().input, Reads(PackGroup(group))});
     int64_t begin = 0;
     for (const Linear& linear : group) {
-      const int64_t end = begin + linear.weight.size(0);
+      const int64_t end = begin + linear.outputs;
       Value* const part =
           group.size() == 1 ? product
                             : graph_.insert(c10::aten::slice, {product, -1, begin, end, 1});
       linear.node->output()->replaceAllUsesWith(part);
-      consumed_.push_back(linear.weight_attribute);
       begin = end;
     }
-    for (const Linear& linear : group) linear.node->destroy();
-  }
-
-  c10::intrusive_ptr<PackedMatrix> PackOutput() {
-    const at::Tensor weight = module_.attr("output_weight").toTensor();
-    std::optional<at::Tensor> bias;
-    if (module_.hasattr("output_bias") && module_.attr("output_bias").isTensor()) {
-      bias = module_.attr("output_bias").toTensor().to(at::kFloat);
+    for (const Linear& linear : group) {
+      linear.node->destroy();
+      Consume(linear.weight);
     }
-    consumed_.push_back({module_._ivalue(), "output_weight"});
-    return PackedMatrix::Pack({{weight, WeightType::kFloat}}, bias, compute_);
   }
 
-  // Embeddings tied to the output matrix are read from it, where packing keeps them as they are.
-  void ReplaceEmbedding(const c10::intrusive_ptr<PackedMatrix>& output) {
-    if (compute_ != Compute::kFloat32) return;
-    const at::Tensor tied = module_.attr("output_weight").toTensor();
+  c10::intrusive_ptr<PackedMatrix> PackOutput(const Attribute& output) {
+    const std::optional<WeightRows> weight = weights_.Matrix(output);
+    if (!weight) throw ModelFileError("the output_weight of a model is no matrix of numbers");
+    std::optional<at::Tensor> bias;
+    if (module_.hasattr("output_bias")) bias = BiasIn(Attribute{module_._ivalue(), "output_bias"});
+    return Pack({*weight}, bias, compute_);
+  }
+
+  // Whether a matrix that was packed as the products want it still has its weights to the bit.
+  bool LosesNothing(const WeightRows& weight) const {
+    if (compute_ == Compute::kBFloat16) return weight.data.scalar_type() == at::kBFloat16;
+    return weight.type != WeightType::kFloat || compute_ == Compute::kFloat32;
+  }
+
+  // Embeddings are read from packed matrices, to the bit: from the output matrix where they are
+  // tied to it and it lost nothing, else from one of their own.
+  void ReplaceEmbeddings(const Attribute& output) {
+    using Table = std::pair<const void*, std::vector<int64_t>>;  // memory and sizes
+    std::map<Table, c10::intrusive_ptr<PackedMatrix>> tables;
+    const WeightRows tied = *weights_.Matrix(output);
+    if (LosesNothing(tied) && IsWhole(tied.data)) {
+      tables[{MemoryOf(output), tied.data.sizes().vec()}] = packed_.output;
+    }
     std::vector<Node*> replaced;
     for (Node* node : graph_.nodes()) {
       if (node->kind() != c10::aten::embedding) continue;
       const std::optional<Attribute> attribute = AttributeOf(module_, node->input(0));
-      const std::optional<at::Tensor> weight = FloatTensor(attribute, 2);
-      if (!weight || weight->const_data_ptr() != tied.const_data_ptr() ||
-          weight->sizes() != tied.sizes() || weight->strides() != tied.strides()) {
-        continue;
-      }
+      const std::optional<WeightRows> weight = weights_.Matrix(attribute);
+      if (!weight || !IsWhole(weight->data)) continue;
+      c10::intrusive_ptr<PackedMatrix>& table =
+          tables[{MemoryOf(*attribute), weight->data.sizes().vec()}];
+      if (!table) table = Pack({*weight}, std::nullopt, Compute::kFloat32);
       const torch::jit::WithInsertPoint here(node);
       Value* const rows = graph_.insert(c10::Symbol::fromQualString("lmfusion::rows"),
-                                        {Reads(output), node->input(1)});
+                                        {Reads(table), node->input(1)});
       node->output()->replaceAllUsesWith(rows);
-      consumed_.push_back(*attribute);
       replaced.push_back(node);
     }
-    for (Node* node : replaced) node->destroy();
+    for (Node* node : replaced) {
+      const Attribute attribute = *AttributeOf(module_, node->input(0));
+      node->destroy();
+      Consume(attribute);
+    }
   }
 
-  // Empties the float weights that the graph no longer reads.
-  void LetGo() {
-    std::vector<const void*> still_read;
-    for (Node* node : graph_.nodes()) {
-      for (Value* output : node->outputs()) {
-        if (output->node()->kind() != c10::prim::GetAttr) continue;
-        const std::optional<Attribute> attribute = AttributeOf(module_, output);
-        if (attribute && attribute->value().isTensor()) {
-          still_read.push_back(attribute->value().toTensor().storage().data());
-        }
-      }
-    }
-    for (const Attribute& attribute : consumed_) {
-      const at::Tensor weight = attribute.value().toTensor();
-      const void* data = weight.storage().data();
-      if (std::find(still_read.begin(), still_read.end(), data) == still_read.end()) {
-        attribute.owner->setAttr(attribute.name, at::empty({0}, weight.options()));
-      }
-    }
+  // One reading less; after the last one the weights as they were stored go.
+  void Consume(const Attribute& attribute) {
+    if (--readings_.at(MemoryOf(attribute)) == 0) weights_.Release(attribute);
   }
 
   torch::jit::Module& module_;
+  StoredWeights& weights_;
   const Compute compute_;
   torch::jit::Graph& graph_;
+  PackedGraph packed_;
   std::map<const PackedMatrix*, std::string> names_;
-  std::vector<Attribute> consumed_;
+  std::map<const void*, size_t> readings_;  // by memory; see CountReadings
 };
 
 }  // namespace
 
-PackedGraph PackLinears(torch::jit::Module& module, Compute compute) {
-  return Packer(module, compute).Run();
+PackedGraph PackLinears(torch::jit::Module& module, StoredWeights& weights, Compute compute) {
+  return Packer(module, weights, compute).Run();
 }
 
 }  // namespace lmfusion

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/jit/api/module.h>
 
+#include "model/stored_weights.h"
 #include "ops/packed_linear.h"
 
 namespace lmfusion {
@@ -12,12 +13,15 @@ namespace lmfusion {
 struct PackedGraph {
   int64_t linears = 0;        // products that are packed
   int64_t plain_linears = 0;  // products that are not, for whatever reason
+  int64_t bytes = 0;          // of all packed matrices
   c10::intrusive_ptr<PackedMatrix> output;  // of attribute output_weight (and output_bias)
 };
 
 // Every product with a weight of the model becomes lmfusion::linear over a packed matrix; products
-// of one input become one. The float weights are let go where nothing else needs them.
-PackedGraph PackLinears(torch::jit::Module& module, Compute compute);
+// of one input become one. Embeddings become lmfusion::rows. A weight is released as soon as its
+// last reader has it in packed form, so that little is held twice; what is not packed is widened.
+// `weights`: of the same module.
+PackedGraph PackLinears(torch::jit::Module& module, StoredWeights& weights, Compute compute);
 
 struct FusedGraph {
   int64_t norms = 0, norm_weights = 0, rotations = 0, gates = 0, residuals = 0, attentions = 0;

@@ -15,6 +15,7 @@
 #include "model/device_runtime.h"
 #include "model/graph_passes.h"
 #include "model/slot_rows.h"
+#include "model/stored_weights.h"
 #include "ops/output_ops.h"
 #include "ops/parallel.h"
 
@@ -71,12 +72,13 @@ OutputLayer OutputOf(const torch::jit::Module& module, const ModelDescription& d
 
 class TorchScriptLM final : public CausalLM {
  public:
-  TorchScriptLM(torch::jit::Module module, ModelDescription description,
+  TorchScriptLM(torch::jit::Module module, StoredWeights weights, ModelDescription description,
                 const std::string& compute)
       : module_(std::move(module)),
         description_(std::move(description)),
         slot_format_("compute " + compute + ", keys and values float32, hidden states float32") {
-    packed_ = PackLinears(module_, ComputeByName(compute));
+    packed_ = PackLinears(module_, weights, ComputeByName(compute));
+    weight_bytes_ = packed_.bytes + weights.bytes();
     output_.weight = packed_.output;
     output_.scale = description_.logit_scale;
     output_.softcap = description_.logit_softcap;
@@ -110,6 +112,7 @@ class TorchScriptLM final : public CausalLM {
   std::string SlotFormat() const override { return slot_format_; }
 
   void AddTo(Stats* stats) const override {
+    stats->weight_bytes = weight_bytes_;
     stats->packed_linears = packed_.linears;
     stats->plain_linears = packed_.plain_linears;
     stats->fused_operators = fused_.norms + fused_.norm_weights + fused_.rotations +
@@ -171,6 +174,7 @@ class TorchScriptLM final : public CausalLM {
   const std::string slot_format_;
   PackedGraph packed_;
   FusedGraph fused_;
+  int64_t weight_bytes_ = 0;
   PackedOutputLayer output_;
   at::Tensor kv_;      // [layers, 2, slots, kv_heads, head_dim]
   at::Tensor hidden_;  // [slots, hidden_size]
@@ -284,10 +288,12 @@ LoadedModel LoadTorchScript(const std::string& path, const ScorerOptions& option
     loaded.plain = std::make_unique<TorchScriptPlainLM>(std::move(*module), description);
   } else {
     loaded.bundle.description = description;
+    StoredWeights weights(*module, description.weight_types, path);
     if (on_cpu) {
-      loaded.tree = std::make_unique<TorchScriptLM>(std::move(*module), description,
-                                                    options.compute);
+      loaded.tree = std::make_unique<TorchScriptLM>(std::move(*module), std::move(weights),
+                                                    description, options.compute);
     } else {
+      weights.Widen();
       loaded.tree = DeviceLM(*module, description, OutputOf(*module, description),
                              {options.device, options.compute, options.kv_dtype});
     }

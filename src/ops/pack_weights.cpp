@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <cstring>
 #include <sstream>
 #include <stdexcept>
@@ -52,6 +54,58 @@ int64_t InputsOf(const WeightRows& rows) {
   return rows.data.size(1) / bytes * kBlockInputs;
 }
 
+// Matrices of one width, one below the other, read where they are.
+struct Stack {
+  std::vector<WeightRows> parts;  // float32 or bfloat16, of any strides; or blocks, contiguous
+  int64_t out = 0, in = 0;
+};
+
+// The bytes of one row, and how far apart its weights are (its blocks, if it has blocks).
+struct Row {
+  const uint8_t* data;
+  int64_t stride;  // in bytes
+  WeightType type;
+  bool bfloat16;
+};
+
+Row RowOf(const Stack& stack, int64_t row) {
+  size_t part = 0;
+  while (row >= stack.parts[part].data.size(0)) row -= stack.parts[part++].data.size(0);
+  const auto& [rows, type] = stack.parts[part];
+  const auto size = static_cast<int64_t>(rows.element_size());
+  const int64_t block = BlockBytes(type);
+  return {static_cast<const uint8_t*>(rows.const_data_ptr()) + row * rows.stride(0) * size,
+          block > 0 ? block : rows.stride(1) * size, type, rows.scalar_type() == at::kBFloat16};
+}
+
+Q4Weights ReadQ4(const uint8_t* block, WeightType type) {
+  return type == WeightType::kQ4_0 ? ReadQ4_0(block) : ReadQ4_1(block);
+}
+
+// The weights of a block of inputs, zeros after the last of `in` inputs.
+void ReadFloats(const Row& row, int64_t block, int64_t in, float* w) {
+  if (row.type == WeightType::kFloat) {
+    const int64_t first = block * kBlockInputs, count = std::min(kBlockInputs, in - first);
+    const uint8_t* from = row.data + first * row.stride;
+    for (int64_t i = 0; i < count; ++i, from += row.stride) {
+      uint32_t bits = 0;
+      if (row.bfloat16) {
+        uint16_t half;
+        std::memcpy(&half, from, sizeof(half));
+        bits = static_cast<uint32_t>(half) << 16;
+      } else {
+        std::memcpy(&bits, from, sizeof(bits));
+      }
+      std::memcpy(w + i, &bits, sizeof(bits));
+    }
+    std::fill(w + count, w + kBlockInputs, 0.0f);
+  } else if (row.type == WeightType::kQ8_0) {
+    WeightsOf(ReadQ8_0(row.data + block * row.stride), w);
+  } else {
+    WeightsOf(ReadQ4(row.data + block * row.stride, row.type), w);
+  }
+}
+
 // Calls write(row, output, panel bytes) for every row, panel by panel on all threads.
 template <class Write>
 void ForEachRow(const PackedPanels& packed, Write write) {
@@ -72,35 +126,35 @@ PackedPanels Empty(PanelFormat format, int64_t out, int64_t in) {
   return {format, out, in, at::zeros({bytes}, at::kByte)};
 }
 
-PackedPanels PackFloats(const at::Tensor& weight, Compute compute, bool fits_bfloat16) {
-  const int64_t out = weight.size(0), in = weight.size(1);
+PackedPanels PackFloats(const Stack& stack, Compute compute, bool fits_bfloat16) {
   const PanelFormat format = compute == Compute::kInt8   ? PanelFormat::kQ8
                              : compute == Compute::kInt4 ? PanelFormat::kQ4
                              : compute == Compute::kBFloat16 || fits_bfloat16
                                  ? PanelFormat::kBFloat16
                                  : PanelFormat::kFloat32;
-  PackedPanels packed = Empty(format, out, in);
+  PackedPanels packed = Empty(format, stack.out, stack.in);
   const bool quantized = format == PanelFormat::kQ8 || format == PanelFormat::kQ4;
-  if (quantized && !at::isfinite(weight).all().item<bool>()) {
-    throw std::invalid_argument(
-        "packed matrix: a weight that is not finite has no 8-bit or 4-bit form; use float32");
-  }
-  const float* source = weight.data_ptr<float>();
-  const int64_t blocks = BlocksOf(in);
+  std::atomic<bool> all_finite{true};
+  const int64_t blocks = BlocksOf(stack.in);
   ForEachRow(packed, [&](int64_t row, int64_t output, uint8_t* panel) {
+    const Row source = RowOf(stack, row);
     for (int64_t b = 0; b < blocks; ++b) {
-      float w[kBlockInputs] = {};
-      const int64_t n = std::min(kBlockInputs, in - b * kBlockInputs);
-      std::memcpy(w, source + row * in + b * kBlockInputs, n * sizeof(float));
+      float w[kBlockInputs];
+      ReadFloats(source, b, stack.in, w);
+      const auto is_finite = [](float x) { return std::isfinite(x); };
+      if (quantized && !std::all_of(w, w + kBlockInputs, is_finite)) {
+        all_finite = false;
+        return;
+      }
       uint8_t* words = panel + b * BlockBytes(format) + 4 * output;
       switch (format) {
         case PanelFormat::kFloat32:
           for (int i = 0; i < kBlockInputs; ++i) std::memcpy(words + i * kWordRowBytes, w + i, 4);
           break;
         case PanelFormat::kBFloat16:
-          for (int i = 0; i < kBlockInputs; ++i) {
-            const c10::BFloat16 rounded(w[i]);
-            std::memcpy(words + i / 2 * kWordRowBytes + i % 2 * 2, &rounded.x, 2);
+          for (int i = 0; i < kBlockInputs; i += 2) {
+            const uint16_t pair[] = {c10::BFloat16(w[i]).x, c10::BFloat16(w[i + 1]).x};
+            std::memcpy(words + i / 2 * kWordRowBytes, pair, sizeof(pair));
           }
           break;
         case PanelFormat::kQ4: WriteBlock(QuantizeQ4(w), output, panel, b); break;
@@ -108,49 +162,55 @@ PackedPanels PackFloats(const at::Tensor& weight, Compute compute, bool fits_bfl
       }
     }
   });
+  if (!all_finite) {
+    throw std::invalid_argument(
+        "packed matrix: a weight that is not finite has no 8-bit or 4-bit form; use float32");
+  }
   return packed;
 }
 
-PackedPanels PackBlocks(const at::Tensor& data, WeightType type, int64_t in) {
+PackedPanels PackBlocks(const Stack& stack, WeightType type) {
   const bool q8 = type == WeightType::kQ8_0;
-  PackedPanels packed = Empty(q8 ? PanelFormat::kQ8 : PanelFormat::kQ4, data.size(0), in);
-  const uint8_t* source = data.data_ptr<uint8_t>();
-  const int64_t blocks = BlocksOf(in), block_bytes = InfoOf(type).block_bytes;
+  PackedPanels packed = Empty(q8 ? PanelFormat::kQ8 : PanelFormat::kQ4, stack.out, stack.in);
+  const int64_t blocks = BlocksOf(stack.in);
   ForEachRow(packed, [&](int64_t row, int64_t output, uint8_t* panel) {
+    const Row source = RowOf(stack, row);
     for (int64_t b = 0; b < blocks; ++b) {
-      const uint8_t* block = source + (row * blocks + b) * block_bytes;
+      const uint8_t* block = source.data + b * source.stride;
       if (q8) {
         WriteBlock(ReadQ8_0(block), output, panel, b, blocks);
       } else {
-        WriteBlock(type == WeightType::kQ4_0 ? ReadQ4_0(block) : ReadQ4_1(block), output, panel,
-                   b);
+        WriteBlock(ReadQ4(block, type), output, panel, b);
       }
     }
   });
   return packed;
 }
 
-at::Tensor ToFloat(const WeightRows& rows) {
-  if (rows.type == WeightType::kFloat) return rows.data.to(at::kFloat).contiguous();
-  return WidenPanels(PackBlocks(rows.data.contiguous(), rows.type, InputsOf(rows)));
-}
-
 // Whether the low halves of all float32 values are zero (NaN and infinity included).
-bool FitsBFloat16(const at::Tensor& weight) {
-  const float* values = weight.data_ptr<float>();
-  const int64_t count = weight.numel();
-  uint32_t low_bits = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, values + i, sizeof(bits));
-    low_bits |= bits & 0xffff;
-  }
-  return low_bits == 0;
+bool FitsBFloat16(const Stack& stack) {
+  std::atomic<bool> fits{true};
+  ParallelFor(0, stack.out, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end && fits; ++row) {
+      const Row source = RowOf(stack, row);
+      if (source.bfloat16) continue;
+      uint32_t low_bits = 0;
+      for (int64_t b = 0; b < BlocksOf(stack.in); ++b) {
+        float w[kBlockInputs];
+        ReadFloats(source, b, stack.in, w);
+        uint32_t bits[kBlockInputs];
+        std::memcpy(bits, w, sizeof(bits));
+        for (const uint32_t word : bits) low_bits |= word & 0xffff;
+      }
+      if (low_bits != 0) fits = false;
+    }
+  });
+  return fits;
 }
 
 }  // namespace
 
-const char* Name(WeightType type) { return InfoOf(type).name; }
+int64_t BlockBytes(WeightType type) { return InfoOf(type).block_bytes; }
 
 at::Tensor WidenPanels(const PackedPanels& packed) {
   at::Tensor wide = at::empty({packed.out, packed.in}, at::kFloat);
@@ -173,32 +233,38 @@ at::Tensor WidenPanels(const PackedPanels& packed) {
   return wide;
 }
 
+at::Tensor Widened(const WeightRows& rows) {
+  if (rows.type == WeightType::kFloat) return rows.data.to(at::kFloat);
+  return WidenPanels(PackWeights({rows}, Compute::kFloat32));
+}
+
 PackedPanels PackWeights(const std::vector<WeightRows>& stacked, Compute compute) {
   if (stacked.empty()) throw std::invalid_argument("packed matrix: no weight given");
-  bool one_type = true;
-  const int64_t in = InputsOf(stacked[0]);
-  for (const WeightRows& rows : stacked) {
-    if (InputsOf(rows) != in) {
-      Refuse(rows, ("as wide as the first of its stack (" + std::to_string(in) + ")").c_str());
-    }
-    one_type = one_type && rows.type == stacked[0].type;
-  }
+  Stack stack;
+  stack.in = InputsOf(stacked[0]);
   const WeightType type = stacked[0].type;
-  std::vector<at::Tensor> parts;
+  bool one_type = true;
+  for (const WeightRows& rows : stacked) {
+    if (InputsOf(rows) != stack.in) {
+      const std::string width = std::to_string(stack.in);
+      Refuse(rows, ("as wide as the first of its stack (" + width + ")").c_str());
+    }
+    one_type = one_type && rows.type == type;
+    at::Tensor part = rows.data.cpu();
+    if (rows.type != WeightType::kFloat) {
+      part = part.contiguous();
+    } else if (part.scalar_type() != at::kFloat && part.scalar_type() != at::kBFloat16) {
+      part = part.to(at::kFloat);
+    }
+    stack.out += part.size(0);
+    stack.parts.push_back({std::move(part), rows.type});
+  }
   // Rounded to bfloat16 each time they are used, blocks are slower than bfloat16 panels from about
   // ten rows on.
-  const bool keep_blocks =
-      one_type && type != WeightType::kFloat && compute != Compute::kBFloat16;
-  for (const WeightRows& rows : stacked) {
-    if (keep_blocks) {
-      parts.push_back(rows.data.cpu().contiguous());
-    } else {
-      parts.push_back(ToFloat({rows.data.cpu(), rows.type}));
-    }
+  if (one_type && type != WeightType::kFloat && compute != Compute::kBFloat16) {
+    return PackBlocks(stack, type);
   }
-  const at::Tensor all = parts.size() == 1 ? parts[0] : at::cat(parts, 0);
-  if (all.scalar_type() == at::kByte) return PackBlocks(all, type, in);
-  return PackFloats(all, compute, compute == Compute::kFloat32 && FitsBFloat16(all));
+  return PackFloats(stack, compute, compute == Compute::kFloat32 && FitsBFloat16(stack));
 }
 
 }  // namespace lmfusion

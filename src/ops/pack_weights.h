@@ -15,13 +15,17 @@ struct PackedPanels {
   at::Tensor panels;  // uint8 [PanelsOf(out) * PanelBytes(format, BlocksOf(in))]
 };
 
-const char* Name(WeightType type);
+// Bytes of 32 weights of one row; 0 for floats.
+int64_t BlockBytes(WeightType type);
 
 // The weights [out, in] float32 that the panels hold.
 at::Tensor WidenPanels(const PackedPanels& packed);
 
+// The same of weights that are not packed.
+at::Tensor Widened(const WeightRows& rows);
+
 // Writes the stacked weights as panels: blocks as they are, float weights as `compute` wants
-// them. Throws std::invalid_argument.
+// them. float32 and bfloat16 rows may have any strides. Throws std::invalid_argument.
 PackedPanels PackWeights(const std::vector<WeightRows>& stacked, Compute compute);
 
 }  // namespace lmfusion

@@ -85,6 +85,16 @@ Q8Weights ReadQ8_0(const uint8_t* block) {
   return weights;
 }
 
+void WeightsOf(const Q4Weights& block, float* w) {
+  const float scale = FromHalf(block.scale), minimum = FromHalf(block.minimum);
+  for (int i = 0; i < kBlockInputs; ++i) w[i] = scale * static_cast<float>(block.q[i]) + minimum;
+}
+
+void WeightsOf(const Q8Weights& block, float* w) {
+  const float scale = FromHalf(block.scale);
+  for (int i = 0; i < kBlockInputs; ++i) w[i] = scale * static_cast<float>(block.q[i]);
+}
+
 // Tries ranges a little narrower than that of the weights and keeps the one with the least
 // squared error: the outermost weights cost less than a coarser grid for all.
 Q4Weights QuantizeQ4(const float* weights) {

@@ -20,6 +20,10 @@ Q4Weights ReadQ4_0(const uint8_t* block);
 Q4Weights ReadQ4_1(const uint8_t* block);
 Q8Weights ReadQ8_0(const uint8_t* block);
 
+// The weights that a block stands for, each rounded once: w [kBlockInputs].
+void WeightsOf(const Q4Weights& block, float* w);
+void WeightsOf(const Q8Weights& block, float* w);
+
 // The nearest blocks of this kind to `weights` [kBlockInputs], which must be finite.
 Q4Weights QuantizeQ4(const float* weights);
 Q8Weights QuantizeQ8(const float* weights);

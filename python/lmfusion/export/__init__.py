@@ -21,6 +21,7 @@ from lmfusion.errors import ExportError
 from lmfusion.export import parity
 from lmfusion.export.architecture import Architecture, read_architecture
 from lmfusion.export.metadata import Metadata, Parity, weights_sha256
+from lmfusion.export.narrow import StoredWeights, count_weights, narrow_weights
 from lmfusion.export.output import OutputHead, read_output_head
 from lmfusion.export.plain_module import trace_plain_module
 from lmfusion.export.replica import float32_replica
@@ -39,7 +40,8 @@ Progress = Callable[[str], None]
 def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
            path: str | os.PathLike[str], *, uncached: bool = False,
            lora: str | os.PathLike[str] | None = None,
-           truecaser: str | os.PathLike[str] | None = None, source: str = "", license: str = "",
+           truecaser: str | os.PathLike[str] | None = None,
+           gguf: str | os.PathLike[str] | None = None, source: str = "", license: str = "",
            tolerance: float = parity.TOLERANCE, progress: Progress | None = None) -> Path:
     """Writes a causal language model that is in memory as one bundle, checked before it is kept.
 
@@ -53,6 +55,8 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
         lora: folder of a LoRA adapter to merge into a copy of the weights.
         truecaser: a truecaser file (`python -m lmfusion export-truecaser`) to put into the bundle,
             which the casings "truecase" and "truecase-compat" then need not be given.
+        gguf: the .gguf file that `model` was read from. Matrices that equal, to the bit, what the
+            file's Q4_0, Q4_1 and Q8_0 blocks stand for are stored as these blocks.
         source: where the model is from, for the metadata; the model's name by default.
         license: its licence, for the metadata.
         tolerance: largest difference from eager attention that is accepted, nats per token.
@@ -78,6 +82,10 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
     trace = _trace_plain if uncached else _trace_tree
     say(f"tracing {type(model).__name__}")
     traced = trace(model)
+    if traced.architecture is not None:
+        say("finding the narrowest types that lose nothing")
+        traced = replace(traced, stored=narrow_weights(
+            traced.module, None if gguf is None else Path(gguf)))
     metadata = _describe(model, tokenizer, tokenizer_file, traced,
                          source or str(getattr(model.config, "_name_or_path", "")), license)
     paths = _check_paths(metadata, tokenizer)
@@ -104,7 +112,9 @@ def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], 
                   truecaser: str | os.PathLike[str] | None = None, uncached: bool = False,
                   source: str = "", license: str = "",
                   tolerance: float = parity.TOLERANCE, progress: Progress | None = None) -> Path:
-    """As `export`, from a Hugging Face folder or a .gguf file (its weights are dequantized).
+    """As `export`, from a Hugging Face folder or a .gguf file.
+
+    Q4_0, Q4_1 and Q8_0 blocks of a .gguf file are stored as they are, other types dequantized.
 
     Args:
         folder: the folder or file.
@@ -121,8 +131,10 @@ def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], 
     say(f"loading {origin}")
     model = load_model(origin)
     return export(model, load_tokenizer(origin) if tokenizer else None, path, uncached=uncached,
-                  lora=lora, truecaser=truecaser, source=source or origin.name, license=license,
-                  tolerance=tolerance, progress=progress)
+                  lora=lora, truecaser=truecaser,
+                  gguf=origin if origin.suffix == ".gguf" else None,
+                  source=source or origin.name, license=license, tolerance=tolerance,
+                  progress=progress)
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,7 @@ class _Traced:
     architecture: Architecture | None  # None for the plain form
     head: OutputHead | None
     position_limit: int | None  # by rotary.py
+    stored: StoredWeights
 
 
 def _trace_tree(model: PreTrainedModel) -> _Traced:
@@ -138,13 +151,15 @@ def _trace_tree(model: PreTrainedModel) -> _Traced:
     head = read_output_head(replica)
     architecture = read_architecture(replica, hidden_size=head.weight.shape[1])
     limit = fix_rotary_frequencies(replica)
-    return _Traced(trace_tree_module(replica, head, architecture), architecture, head, limit)
+    return _Traced(trace_tree_module(replica, head, architecture), architecture, head, limit,
+                   StoredWeights())
 
 
 def _trace_plain(model: PreTrainedModel) -> _Traced:
     replica = float32_replica(model)
     limit = fix_rotary_frequencies(replica)
-    return _Traced(trace_plain_module(replica), None, None, limit)
+    module = trace_plain_module(replica)
+    return _Traced(module, None, None, limit, StoredWeights(counts=count_weights(module, {})))
 
 
 def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
@@ -173,6 +188,7 @@ def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
         tokenizer_adds_bos=start.tokenizer_adds_it,
         eos_token_id=end_token(model, tokenizer),
         tokenizer=tokenizer_file.name, tokenizer_sha256=tokenizer_file.sha256,
+        weight_types=traced.stored.block_types, weight_counts=traced.stored.counts,
         weights_sha256=weights_sha256(traced.module), source=source, license=license,
         parity=Parity(0.0, tokens=0, tolerance=0.0))  # not checked yet
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 import transformers
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Metadata:
     eos_token_id: int  # -1 = none
     tokenizer: str  # "tokenizer.json", "tokenizer.model" or ""
     tokenizer_sha256: str
+    weight_types: dict[str, str]  # attribute path -> type of its blocks; see narrow.py
+    weight_counts: dict[str, int]  # type -> weights stored in it, tied ones counted once
     weights_sha256: str
     source: str
     license: str
@@ -57,9 +59,13 @@ class Metadata:
 
 
 def weights_sha256(module: torch.nn.Module) -> str:
-    """SHA-256 over the names, shapes and bytes of all parameters and buffers, in name order."""
+    """SHA-256 over names, types, shapes and bytes of all parameters and buffers, in name order.
+
+    They are hashed as they are stored: the file itself can be checked, without dequantizing.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.detach().contiguous().numpy()).cast("B"))
+        content = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(memoryview(content.numpy()))
     return digest.hexdigest()

@@ -1,0 +1,141 @@
+"""The weights of a bundle in as few bytes as lose nothing.
+
+Note [Narrow weights]
+A trace computes in float32, but few models have float32 weights: nearly all are published in
+bfloat16, and GGUF files hold blocks of 32 weights with 4 or 8 bits each. A matrix of float32 that
+is exactly representable in bfloat16 is stored in that type. A matrix that came out of a GGUF file
+is stored as the blocks it came from. transformers renames the tensors of a GGUF file and permutes
+rows of some, each architecture in its own way, so blocks are not found by name: a matrix has the
+blocks of a tensor if every row of it is, to the bit, a dequantized row of the tensor. What is
+found is dequantized once more and compared as a whole. The engine packs what is stored as it is;
+the trace itself would not run on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    import numpy
+
+BLOCK_TYPES = ("q4_0", "q4_1", "q8_0")  # of the types in GGUF files, those the engine reads
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """How the weights of a module are stored."""
+
+    block_types: dict[str, str] = field(default_factory=dict)  # attribute path -> "q4_1"
+    counts: dict[str, int] = field(default_factory=dict)  # type -> weights of it, tied ones once
+
+
+def narrow_weights(module: torch.jit.ScriptModule, gguf: Path | None = None) -> StoredWeights:
+    """Replaces matrices of a traced module by what they are stored as; see the note above.
+
+    Args:
+        module: its attributes are changed, the tensors in them are not. Tied ones stay tied.
+        gguf: the file that the weights are from.
+
+    Returns:
+        What the weights have become.
+    """
+    source = GgufBlocks(gguf) if gguf is not None else None
+    narrow: dict[tuple[int, torch.Size], tuple[str, torch.Tensor]] = {}
+    block_types = {}
+    for path, weight in module.state_dict().items():
+        if weight.dtype != torch.float32 or weight.dim() < 2 or weight.numel() == 0:
+            continue
+        key = (weight.data_ptr(), weight.shape)
+        if key not in narrow:
+            narrow[key] = _narrowed(weight, source)
+        type_name, stored = narrow[key]
+        owner, _, name = path.rpartition(".")
+        setattr(module.get_submodule(owner), name,
+                torch.nn.Parameter(stored, requires_grad=False))
+        if type_name in BLOCK_TYPES:
+            block_types[path] = type_name
+    return StoredWeights(block_types, count_weights(module, block_types))
+
+
+def count_weights(module: torch.nn.Module, block_types: dict[str, str]) -> dict[str, int]:
+    """Weights of a module by the type they are stored in, tied ones counted once."""
+    counts: dict[str, int] = defaultdict(int)
+    seen = set()
+    for path, tensor in module.state_dict().items():
+        if tensor.numel() == 0 or tensor.data_ptr() in seen:
+            continue
+        seen.add(tensor.data_ptr())
+        if path in block_types:
+            block = _block_bytes(block_types[path])
+            counts[block_types[path]] += tensor.numel() // block * 32
+        else:
+            counts[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+    return dict(sorted(counts.items()))
+
+
+class GgufBlocks:
+    """The rows of the block tensors of a GGUF file, found by the weights in them."""
+
+    def __init__(self, path: Path) -> None:
+        from gguf import GGUFReader, dequantize
+
+        self._tensors: dict[tuple[int, ...], list[_BlockTensor]] = defaultdict(list)
+        for tensor in GGUFReader(path).tensors:
+            type_name = tensor.tensor_type.name.lower()
+            if type_name not in BLOCK_TYPES or tensor.data.ndim != 2:
+                continue
+            weights = dequantize(tensor.data, tensor.tensor_type)
+            rows = {digest: row for row, digest in enumerate(_digests(weights))}
+            self._tensors[weights.shape].append(_BlockTensor(type_name, tensor.data, rows))
+
+    def find(self, weight: torch.Tensor) -> tuple[str, torch.Tensor] | None:
+        """The blocks of a matrix [out, in] float32: their type, and uint8 [out, bytes of a row]."""
+        from gguf import GGMLQuantizationType, dequantize
+
+        candidates = self._tensors.get(tuple(weight.shape))
+        if not candidates:
+            return None
+        digests = _digests(weight.numpy())
+        for tensor in candidates:
+            if not all(digest in tensor.row_of for digest in digests):
+                continue
+            blocks = tensor.data[[tensor.row_of[digest] for digest in digests]]
+            again = dequantize(blocks, GGMLQuantizationType[tensor.type_name.upper()])
+            if again.tobytes() == weight.numpy().tobytes():
+                return tensor.type_name, torch.from_numpy(blocks)
+        return None
+
+
+@dataclass(frozen=True)
+class _BlockTensor:
+    type_name: str
+    data: numpy.ndarray  # [out, bytes of a row] uint8
+    row_of: dict[bytes, int]  # digest of a row's weights -> row
+
+
+def _narrowed(weight: torch.Tensor, source: GgufBlocks | None) -> tuple[str, torch.Tensor]:
+    weight = weight.detach().contiguous()
+    blocks = source.find(weight) if source is not None and weight.dim() == 2 else None
+    if blocks is not None:
+        return blocks
+    half = weight.to(torch.bfloat16)
+    if torch.equal(half.to(torch.float32), weight):
+        return "bfloat16", half
+    return "float32", weight
+
+
+def _digests(weights: Sequence[numpy.ndarray] | numpy.ndarray) -> list[bytes]:
+    return [hashlib.blake2b(row, digest_size=16).digest() for row in weights]
+
+
+def _block_bytes(type_name: str) -> int:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    return GGML_QUANT_SIZES[GGMLQuantizationType[type_name.upper()]][1]
