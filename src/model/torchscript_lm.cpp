@@ -77,6 +77,7 @@ class TorchScriptLM final : public CausalLM {
       : module_(std::move(module)),
         description_(std::move(description)),
         slot_format_("compute " + compute + ", keys and values float32, hidden states float32") {
+    const OnlyOurThreads threads;
     packed_ = PackLinears(module_, weights, ComputeByName(compute));
     weight_bytes_ = packed_.bytes + weights.bytes();
     output_.weight = packed_.output;

@@ -106,16 +106,19 @@ void ReadFloats(const Row& row, int64_t block, int64_t in, float* w) {
   }
 }
 
-// Calls write(row, output, panel bytes) for every row, panel by panel on all threads.
+// Empties the panels and calls write(row, output, panel bytes) for every row, panel by panel on all
+// threads.
 template <class Write>
 void ForEachRow(const PackedPanels& packed, Write write) {
   const int64_t panel_bytes = PanelBytes(packed.format, BlocksOf(packed.in));
   uint8_t* panels = packed.panels.data_ptr<uint8_t>();
   ParallelFor(0, PanelsOf(packed.out), 4, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
+      uint8_t* bytes = panels + panel * panel_bytes;
+      std::memset(bytes, 0, panel_bytes);
       for (int64_t i = 0; i < kPanelOutputs; ++i) {
         const int64_t row = panel * kPanelOutputs + i;
-        if (row < packed.out) write(row, i, panels + panel * panel_bytes);
+        if (row < packed.out) write(row, i, bytes);
       }
     }
   });
@@ -123,7 +126,7 @@ void ForEachRow(const PackedPanels& packed, Write write) {
 
 PackedPanels Empty(PanelFormat format, int64_t out, int64_t in) {
   const int64_t bytes = PanelsOf(out) * PanelBytes(format, BlocksOf(in));
-  return {format, out, in, at::zeros({bytes}, at::kByte)};
+  return {format, out, in, at::empty({bytes}, at::kByte)};
 }
 
 PackedPanels PackFloats(const Stack& stack, Compute compute, bool fits_bfloat16) {
