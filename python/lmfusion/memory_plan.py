@@ -1,7 +1,7 @@
 """How much memory a model and its cache take, computed from the model's description alone.
 
 The numbers are those of the engine: `slot_bytes` is what it reserves for one token of the cache
-(src/model/device_lm.cpp), `node_bytes` what the token tree keeps on the host beside it.
+(src/model/torchscript_lm.cpp, src/model/device_lm.cpp).
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ NUMBER_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "float8": 1.0, 
                 "int4": 0.5}
 INT4_GROUP = 32  # columns that share a float32 scale (src/ops/narrow_weights.h)
 COMPUTE_TYPES = ("float32", "bfloat16", "int8", "int4")
+# Bytes of a weight of the packed matrices on the CPU (src/ops/panel_format.h).
+PACKED_BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 34 / 32, "int4": 20 / 32,
+                "q4_0": 20 / 32, "q4_1": 20 / 32, "q8_0": 34 / 32}
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
     """What one choice of types takes; all sizes in bytes."""
 
+    device: str  # "cpu" or "cuda"
     compute: str
     kv_dtype: str
     contexts: int
@@ -40,21 +44,26 @@ class MemoryPlan:
 
 
 def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: int = 100,
-                compute: str = "float32", kv_dtype: str = "auto",
+                compute: str = "float32", kv_dtype: str = "auto", device: str = "cuda",
                 parameters: int | None = None) -> MemoryPlan:
     """The memory that contexts of a length take, if they share nothing (the worst case).
 
     Args:
         description: the fields of `lmfusion.json` (docs/export.md): layers, kv_heads, head_dim,
-            hidden_size, vocabulary_size.
+            hidden_size, vocabulary_size; for weights on the CPU also weight_counts,
+            tied_embeddings.
         contexts: texts that are kept.
         tokens: tokens of each, candidates included.
         compute: type of the weights, as the scorer's option.
         kv_dtype: type of keys and values, as the scorer's option.
-        parameters: number of weights, tied ones counted once; None leaves the weights out.
+        device: "cpu", where blocks and bfloat16 of the model file are held as they are stored, or
+            "cuda" (and "emulated"), where they are widened and then narrowed to `compute`.
+        parameters: number of weights, tied ones counted once; None leaves the weights out. Not
+            looked at on the CPU.
 
     Raises:
-        ValueError: an unknown type, a number below 1, or a plain model, which has no cache.
+        ValueError: an unknown type or device, a type that the device does not have, a number below
+            1, or a plain model, which has no cache.
     """
     for name, count in (("contexts", contexts), ("tokens", tokens)):
         if count < 1:
@@ -64,34 +73,50 @@ def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: i
                                 {"auto", "float32", "bfloat16", "float16", "float8"})):
         if value not in known:
             raise ValueError(f"{name} = {value!r}; one of {', '.join(sorted(known))} expected")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device = {device!r}; cpu or cuda expected")
+    on_cpu = device == "cpu"
+    if on_cpu and (compute == "float16" or kv_dtype not in ("auto", "float32")):
+        raise ValueError(f"compute = {compute!r}, kv_dtype = {kv_dtype!r}: the CPU has no float16, "
+                         "and keeps keys and values in float32")
     if description.get("kind") == "plain":
         raise ValueError("a plain model keeps no cache; export it with tree attention")
     activation = compute if compute in ("float32", "float16") else "bfloat16"
+    if on_cpu:
+        activation = "float32"
     kv_dtype = activation if kv_dtype == "auto" else kv_dtype
     kv_bytes = int(2 * description["layers"] * description["kv_heads"] * description["head_dim"]
                    * NUMBER_BYTES[kv_dtype])
     slot_bytes = kv_bytes + int(description["hidden_size"] * NUMBER_BYTES[activation])
+    if on_cpu:
+        weights = _packed_bytes(description, compute) if "weight_counts" in description else None
+    else:
+        weights = None if parameters is None else _weight_bytes(description, compute, parameters)
     return MemoryPlan(
-        compute=compute, kv_dtype=kv_dtype, contexts=contexts, tokens=tokens,
+        device=device, compute=compute, kv_dtype=kv_dtype, contexts=contexts, tokens=tokens,
         kv_bytes_per_token=kv_bytes, slot_bytes=slot_bytes,
         cache_bytes=contexts * tokens * slot_bytes,
-        weight_bytes=None if parameters is None else _weight_bytes(description, compute, parameters))
+        weight_bytes=weights)
 
 
 def memory_table(description: Mapping[str, Any], *, contexts: int = 50, tokens: int = 100,
                  parameters: int | None = None) -> str:
-    """The plan in every type, as a Markdown table (MB = 10^6 bytes)."""
-    lines = ["| compute | keys and values | KV bytes a token | cache, MB | weights, MB | total, MB |",
-             "|---|---|---|---|---|---|"]
-    for compute in COMPUTE_TYPES:
-        for kv_dtype in ("auto", "float8"):
-            if compute == "float32" and kv_dtype == "float8":
-                continue
-            plan = memory_plan(description, contexts=contexts, tokens=tokens, compute=compute,
-                               kv_dtype=kv_dtype, parameters=parameters)
-            lines.append(f"| {compute} | {plan.kv_dtype} | {plan.kv_bytes_per_token:,} "
-                         f"| {_megabytes(plan.cache_bytes)} | {_megabytes(plan.weight_bytes)} "
-                         f"| {_megabytes(plan.total_bytes)} |")
+    """The plan on either device in every type, as a Markdown table (MB = 10^6 bytes).
+
+    The CPU is left out where the description does not say how its weights are stored.
+    """
+    lines = ["| device | compute | keys and values | KV bytes a token | cache, MB | weights, MB "
+             "| total, MB |", "|---|---|---|---|---|---|---|"]
+    choices = [("cpu", compute, "auto") for compute in COMPUTE_TYPES
+               if "weight_counts" in description]
+    choices += [("cuda", compute, kv_dtype) for compute in COMPUTE_TYPES
+                for kv_dtype in ("auto", "float8") if (compute, kv_dtype) != ("float32", "float8")]
+    for device, compute, kv_dtype in choices:
+        plan = memory_plan(description, contexts=contexts, tokens=tokens, compute=compute,
+                           kv_dtype=kv_dtype, device=device, parameters=parameters)
+        lines.append(f"| {device} | {compute} | {plan.kv_dtype} | {plan.kv_bytes_per_token:,} "
+                     f"| {_megabytes(plan.cache_bytes)} | {_megabytes(plan.weight_bytes)} "
+                     f"| {_megabytes(plan.total_bytes)} |")
     return "\n".join(lines)
 
 
@@ -103,15 +128,34 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], int]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            [description] = [entry for entry in entries
-                             if entry.filename.endswith("/extra/lmfusion.json")]
-            tensors = sum(entry.file_size for entry in entries
-                          if "/data/" in entry.filename or "/constants/" in entry.filename)
-            return json.loads(archive.read(description)), tensors // 4  # float32
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)} has no lmfusion.json; export the model with "
-                         "`python -m lmfusion export`") from error
+            [entry] = [entry for entry in archive.infolist()
+                       if entry.filename.endswith("/extra/lmfusion.json")]
+            description = json.loads(archive.read(entry))
+            return description, sum(description["weight_counts"].values())
+    except (zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise ValueError(f"{os.fspath(path)} has no lmfusion.json of this version; export the "
+                         "model with `python -m lmfusion export`") from error
+
+
+def _packed_bytes(description: Mapping[str, Any], compute: str) -> int:
+    """Of the matrices packed for the CPU: blocks as they are, floats as `compute` wants them.
+
+    Embeddings keep their bits; where the output matrix that they are tied to does not, they are
+    held beside it.
+    """
+    counts = dict(description["weight_counts"])
+    table = description["vocabulary_size"] * description["hidden_size"]
+    table_type = next((name for name in ("bfloat16", "float32") if counts.get(name, 0) >= table),
+                      "blocks")
+    size = 0.0
+    if table_type != "blocks" and compute not in ("float32", table_type):
+        size += table * PACKED_BYTES[table_type]
+        if not description["tied_embeddings"]:
+            counts[table_type] -= table  # not held in `compute` at all
+    for name, count in counts.items():
+        exact = compute == "float32" or name not in ("float32", "bfloat16")
+        size += count * PACKED_BYTES.get(name if exact else compute, 4.0)  # vectors: float32
+    return int(size)
 
 
 def _weight_bytes(description: Mapping[str, Any], compute: str, parameters: int) -> int:

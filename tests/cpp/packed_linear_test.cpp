@@ -138,6 +138,25 @@ TEST_P(PackedLinear, HoldsWhatFitsBFloat16InHalfTheBytes) {
   EXPECT_TRUE(at::equal(same->panels(), matrix->panels()));
 }
 
+TEST_P(PackedLinear, ReadsFloatsOfAnyStrides) {
+  const at::Tensor wide = at::randn({95, 75});
+  const at::Tensor half = at::randn({75, 190}).to(at::kBFloat16);
+  for (const at::Tensor& weight : {wide.t(), half.slice(1, 0, 190, 2)}) {
+    for (Compute compute : {Compute::kFloat32, Compute::kBFloat16, Compute::kInt8}) {
+      const auto strided = PackedMatrix::Pack({{weight}}, std::nullopt, compute);
+      const auto plain = PackedMatrix::Pack({{weight.contiguous()}}, std::nullopt, compute);
+      EXPECT_EQ(strided->format(), plain->format());
+      EXPECT_TRUE(at::equal(strided->panels(), plain->panels()));
+    }
+    ExpectExact(*PackedMatrix::Pack({{weight}}, std::nullopt, Compute::kFloat32),
+                weight.to(at::kFloat), 15);
+  }
+  const at::Tensor narrow = half.slice(1, 0, 190, 2);
+  const auto both = PackedMatrix::Pack({{wide.t()}, {narrow}}, std::nullopt, Compute::kFloat32);
+  EXPECT_EQ(both->format(), "float32");
+  EXPECT_TRUE(at::equal(both->Dequantized(), at::cat({wide.t(), narrow.to(at::kFloat)})));
+}
+
 TEST_P(PackedLinear, MultipliesBlocksAsTheyAre) {
   for (WeightType type : {WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0}) {
     for (const auto& [out, in] : {std::pair<int64_t, int64_t>{3, 32}, {53, 96}, {80, 288}}) {

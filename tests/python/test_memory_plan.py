@@ -46,6 +46,10 @@ def test_errors_name_the_argument() -> None:
         memory_plan(LLAMA_1B, compute="float8")
     with pytest.raises(ValueError, match="kv_dtype = 'int8'"):
         memory_plan(LLAMA_1B, kv_dtype="int8")
+    with pytest.raises(ValueError, match="the CPU .* float32"):
+        memory_plan(LLAMA_1B, device="cpu", kv_dtype="float8")
+    with pytest.raises(ValueError, match="device = 'tpu'"):
+        memory_plan(LLAMA_1B, device="tpu")
     with pytest.raises(ValueError, match="plain"):
         memory_plan({**LLAMA_1B, "kind": "plain"})
 
@@ -53,7 +57,7 @@ def test_errors_name_the_argument() -> None:
 def test_table_has_a_row_a_choice() -> None:
     table = memory_table(LLAMA_1B, parameters=1_235_814_400)
     assert len(table.splitlines()) == 2 + 7
-    assert "| bfloat16 | float8 | 16,384 |" in table
+    assert "| cuda | bfloat16 | float8 | 16,384 |" in table
 
 
 def test_a_file_that_is_no_model(tmp_path) -> None:
@@ -64,7 +68,8 @@ def test_a_file_that_is_no_model(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("device", "compute", "kv_dtype"), [
-    ("cpu", "float32", "auto"), ("emulated", "float32", "auto"),
+    ("cpu", "float32", "auto"), ("cpu", "bfloat16", "auto"), ("cpu", "int8", "float32"),
+    ("emulated", "float32", "auto"),
     ("emulated", "bfloat16", "auto"), ("emulated", "int8", "float8")])
 def test_what_is_really_held(tiny_llama: str, device: str, compute: str, kv_dtype: str) -> None:
     """Bytes of N more cached tokens, as the scorer counts them, are N slots and N tree nodes."""
@@ -72,7 +77,8 @@ def test_what_is_really_held(tiny_llama: str, device: str, compute: str, kv_dtyp
 
     description, parameters = read_model(tiny_llama)
     assert json.dumps(description)
-    plan = memory_plan(description, compute=compute, kv_dtype=kv_dtype, parameters=parameters)
+    plan = memory_plan(description, compute=compute, kv_dtype=kv_dtype, parameters=parameters,
+                       device="cpu" if device == "cpu" else "cuda")
     scorer = LMFusionScorer(tiny_llama, device=device, compute=compute, kv_dtype=kv_dtype)
     held = []
     for length in (5, 25):
@@ -83,10 +89,20 @@ def test_what_is_really_held(tiny_llama: str, device: str, compute: str, kv_dtyp
     assert many - few == 20
     per_token = (many_bytes - few_bytes) / 20
     assert plan.slot_bytes <= per_token <= plan.slot_bytes + 200  # 200: a node of the tree
-    if device != "cpu":
-        # A tiny model has relatively many norms, biases (float32) and scales.
-        weights = scorer.stats().weight_bytes
-        assert abs(weights - plan.weight_bytes) <= 0.15 * plan.weight_bytes
+    # A tiny model has relatively many norms, biases (float32) and scales.
+    weights = scorer.stats().weight_bytes
+    assert abs(weights - plan.weight_bytes) <= 0.15 * plan.weight_bytes
+
+
+def test_blocks_of_the_default_model_count_as_they_are(default_model) -> None:
+    from lmfusion import LMFusionScorer
+
+    description, parameters = read_model(str(default_model))
+    assert 134_515_008 <= parameters <= 134_515_008 + 1000  # rotary frequencies
+    for compute in ("float32", "int8"):
+        plan = memory_plan(description, compute=compute, device="cpu")
+        held = LMFusionScorer(default_model, compute=compute).stats().weight_bytes
+        assert abs(held - plan.weight_bytes) <= 0.001 * held
 
 
 def test_command_prints_the_table(tiny_llama: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,6 +189,7 @@ def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
         eos_token_id=end_token(model, tokenizer),
         tokenizer=tokenizer_file.name, tokenizer_sha256=tokenizer_file.sha256,
         weight_types=traced.stored.block_types, weight_counts=traced.stored.counts,
+        tied_embeddings=traced.stored.tied,
         weights_sha256=weights_sha256(traced.module), source=source, license=license,
         parity=Parity(0.0, tokens=0, tolerance=0.0))  # not checked yet
 

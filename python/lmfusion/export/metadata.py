@@ -46,6 +46,7 @@ class Metadata:
     tokenizer_sha256: str
     weight_types: dict[str, str]  # attribute path -> type of its blocks; see narrow.py
     weight_counts: dict[str, int]  # type -> weights stored in it, tied ones counted once
+    tied_embeddings: bool  # the output matrix is the table of embeddings; false if plain
     weights_sha256: str
     source: str
     license: str

@@ -34,6 +34,7 @@ class StoredWeights:
 
     block_types: dict[str, str] = field(default_factory=dict)  # attribute path -> "q4_1"
     counts: dict[str, int] = field(default_factory=dict)  # type -> weights of it, tied ones once
+    tied: bool = False  # the output matrix is the table of embeddings
 
 
 def narrow_weights(module: torch.jit.ScriptModule, gguf: Path | None = None) -> StoredWeights:
@@ -61,11 +62,17 @@ def narrow_weights(module: torch.jit.ScriptModule, gguf: Path | None = None) -> 
                 torch.nn.Parameter(stored, requires_grad=False))
         if type_name in BLOCK_TYPES:
             block_types[path] = type_name
-    return StoredWeights(block_types, count_weights(module, block_types))
+    tensors = module.state_dict()
+    readers = [path for path, tensor in tensors.items()
+               if tensor.data_ptr() == tensors["output_weight"].data_ptr()]
+    return StoredWeights(block_types, count_weights(module, block_types), tied=len(readers) > 1)
 
 
 def count_weights(module: torch.nn.Module, block_types: dict[str, str]) -> dict[str, int]:
-    """Weights of a module by the type they are stored in, tied ones counted once."""
+    """Weights of a module by the type of their matrix, tied ones counted once.
+
+    What is not in a matrix (norms, biases) counts as "vectors", which nothing narrows.
+    """
     counts: dict[str, int] = defaultdict(int)
     seen = set()
     for path, tensor in module.state_dict().items():
@@ -75,6 +82,8 @@ def count_weights(module: torch.nn.Module, block_types: dict[str, str]) -> dict[
         if path in block_types:
             block = _block_bytes(block_types[path])
             counts[block_types[path]] += tensor.numel() // block * 32
+        elif tensor.dim() < 2:
+            counts["vectors"] += tensor.numel()
         else:
             counts[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
     return dict(sorted(counts.items()))
