@@ -24,7 +24,7 @@ RMS_NORM_EPSILON = 1e-5
 
 
 def default_model(*, progress: Callable[[str], None] | None = None) -> Path:
-    """The SmolLM2-135M-Instruct bundle (98 MB), built at the first call.
+    """The SmolLM2-135M-Instruct bundle (99 MB), built at the first call.
 
     It is kept in the folder $LMFUSION_CACHE, or ~/.cache/lmfusion, under a name with the versions
     it depends on. Processes that ask at the same time wait for the one that builds.

@@ -138,24 +138,32 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], int]:
 
 
 def _packed_bytes(description: Mapping[str, Any], compute: str) -> int:
-    """Of the matrices packed for the CPU: blocks as they are, floats as `compute` wants them.
+    """Of the matrices packed for the CPU: in the stored type where that serves, else `compute`'s.
 
     Embeddings keep their bits; where the output matrix that they are tied to does not, they are
     held beside it.
     """
     counts = dict(description["weight_counts"])
+    vectors = counts.pop("vectors", 0)
     table = description["vocabulary_size"] * description["hidden_size"]
-    table_type = next((name for name in ("bfloat16", "float32") if counts.get(name, 0) >= table),
-                      "blocks")
-    size = 0.0
-    if table_type != "blocks" and compute not in ("float32", table_type):
+    # The table is a large part of its type.
+    table_type = description["weight_types"].get("output_weight") or next(
+        (name for name in ("bfloat16", "float32") if counts.get(name, 0) >= table), "float32")
+    size = 4.0 * vectors
+    if not _keeps(table_type, compute):
         size += table * PACKED_BYTES[table_type]
         if not description["tied_embeddings"]:
-            counts[table_type] -= table  # not held in `compute` at all
+            counts[table_type] -= table  # it is not held in `compute` at all
     for name, count in counts.items():
-        exact = compute == "float32" or name not in ("float32", "bfloat16")
-        size += count * PACKED_BYTES.get(name if exact else compute, 4.0)  # vectors: float32
+        size += count * PACKED_BYTES[name if _keeps(name, compute) else compute]
     return int(size)
+
+
+def _keeps(stored: str, compute: str) -> bool:
+    """Whether the CPU holds a matrix as it is stored."""
+    if compute in ("int8", "int4"):
+        return stored not in ("float32", "bfloat16")
+    return compute == "float32" or stored == "bfloat16"
 
 
 def _weight_bytes(description: Mapping[str, Any], compute: str, parameters: int) -> int:

@@ -99,7 +99,7 @@ def test_blocks_of_the_default_model_count_as_they_are(default_model) -> None:
 
     description, parameters = read_model(str(default_model))
     assert 134_515_008 <= parameters <= 134_515_008 + 1000  # rotary frequencies
-    for compute in ("float32", "int8"):
+    for compute in ("float32", "bfloat16", "int8"):
         plan = memory_plan(description, compute=compute, device="cpu")
         held = LMFusionScorer(default_model, compute=compute).stats().weight_bytes
         assert abs(held - plan.weight_bytes) <= 0.001 * held

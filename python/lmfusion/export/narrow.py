@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,7 +139,7 @@ def _narrowed(weight: torch.Tensor, source: GgufBlocks | None) -> tuple[str, tor
     return "float32", weight
 
 
-def _digests(weights: Sequence[numpy.ndarray] | numpy.ndarray) -> list[bytes]:
+def _digests(weights: numpy.ndarray) -> list[bytes]:
     return [hashlib.blake2b(row, digest_size=16).digest() for row in weights]
 
 
