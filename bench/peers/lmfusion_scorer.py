@@ -25,6 +25,10 @@ class Scorer:
     def forwards(self) -> int:
         return self._scorer.stats().forwards
 
+    @property
+    def weight_bytes(self) -> int:
+        return self._scorer.stats().weight_bytes
+
     def new_utterance(self) -> None:
         """A cache that starts empty for every utterance."""
         self._scorer.clear_cache()

@@ -39,7 +39,7 @@ class System:
 
     name: str
     make: Callable[..., Running]  # (files, threads, **options)
-    bytes_per_weight: float  # what a forward pass has to read
+    bytes_per_weight: float  # what a forward pass has to read, at most
     peak: str  # the type whose GEMM peak bounds it
     form: str = ""  # of the model; see ModelFiles.path
     settings: tuple[Setting, ...] = (Setting("default"),)

@@ -29,6 +29,7 @@ def row_of(name: str, setting: str, rounds: Sequence[Round], quality: Round,
             "tokens_computed": rounds[0].tokens_computed, "forwards": rounds[0].forwards,
             "nats_per_token": _nats_per_token(quality, quality_calls),
             "requests_nats_per_token": _nats_per_token(rounds[0], calls),
+            "weight_bytes": quality.weight_bytes,
             "peak_memory_bytes": max(one.peak_bytes for one in (*rounds, quality))}
 
 
@@ -60,8 +61,12 @@ def add_limit(row: Row, calls: Sequence[Call], size: ModelSize,
     if system.peak not in machine or "bandwidth" not in machine:
         row["limit_seconds"] = row["fraction_of_limit"] = None
         return
+    bytes_per_weight = system.bytes_per_weight
+    if row.get("weight_bytes"):  # held in fewer bytes where that loses nothing
+        held = float(row["weight_bytes"]) / (size.body + size.head)
+        bytes_per_weight = min(bytes_per_weight, held)
     row["limit_seconds"] = seconds_of(
-        work_of(calls), size, bytes_per_weight=system.bytes_per_weight,
+        work_of(calls), size, bytes_per_weight=bytes_per_weight,
         bandwidth=float(machine["bandwidth"]), peak=float(machine[system.peak]))
     row["fraction_of_limit"] = row["limit_seconds"] / float(row["seconds"])
 

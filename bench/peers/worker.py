@@ -31,6 +31,7 @@ class Round:
     tokens_computed: int
     forwards: int
     peak_bytes: int  # of the process since its model was loaded
+    weight_bytes: int  # held by the system; 0: it does not say
 
 
 class Worker:
@@ -128,7 +129,7 @@ def _run(system: object, calls: list[Call]) -> Round:
         scores.append(list(system.score(call)))
         seconds.append(time.perf_counter() - start)
     return Round(seconds, scores, system.tokens_computed - tokens, system.forwards - forwards,
-                 _peak_bytes())
+                 _peak_bytes(), getattr(system, "weight_bytes", 0))
 
 
 def _forget_peak() -> None:

@@ -30,7 +30,7 @@ namespace {
 // threads need, the caller's own among them. So both the workers (for the next loop) and the
 // calling thread (for pieces that are still being worked on) spin for kSpin, which is longer than
 // the work between two loops, and then sleep.
-// A loop's pieces are taken one by one from a counter. A worker that comes too late finds nothing
+// A loop's pieces are taken one by one from counters. A worker that comes too late finds nothing
 // left to do and is not waited for; one that loses its core holds up one piece, until it has the
 // core back after some milliseconds. And where no core is free the system runs a woken worker on
 // the core of the thread that woke it, in its place. So where a caller waits much longer than a
@@ -41,7 +41,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::microseconds kSpin{60};
 constexpr std::chrono::microseconds kLongWait{150};
 constexpr std::chrono::microseconds kSwitch{100};  // what a worker on the same core costs, about
-constexpr int kAlone = 6;
+constexpr int kAlone = 2;
 constexpr std::chrono::milliseconds kLongestAlone{100};
 constexpr int kCalmLoops = 64;  // loops in a row after which the machine is not crowded any more
 
@@ -100,39 +100,77 @@ const TorchThreads& TorchThreadSetters() {
   return setters;
 }
 
-struct Loop {
-  Loop(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context)
-      : next(begin), end(end), grain(grain), function(function), context(context) {}
+// A loop's items in as many ranges as threads may work on it. A thread takes pieces of its own
+// range, from its beginning on, and then what is left of the others': data that lies in the order
+// of the items, as weights do, is read in order.
+class Loop {
+ public:
+  Loop(int64_t begin, int64_t end, int64_t grain, int threads, RangeFunction function,
+       void* context)
+      : grain_(grain), function_(function), context_(context), seats(threads - 1) {
+    const int64_t pieces = (end - begin + grain - 1) / grain;
+    ranges_ = static_cast<int>(std::min<int64_t>(threads, kMostRanges));
+    for (int i = 0; i < ranges_; ++i) {
+      range_[i].next = begin + pieces * i / ranges_ * grain;
+      range_[i].end = std::min(end, begin + pieces * (i + 1) / ranges_ * grain);
+    }
+  }
 
-  // Takes pieces until there are none left; returns how many those were.
-  int Work() {
+  bool has_work() const {
+    return std::any_of(range_, range_ + ranges_, [](const Range& range) {
+      return range.next.load(std::memory_order_relaxed) < range.end;
+    });
+  }
+
+  // Takes pieces until there are none left; returns how many those were. The caller is thread 0.
+  int Work(int thread) {
     inside_loop = true;
     int taken = 0;
-    for (;; ++taken) {
-      const int64_t piece = next.fetch_add(grain, std::memory_order_relaxed);
-      if (piece >= end) break;
-      try {
-        function(context, piece, std::min(piece + grain, end));
-      } catch (...) {
-        next.store(end, std::memory_order_relaxed);
-        const std::lock_guard<std::mutex> lock(error_mutex);
-        if (!error) error = std::current_exception();
-      }
-    }
+    for (int i = 0; i < ranges_; ++i) taken += WorkOn(&range_[(thread + i) % ranges_]);
     inside_loop = false;
     return taken;
   }
 
-  std::atomic<int64_t> next;
-  const int64_t end, grain;
-  const RangeFunction function;
-  void* const context;
+  void Rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  struct alignas(64) Range {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  static constexpr int kMostRanges = 16;
+
+  int WorkOn(Range* range) {
+    int taken = 0;
+    for (;; ++taken) {
+      const int64_t piece = range->next.fetch_add(grain_, std::memory_order_relaxed);
+      if (piece >= range->end) return taken;
+      try {
+        function_(context_, piece, std::min(piece + grain_, range->end));
+      } catch (...) {
+        for (int i = 0; i < ranges_; ++i) range_[i].next.store(range_[i].end);
+        const std::lock_guard<std::mutex> lock(error_mutex_);
+        if (!error_) error_ = std::current_exception();
+      }
+    }
+  }
+
+  Range range_[kMostRanges];
+  int ranges_;
+  const int64_t grain_;
+  const RangeFunction function_;
+  void* const context_;
+  std::mutex error_mutex_;
+  std::exception_ptr error_;
+
+ public:
   std::atomic<int> workers{0};  // at work on it; changed under the pool's mutex
-  int seats = 0;                // workers that may still join; under the pool's mutex
+  int seats;                    // workers that may still join; under the pool's mutex
+  int joined = 0;               // workers that did; under the pool's mutex
   bool caller_sleeps = false;   // under the pool's mutex
   int core = -1;                // of the caller
-  std::mutex error_mutex;
-  std::exception_ptr error;
 };
 
 // When loops stay on their callers' threads, see Note [Waiting].
@@ -167,13 +205,13 @@ class Crowding {
 
 class Pool {
  public:
-  void Run(Loop* loop, int workers) {
+  void Run(Loop* loop) {
     const Clock::time_point begin = Clock::now();
     if (crowding_.Alone(begin)) {
-      loop->Work();
+      loop->Work(0);
       return;
     }
-    loop->seats = workers;
+    const int workers = loop->seats;
     loop->core = CurrentCore();
     bool wake;
     {
@@ -184,7 +222,7 @@ class Pool {
       wake = sleeping_ > 0;
     }
     if (wake) workers == 1 ? work_.notify_one() : work_.notify_all();
-    const int pieces = loop->Work();
+    const int pieces = loop->Work(0);
     const Clock::time_point done = Clock::now();
     Finish(loop);
     const Clock::time_point end = Clock::now();
@@ -210,11 +248,12 @@ class Pool {
     ++worker_count_;
   }
 
-  // A loop with a free seat, or null. Holds mutex_.
-  Loop* Join() {
+  // A loop with a free seat, or null; `thread` is then the worker's number in it. Holds mutex_.
+  Loop* Join(int* thread) {
     for (Loop* loop : loops_) {
-      if (loop->seats == 0 || loop->next.load(std::memory_order_relaxed) >= loop->end) continue;
+      if (loop->seats == 0 || !loop->has_work()) continue;
       --loop->seats;
+      *thread = ++loop->joined;
       loop->workers.fetch_add(1, std::memory_order_relaxed);
       return loop;
     }
@@ -233,12 +272,13 @@ class Pool {
     for (;;) {
       const uint64_t seen = posted_.load(std::memory_order_relaxed);
       bool in_the_way = false;
-      while (Loop* loop = Join()) {
+      int thread = 0;
+      while (Loop* loop = Join(&thread)) {
         const int core = CurrentCore();
         in_the_way = core >= 0 && core == loop->core;
         lock.unlock();
         if (in_the_way) crowding_.Lost(kSwitch, Clock::now());
-        loop->Work();
+        loop->Work(thread);
         lock.lock();
         Leave(loop);
       }
@@ -297,9 +337,9 @@ void ParallelFor(int64_t begin, int64_t end, int64_t grain, RangeFunction functi
     for (int64_t b = begin; b < end; b += grain) function(context, b, std::min(b + grain, end));
     return;
   }
-  Loop loop(begin, end, grain, function, context);
-  ThePool().Run(&loop, static_cast<int>(threads - 1));
-  if (loop.error) std::rethrow_exception(loop.error);
+  Loop loop(begin, end, grain, static_cast<int>(threads), function, context);
+  ThePool().Run(&loop);
+  loop.Rethrow();
 }
 
 OnlyOurThreads::OnlyOurThreads(bool active)
