@@ -26,8 +26,9 @@ struct Stats {
   int64_t weight_bytes = 0;       // of the model's weights as they are held; 0 for a plain model
   int64_t packed_linears = 0;  // linear layers whose weights are packed for this machine
   int64_t plain_linears = 0;   // linear layers that run as they were exported
-  int64_t fused_operators = 0;  // norms (and their weights), rotations, gates, residuals, attentions
-                                // that were many operators and are one
+  // Norms (and their weights), rotations, gates, residuals and attentions that were many operators
+  // and are one.
+  int64_t fused_operators = 0;
   bool cached = true;             // false: a plain model, scored without a cache
 
   // Seconds of wall time, by stage, summed over threads.

@@ -99,7 +99,8 @@ class Model final : public CausalLM {
 
   int64_t slot_bytes() const override {
     const ModelDescription& d = description_;
-    return 2 * d.layers * d.kv_heads * d.head_dim * static_cast<int64_t>(c10::elementSize(kv_type_)) +
+    const auto kv_bytes = static_cast<int64_t>(c10::elementSize(kv_type_));
+    return 2 * d.layers * d.kv_heads * d.head_dim * kv_bytes +
            d.hidden_size * static_cast<int64_t>(c10::elementSize(hidden_type_));
   }
 

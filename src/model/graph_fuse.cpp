@@ -129,7 +129,8 @@ bool IsHalfWidth(const Value* value, const Value* x) {
   const Value* number = quotient->node()->input(0);
   if (!Is(number, "prim::NumToTensor")) return false;
   const Value* size = number->node()->input(0);
-  return Is(size, "aten::size") && size->node()->input(0) == x && IsNumber(size->node()->input(1), 3);
+  return Is(size, "aten::size") && size->node()->input(0) == x &&
+         IsNumber(size->node()->input(1), 3);
 }
 
 bool IsHalf(const Value* value, const Value* x, bool second) {

@@ -47,7 +47,8 @@ struct WeightRows {
 class PackedMatrix : public torch::CustomClassHolder {
  public:
   // `stacked`: matrices of equal width, one below the other (a single one as a rule). Blocks stay
-  // as they are unless `compute` is kBFloat16; a stack of several types is widened to float32 first.
+  // as they are unless `compute` is kBFloat16; a stack of several types is widened to float32
+  // first.
   // bias: float32 [out], out being that of the whole stack. Throws std::invalid_argument.
   static c10::intrusive_ptr<PackedMatrix> Pack(const std::vector<WeightRows>& stacked,
                                                const std::optional<at::Tensor>& bias,

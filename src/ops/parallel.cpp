@@ -332,7 +332,8 @@ void ParallelFor(int64_t begin, int64_t end, int64_t grain, RangeFunction functi
   const int64_t pieces = (end - begin + grain - 1) / grain;
   const int64_t threads =
       inside_loop ? 1
-                  : std::min<int64_t>(own_threads > 0 ? own_threads : at::get_num_threads(), pieces);
+                  : std::min<int64_t>(
+                        own_threads > 0 ? own_threads : at::get_num_threads(), pieces);
   if (threads <= 1) {
     for (int64_t b = begin; b < end; b += grain) function(context, b, std::min(b + grain, end));
     return;

@@ -46,7 +46,8 @@ float ReadBFloat16(const uint8_t* bytes) {
   return value;
 }
 
-// Rounds weights to the steps of a block's scale steps above its minimum; returns the sum of squared errors.
+// Rounds weights to a block's minimum and whole steps of its scale; returns the sum of squared
+// errors.
 float RoundToQ4(const float* weights, Q4Weights* block) {
   const float scale = FromHalf(block->scale), minimum = FromHalf(block->minimum);
   const float inverse = scale > 0 ? 1 / scale : 0;

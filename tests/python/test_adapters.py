@@ -16,12 +16,11 @@ from types import ModuleType, SimpleNamespace
 
 import lmfusion
 import pytest
-import tiny_models
 import torch
 from lmfusion.adapters.nbest import rank, rescore
 from lmfusion.adapters.pieces import Pieces
-from lmfusion.export import export
 from test_scorer import Oracle
+from tiny_scorer import bundle, oracle, scorer  # noqa: F401
 from toolkit_protocols import (
     ESPnetBatchPartialScorer,
     IcefallLmScorer,
@@ -38,22 +37,6 @@ TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of dif
 def needs(package: str) -> None:
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed; pip install it to test its adapter")
-
-
-@pytest.fixture(scope="module")
-def oracle() -> Oracle:
-    return Oracle(tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()),
-                  tiny_models.tiny_tokenizer(), 1)
-
-
-@pytest.fixture(scope="module")
-def bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(oracle.model, oracle.tokenizer, tmp_path_factory.mktemp("adapters") / "tiny.lmf")
-
-
-@pytest.fixture
-def scorer(bundle: Path) -> lmfusion.LMFusionScorer:
-    return lmfusion.LMFusionScorer(bundle, weight=0.5, word_insertion_bonus=1.0)
 
 
 def ending(oracle: Oracle, text: str, marks: str = ".?!") -> float:

@@ -7,27 +7,10 @@ from pathlib import Path
 
 import lmfusion
 import pytest
-import tiny_models
-from lmfusion.export import export
 from test_scorer import Oracle
+from tiny_scorer import bundle, oracle, scorer  # noqa: F401
 
 TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of differences
-
-
-@pytest.fixture(scope="module")
-def oracle() -> Oracle:
-    return Oracle(tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()),
-                  tiny_models.tiny_tokenizer(), 1)
-
-
-@pytest.fixture(scope="module")
-def bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(oracle.model, oracle.tokenizer, tmp_path_factory.mktemp("combined") / "tiny.lmf")
-
-
-@pytest.fixture
-def scorer(bundle: Path) -> lmfusion.LMFusionScorer:
-    return lmfusion.LMFusionScorer(bundle, weight=0.5, word_insertion_bonus=1.0)
 
 
 ARPA = """\\data\\

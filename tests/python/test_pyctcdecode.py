@@ -9,9 +9,8 @@ from pathlib import Path
 
 import lmfusion
 import pytest
-import tiny_models
-from lmfusion.export import export
 from test_scorer import Oracle
+from tiny_scorer import bundle, oracle, scorer  # noqa: F401
 
 pyctcdecode = pytest.importorskip(
     "pyctcdecode", reason="pip install --no-deps pyctcdecode==0.5.0 pygtrie to test its adapter")
@@ -21,22 +20,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import emissions as simulated  # noqa: E402
 
 TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of differences
-
-
-@pytest.fixture(scope="module")
-def oracle() -> Oracle:
-    return Oracle(tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()),
-                  tiny_models.tiny_tokenizer(), 1)
-
-
-@pytest.fixture(scope="module")
-def bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(oracle.model, oracle.tokenizer, tmp_path_factory.mktemp("pyctc") / "tiny.lmf")
-
-
-@pytest.fixture
-def scorer(bundle: Path) -> lmfusion.LMFusionScorer:
-    return lmfusion.LMFusionScorer(bundle, weight=0.5, word_insertion_bonus=1.0)
 
 
 def decoder(lm: PyctcdecodeLM) -> pyctcdecode.BeamSearchDecoderCTC:
