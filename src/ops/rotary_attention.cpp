@@ -86,15 +86,15 @@ at::Tensor RotaryAttentionOp(
   TORCH_CHECK(kv.dim() == 5 && queries.dim() == 3 && keys.dim() == 3, "rotary_attention: kv ",
               kv.sizes(), ", queries ", queries.sizes());
   const int64_t tokens = queries.size(1), head_dim = kv.size(4);
-  // Views, which the checks of tree attention look at.
-  const auto as_heads = [&](const at::Tensor& x) { return x[0].unflatten(1, {-1, head_dim}); };
   const at::Tensor q = DenseRows("queries", queries, tokens, head_dim);
   const at::Tensor k = DenseRows("keys", keys, tokens, head_dim);
   const at::Tensor v = DenseRows("values", values, tokens, head_dim);
+  TORCH_CHECK(k.size(2) == v.size(2), "rotary_attention: keys ", k.sizes(), " and values ",
+              v.sizes(), " of one size expected");
   return RotaryAttention(
       {q, k, v, {query_weight, query_epsilon}, {key_weight, key_epsilon}, cos, sin},
-      CheckedTreeAttention(as_heads(q), as_heads(k), as_heads(v), sinks, kv, positions, slots,
-                           segments, segment_slots, layer, scale, window, softcap));
+      CheckedTreeBatch({tokens, q.size(2) / head_dim, k.size(2) / head_dim, head_dim}, sinks, kv,
+                       positions, slots, segments, segment_slots, layer, scale, window, softcap));
 }
 
 }  // namespace

@@ -41,6 +41,17 @@ at::Tensor TreeAttentionCpu(const TreeAttentionArguments& arguments);
 // looked at. output: [T, query_heads, head_dim].
 void AttendCpu(const TreeAttentionArguments& arguments, float* output);
 
+struct HeadShape {
+  int64_t tokens, query_heads, kv_heads, head_dim;
+};
+// All arguments but queries, keys and values, checked: index tensors contiguous.
+TreeAttentionArguments CheckedTreeBatch(const HeadShape& heads,
+                                        const std::optional<at::Tensor>& sinks, at::Tensor& kv,
+                                        const at::Tensor& positions, const at::Tensor& slots,
+                                        const at::Tensor& segments,
+                                        const at::Tensor& segment_slots, int64_t layer,
+                                        double scale, int64_t window, double softcap);
+
 // The arguments of the operator, checked: heads dense, index tensors contiguous.
 TreeAttentionArguments CheckedTreeAttention(
     const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
