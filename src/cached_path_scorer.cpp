@@ -47,9 +47,7 @@ class Scorer final : public PathScorer {
   PathScores Score(const TokenPaths& paths, const std::string& cache_namespace,
                    std::vector<std::vector<bool>>* reused) override {
     CheckPaths(paths, model_->description());
-    PathScores scores;
-    scores.log_probs.resize(paths.paths.size());
-    scores.word_end.assign(paths.paths.size(), 0.0f);
+    PathScores scores(paths);
     if (reused != nullptr) reused->resize(paths.paths.size());
     Request request;
     request.paths = &paths;
@@ -108,9 +106,7 @@ class Scorer final : public PathScorer {
   int64_t Prime(const TokenPaths& paths, const std::string& cache_namespace) override {
     if (options_.mode != Mode::kTree) return PathScorer::Prime(paths, cache_namespace);
     CheckPaths(paths, model_->description());
-    PathScores scores;
-    scores.log_probs.resize(paths.paths.size());
-    scores.word_end.assign(paths.paths.size(), 0.0f);
+    PathScores scores(paths);
     Request request;
     request.paths = &paths;
     request.cache_namespace = &cache_namespace;

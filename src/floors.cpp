@@ -39,9 +39,7 @@ PathScores ScoreAboveFloors(PathScorer& scorer, const TokenPaths& paths,
                             const std::vector<double>& floors,
                             const std::string& cache_namespace) {
   const std::vector<double> path_floors = PathFloors(paths, floors);
-  PathScores scores;
-  scores.log_probs.resize(paths.paths.size());
-  scores.word_end.assign(paths.paths.size(), 0.0f);
+  PathScores scores(paths);
   std::vector<double> sums(paths.paths.size(), 0.0);
   std::vector<size_t> open;  // paths that are neither finished nor let go
   for (size_t i = 0; i < paths.paths.size(); ++i) open.push_back(i);

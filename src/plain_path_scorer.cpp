@@ -20,9 +20,7 @@ class Scorer final : public PathScorer {
                    std::vector<std::vector<bool>>* reused) override {
     CheckPaths(paths, model_->description());
     const std::lock_guard<std::mutex> lock(mutex_);
-    PathScores scores;
-    scores.log_probs.resize(paths.paths.size());
-    scores.word_end.assign(paths.paths.size(), 0.0f);
+    PathScores scores(paths);
     if (reused != nullptr) {
       for (const TokenPaths::Path& path : paths.paths) reused->emplace_back(path.size(), false);
     }

@@ -32,6 +32,9 @@ struct TokenPaths {
 
 // What the path scorer gives back for them.
 struct PathScores {
+  explicit PathScores(const TokenPaths& of)
+      : log_probs(of.paths.size()), word_end(of.paths.size(), 0.0f) {}
+
   std::vector<std::vector<float>> log_probs;  // [paths][scored tokens], nats
   std::vector<float> word_end;                // [paths]; 0 unless ends_word
 };
