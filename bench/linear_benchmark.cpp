@@ -79,7 +79,7 @@ void LayersOfEveryType(benchmark::internal::Benchmark* benchmark) {
       {Compute::kFloat32, kFloat32Weights},   {Compute::kFloat32, kBFloat16Weights},
       {Compute::kFloat32, kQ4_1Weights},      {Compute::kFloat32, kQ8_0Weights},
       {Compute::kBFloat16, kBFloat16Weights}, {Compute::kBFloat16, kQ4_1Weights},
-      {Compute::kInt8, kQ8_0Weights},         {Compute::kInt4, kQ4_1Weights}};
+      {Compute::kInt8, kFloat32Weights},         {Compute::kInt4, kQ4_1Weights}};
   for (const auto& [compute, weights] : kinds) {
     for (int64_t rows : {1, 4, 12, 15, 16, 17, 20, 24, 32, 128, 512}) {
       benchmark->Args({static_cast<int64_t>(compute), weights, rows});

@@ -67,8 +67,7 @@ inline void QuantizeBlock(const float* x, uint32_t* words) {
   const float scale =
       finite ? largest * (1.0f / 127) : std::numeric_limits<float>::quiet_NaN();
   words[8] = WordOf(scale);
-  words[9] = static_cast<uint32_t>(-128 * sum);
-  words[10] = WordOf(scale * static_cast<float>(sum));
+  words[9] = WordOf(scale * static_cast<float>(sum));
 }
 
 inline void PackInt8(const Activations& a) {

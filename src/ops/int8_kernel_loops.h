@@ -14,37 +14,62 @@ inline void LoadBytes(const Q4Block& block, I (&bytes)[8]) {
   }
 }
 
+// Bytes of kInt8 are 128 too large: what that adds to each token's sum, with the sign changed.
+template <int kTokens>
+inline void Excess(const PanelProduct& p, float (&minus)[kTokens]) {
+  for (int t = 0; t < kTokens; ++t) minus[t] = 0;
+  for (int64_t b = 0; b < p.blocks; ++b) {
+    const uint32_t* x = p.activations + (b * kInt8BlockWords + 9) * kTokens;
+    for (int t = 0; t < kTokens; ++t) minus[t] -= 128 * FloatOf(x[t]);
+  }
+}
+
+// Asks for token t's share of the lines of a block: all at once, they would stop the products.
+template <class Block, int kTokens>
+inline void PrefetchPart(const Block& block, int t) {
+  constexpr int kLines = Block::kRows * Block::kRowLines;
+  for (int line = t * kLines / kTokens; line < (t + 1) * kLines / kTokens; ++line) {
+    Prefetch<1>(block.words + line * kWordRowBytes);
+  }
+}
+
 template <class Block, int kTokens>
 void Int8Product(const PanelProduct& p) {
-  constexpr bool kSigned = Block::kFormat == PanelFormat::kQ8;
+  constexpr bool kOneScale = Block::kFormat == PanelFormat::kInt8;
+  float minus[kTokens];
+  if constexpr (kOneScale) Excess<kTokens>(p, minus);
   for (int64_t panel = 0; panel * kPanelOutputs < p.outputs; ++panel) {
     const uint8_t* weights = p.panels + panel * p.panel_bytes;
-    F sums[ChainsFor(kTokens)][kTokens];
-    for (auto& chain : sums) {
-      for (F& sum : chain) sum = Zero();
-    }
+    F sums[kTokens];
+    for (int t = 0; t < kTokens; ++t) sums[t] = kOneScale ? Splat(minus[t]) : Zero();
     for (int64_t b = 0; b < p.blocks; ++b) {
       const Block block(weights, p.blocks, b);
       const uint32_t* x = p.activations + b * kInt8BlockWords * kTokens;
-      Prefetch<Block::kRows * Block::kRowLines>(block.words);
       I bytes[8];
       LoadBytes(block, bytes);
 #pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
-        I dot = kSigned ? SplatWord(x[9 * kTokens + t]) : SplatWord(0);
+        PrefetchPart<Block, kTokens>(block, t);
+        I dot = SplatWord(0);
 #pragma GCC unroll 8
         for (int j = 0; j < 8; ++j) {
           const I input = SplatWord(x[j * kTokens + t]);
-          dot = kSigned ? DotBytes(dot, bytes[j], input) : DotNibbles(dot, bytes[j], input);
+          dot = kOneScale ? DotBytes(dot, bytes[j], input) : DotNibbles(dot, bytes[j], input);
         }
-        const F scaled = Mul(ToFloat(dot), Splat(FloatOf(x[8 * kTokens + t])));
-        sums[0][t] = MulAdd(scaled, block.scale, sums[0][t]);
-        if constexpr (Block::kFormat == PanelFormat::kQ4) {
-          sums[0][t] = MulAdd(block.minimum, Splat(FloatOf(x[10 * kTokens + t])), sums[0][t]);
+        const F scale = Splat(FloatOf(x[8 * kTokens + t]));
+        if constexpr (kOneScale) {
+          sums[t] = MulAdd(ToFloat(dot), scale, sums[t]);
+        } else {
+          sums[t] = MulAdd(Mul(ToFloat(dot), scale), block.scale, sums[t]);
+          sums[t] = MulAdd(block.minimum, Splat(FloatOf(x[9 * kTokens + t])), sums[t]);
         }
       }
     }
-    Finish<kTokens>(p, panel, sums);
+    if constexpr (kOneScale) {
+      const F scale = Block(weights, p.blocks, 0).scale;
+      for (int t = 0; t < kTokens; ++t) sums[t] = Mul(sums[t], scale);
+    }
+    WritePanel<kTokens>(p, panel, sums);
   }
 }
 
@@ -59,5 +84,5 @@ void AddInt8Kernels(LinearKernels* kernels) {
 inline void AddInt8Kernels(LinearKernels* kernels) {
   kernels->max_int8_tokens = kMaxInt8Tokens;
   AddInt8Kernels<Q4Block>(kernels);
-  AddInt8Kernels<Q8Block>(kernels);
+  AddInt8Kernels<Int8Block>(kernels);
 }

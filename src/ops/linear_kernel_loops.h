@@ -11,7 +11,7 @@ constexpr int ChainsFor(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 :
 // Weights are read once, in order. The CPU's own prefetching stays too close behind where each
 // line takes many operations, so lines this many bytes ahead are asked for; at the end of a panel
 // those are the next one's.
-constexpr int64_t kPrefetchBytes = 2048;
+constexpr int64_t kPrefetchBytes = 4096;
 template <int kLines>
 inline void Prefetch(const uint8_t* words) {
   for (int i = 0; i < kLines; ++i) __builtin_prefetch(words + kPrefetchBytes + i * kWordRowBytes);
@@ -81,6 +81,23 @@ struct Q8Block {
   }
 };
 
+// The bytes of kQ8, with one scale an output.
+struct Int8Block {
+  static constexpr PanelFormat kFormat = PanelFormat::kInt8;
+  static constexpr int kRows = 8, kPerRow = 4, kRowLines = 1;
+  const uint8_t* words;
+  F scale;
+  Int8Block(const uint8_t* panel, int64_t blocks, int64_t block) {
+    words = panel + block * BlockBytes(kFormat);
+    scale = AsFloat(LoadWords(panel + blocks * BlockBytes(kFormat)));
+  }
+  static constexpr int Input(int row, int i) { return 4 * row + i; }
+  template <int i>
+  F Weight(int row) const {
+    return Mul(Sub(Byte<i>(LoadWords(words + row * kWordRowBytes)), Splat(128)), scale);
+  }
+};
+
 // sums += weight i and the following ones of a row of words, times the tokens' inputs.
 template <class Block, int kTokens, int i = 0>
 inline void AddRow(const Block& block, int row, const float* x,
@@ -100,23 +117,29 @@ inline void AddRow(const Block& block, int row, const float* x,
   }
 }
 
-// Adds the chains and the bias and writes one panel's outputs.
+// Adds the bias and writes one panel's outputs.
 template <int kTokens>
-inline void Finish(const PanelProduct& p, int64_t panel, F (&sums)[ChainsFor(kTokens)][kTokens]) {
+inline void WritePanel(const PanelProduct& p, int64_t panel, const F (&sums)[kTokens]) {
   const int64_t first = panel * kPanelOutputs;
   const int64_t outputs = std::min(kPanelOutputs, p.outputs - first);
   const F bias = p.bias ? Load(p.bias + first) : Zero();
 #pragma GCC unroll 24
   for (int t = 0; t < kTokens; ++t) {
-    F sum = sums[0][t];
-    for (int c = 1; c < ChainsFor(kTokens); ++c) sum = Add(sum, sums[c][t]);
     float* y = p.y + t * p.y_stride + first;
     if (outputs == kPanelOutputs) {
-      Store(y, Add(sum, bias));
+      Store(y, Add(sums[t], bias));
     } else {
-      StorePart(y, outputs, Add(sum, bias));
+      StorePart(y, outputs, Add(sums[t], bias));
     }
   }
+}
+
+template <int kTokens>
+inline void Finish(const PanelProduct& p, int64_t panel, F (&sums)[ChainsFor(kTokens)][kTokens]) {
+  for (int c = 1; c < ChainsFor(kTokens); ++c) {
+    for (int t = 0; t < kTokens; ++t) sums[0][t] = Add(sums[0][t], sums[c][t]);
+  }
+  WritePanel<kTokens>(p, panel, sums[0]);
 }
 
 // Inputs whose products go into one sum; the sums of such pieces are added. A sum over all inputs
@@ -175,6 +198,7 @@ inline void Widen(PanelFormat format, const uint8_t* panel, int64_t blocks, floa
     case PanelFormat::kBFloat16: return WidenPanel<BFloat16Block>(panel, blocks, out);
     case PanelFormat::kQ4: return WidenPanel<Q4Block>(panel, blocks, out);
     case PanelFormat::kQ8: return WidenPanel<Q8Block>(panel, blocks, out);
+    case PanelFormat::kInt8: return WidenPanel<Int8Block>(panel, blocks, out);
   }
 }
 

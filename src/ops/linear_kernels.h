@@ -26,10 +26,10 @@ using PanelKernel = void (*)(const PanelProduct& product);
 // Kernels read the activations of a few tokens (n) as words [.][n], to be broadcast one by one:
 //   float32   [blocks * 32][n] floats
 //   bfloat16  [blocks * 16][n]: inputs 2j (low half) and 2j + 1 (high half)
-//   int8      a block: 8 rows of words (byte i of word j: input 4j + i), then the scale (float),
-//             -128 times the sum of the bytes (int32), and scale times that sum (float).
+//   int8      a block: 8 rows of words (byte i of word j: input 4j + i), then the scale, and the
+//             scale times the sum of the bytes (floats).
 //             input = scale * byte; a block that holds anything not finite has the scale NaN
-constexpr int64_t kInt8BlockWords = 11;
+constexpr int64_t kInt8BlockWords = 10;
 struct Activations {
   const float* x;  // [tokens][in]
   int64_t in;
@@ -50,9 +50,9 @@ struct LogitRule {
 struct LinearKernels {
   int max_tokens;       // a kernel exists for 1..max_tokens tokens
   int max_int8_tokens;  // as many of int8
-  PanelKernel float32[kPanelFormats][kMostTokens + 1];  // [format][tokens], exact
+  PanelKernel float32[kPanelFormats][kMostTokens + 1];  // all but kInt8; exact
   PanelKernel bfloat16[kMostTokens + 1];                // panels kBFloat16; null: no such unit
-  PanelKernel int8[kPanelFormats][kMostTokens + 1];     // panels kQ4 and kQ8; may be null
+  PanelKernel int8[kPanelFormats][kMostTokens + 1];     // panels kQ4 and kInt8; may be null
 
   void (*pack_float32)(const Activations& activations);
   void (*pack_bfloat16)(const Activations& activations);

@@ -93,6 +93,7 @@ void Narrow(PanelFormat format, const uint8_t* panel, int64_t blocks, uint32_t* 
     case PanelFormat::kBFloat16: return NarrowPanel<BFloat16Block>(panel, blocks, out);
     case PanelFormat::kQ4: return NarrowPanel<Q4Block>(panel, blocks, out);
     case PanelFormat::kQ8: return NarrowPanel<Q8Block>(panel, blocks, out);
+    case PanelFormat::kInt8: return NarrowPanel<Int8Block>(panel, blocks, out);
   }
 }
 

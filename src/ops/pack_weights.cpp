@@ -13,6 +13,7 @@
 #include "ops/linear_kernels.h"
 #include "ops/parallel.h"
 #include "ops/weight_blocks.h"
+#include "ops/weight_memory.h"
 
 namespace lmfusion {
 namespace {
@@ -106,8 +107,7 @@ void ReadFloats(const Row& row, int64_t block, int64_t in, float* w) {
   }
 }
 
-// Empties the panels and calls write(row, output, panel bytes) for every row, panel by panel on all
-// threads.
+// Calls write(row, output, panel bytes) for every row, panel by panel on all threads.
 template <class Write>
 void ForEachRow(const PackedPanels& packed, Write write) {
   const int64_t panel_bytes = PanelBytes(packed.format, BlocksOf(packed.in));
@@ -115,7 +115,6 @@ void ForEachRow(const PackedPanels& packed, Write write) {
   ParallelFor(0, PanelsOf(packed.out), 4, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
       uint8_t* bytes = panels + panel * panel_bytes;
-      std::memset(bytes, 0, panel_bytes);
       for (int64_t i = 0; i < kPanelOutputs; ++i) {
         const int64_t row = panel * kPanelOutputs + i;
         if (row < packed.out) write(row, i, bytes);
@@ -124,46 +123,60 @@ void ForEachRow(const PackedPanels& packed, Write write) {
   });
 }
 
-PackedPanels Empty(PanelFormat format, int64_t out, int64_t in) {
+PackedPanels Zeros(PanelFormat format, int64_t out, int64_t in) {
   const int64_t bytes = PanelsOf(out) * PanelBytes(format, BlocksOf(in));
-  return {format, out, in, at::empty({bytes}, at::kByte)};
+  return {format, out, in, WeightMemory(bytes)};
+}
+
+PanelFormat FormatOf(Compute compute, bool fits_bfloat16) {
+  switch (compute) {
+    case Compute::kInt8: return PanelFormat::kInt8;
+    case Compute::kInt4: return PanelFormat::kQ4;
+    case Compute::kBFloat16: return PanelFormat::kBFloat16;
+    case Compute::kFloat32: break;
+  }
+  return fits_bfloat16 ? PanelFormat::kBFloat16 : PanelFormat::kFloat32;
+}
+
+// One row's weights [blocks * kBlockInputs] into lane `output` of a panel.
+void WriteRow(PanelFormat format, const float* row, int64_t blocks, int64_t output,
+              uint8_t* panel) {
+  if (format == PanelFormat::kInt8) return WriteInt8(row, blocks, output, panel);
+  for (int64_t b = 0; b < blocks; ++b) {
+    const float* w = row + b * kBlockInputs;
+    uint8_t* words = panel + b * BlockBytes(format) + 4 * output;
+    if (format == PanelFormat::kQ4) {
+      WriteBlock(QuantizeQ4(w), output, panel, b);
+    } else if (format == PanelFormat::kFloat32) {
+      for (int i = 0; i < kBlockInputs; ++i) std::memcpy(words + i * kWordRowBytes, w + i, 4);
+    } else {
+      for (int i = 0; i < kBlockInputs; i += 2) {
+        const uint16_t pair[] = {c10::BFloat16(w[i]).x, c10::BFloat16(w[i + 1]).x};
+        std::memcpy(words + i / 2 * kWordRowBytes, pair, sizeof(pair));
+      }
+    }
+  }
 }
 
 PackedPanels PackFloats(const Stack& stack, Compute compute, bool fits_bfloat16) {
-  const PanelFormat format = compute == Compute::kInt8   ? PanelFormat::kQ8
-                             : compute == Compute::kInt4 ? PanelFormat::kQ4
-                             : compute == Compute::kBFloat16 || fits_bfloat16
-                                 ? PanelFormat::kBFloat16
-                                 : PanelFormat::kFloat32;
-  PackedPanels packed = Empty(format, stack.out, stack.in);
-  const bool quantized = format == PanelFormat::kQ8 || format == PanelFormat::kQ4;
+  const PanelFormat format = FormatOf(compute, fits_bfloat16);
+  PackedPanels packed = Zeros(format, stack.out, stack.in);
+  const bool quantized = format == PanelFormat::kInt8 || format == PanelFormat::kQ4;
   std::atomic<bool> all_finite{true};
   const int64_t blocks = BlocksOf(stack.in);
   ForEachRow(packed, [&](int64_t row, int64_t output, uint8_t* panel) {
+    thread_local std::vector<float> weights;
+    weights.resize(blocks * kBlockInputs);
     const Row source = RowOf(stack, row);
     for (int64_t b = 0; b < blocks; ++b) {
-      float w[kBlockInputs];
-      ReadFloats(source, b, stack.in, w);
-      const auto is_finite = [](float x) { return std::isfinite(x); };
-      if (quantized && !std::all_of(w, w + kBlockInputs, is_finite)) {
-        all_finite = false;
-        return;
-      }
-      uint8_t* words = panel + b * BlockBytes(format) + 4 * output;
-      switch (format) {
-        case PanelFormat::kFloat32:
-          for (int i = 0; i < kBlockInputs; ++i) std::memcpy(words + i * kWordRowBytes, w + i, 4);
-          break;
-        case PanelFormat::kBFloat16:
-          for (int i = 0; i < kBlockInputs; i += 2) {
-            const uint16_t pair[] = {c10::BFloat16(w[i]).x, c10::BFloat16(w[i + 1]).x};
-            std::memcpy(words + i / 2 * kWordRowBytes, pair, sizeof(pair));
-          }
-          break;
-        case PanelFormat::kQ4: WriteBlock(QuantizeQ4(w), output, panel, b); break;
-        case PanelFormat::kQ8: WriteBlock(QuantizeQ8(w), output, panel, b, blocks); break;
-      }
+      ReadFloats(source, b, stack.in, weights.data() + b * kBlockInputs);
     }
+    const auto is_finite = [](float x) { return std::isfinite(x); };
+    if (quantized && !std::all_of(weights.begin(), weights.end(), is_finite)) {
+      all_finite = false;
+      return;
+    }
+    WriteRow(format, weights.data(), blocks, output, panel);
   });
   if (!all_finite) {
     throw std::invalid_argument(
@@ -174,7 +187,7 @@ PackedPanels PackFloats(const Stack& stack, Compute compute, bool fits_bfloat16)
 
 PackedPanels PackBlocks(const Stack& stack, WeightType type) {
   const bool q8 = type == WeightType::kQ8_0;
-  PackedPanels packed = Empty(q8 ? PanelFormat::kQ8 : PanelFormat::kQ4, stack.out, stack.in);
+  PackedPanels packed = Zeros(q8 ? PanelFormat::kQ8 : PanelFormat::kQ4, stack.out, stack.in);
   const int64_t blocks = BlocksOf(stack.in);
   ForEachRow(packed, [&](int64_t row, int64_t output, uint8_t* panel) {
     const Row source = RowOf(stack, row);
@@ -263,8 +276,10 @@ PackedPanels PackWeights(const std::vector<WeightRows>& stacked, Compute compute
     stack.parts.push_back({std::move(part), rows.type});
   }
   // Rounded to bfloat16 each time they are used, blocks are slower than bfloat16 panels from about
-  // ten rows on.
-  if (one_type && type != WeightType::kFloat && compute != Compute::kBFloat16) {
+  // ten rows on; so are products of bytes with a scale for every block.
+  const bool q8 = type == WeightType::kQ8_0;
+  if (one_type && type != WeightType::kFloat &&
+      (compute == Compute::kFloat32 || (compute == Compute::kInt4 && !q8))) {
     return PackBlocks(stack, type);
   }
   return PackFloats(stack, compute, compute == Compute::kFloat32 && FitsBFloat16(stack));

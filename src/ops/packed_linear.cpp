@@ -23,12 +23,14 @@ namespace {
 //   blocks of GGUF files stay blocks (Q4_0 and Q4_1 as "q4", Q8_0 as "q8"), and a weight of
 //   float32 comes into being in registers, d * q + m, rounded once, as the gguf package has it.
 // What is lost otherwise is what `compute` says: kBFloat16 rounds all weights and
-// activations to bfloat16. kInt8 and kInt4 turn float weights into blocks of 32 with a float16
-// scale and 8 or 4 bits each, and multiply all blocks with activations of 8 bits, which have a
-// scale for each 32 of a row (one scale for a row loses the small ones beside an outlier, and
-// language models have outliers).
+// activations to bfloat16. kInt8 turns weights into 8 bits with one scale an output, and kInt4
+// those that are no blocks of 4 bits into such blocks, of 32 with a float16 scale and minimum.
+// Both multiply them with activations of 8 bits, which have a scale for each 32 of a row (one
+// scale for a row loses the small ones beside an outlier, and language models have outliers).
+// Outputs have no such outliers, and a scale for each block would cost kInt8 two operations after
+// every eight.
 constexpr const char* kComputeNames[] = {"float32", "bfloat16", "int8", "int4"};
-constexpr const char* kFormatNames[] = {"float32", "bfloat16", "q4", "q8"};
+constexpr const char* kFormatNames[] = {"float32", "bfloat16", "q4", "q8", "int8"};
 constexpr const char* kTypeNames[] = {"float", "q4_0", "q4_1", "q8_0"};
 
 template <class Enum, size_t kCount>
@@ -192,9 +194,9 @@ c10::intrusive_ptr<PackedMatrix> PackedMatrix::FromState(State state) {
       panels.numel() != PanelsOf(out) * PanelBytes(format, BlocksOf(in))) {
     refuse("panels of another size than its header says");
   }
-  const bool floats = format == PanelFormat::kFloat32 || format == PanelFormat::kBFloat16;
-  if (floats && (compute == Compute::kInt8 || compute == Compute::kInt4)) {
-    refuse("float weights for a product of integers");
+  if ((compute == Compute::kInt8) != (format == PanelFormat::kInt8) ||
+      (compute == Compute::kInt4 && format != PanelFormat::kQ4)) {
+    refuse("weights of another kind than its products take");
   }
   return c10::intrusive_ptr<PackedMatrix>::unsafe_steal_from_new(
       new PackedMatrix(compute, format, out, in, panels, bias));

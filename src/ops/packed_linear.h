@@ -17,8 +17,9 @@ namespace lmfusion {
 enum class Compute {
   kFloat32,   // exact: float32 sums of float32 products with the weights as they were given
   kBFloat16,  // weights and activations rounded to bfloat16, float32 sums
-  kInt8,      // 8-bit weights and activations, a scale for every 32; float32 sums of these
-  kInt4,      // as kInt8, but weights of 4 bits
+  kInt8,      // 8-bit weights, a scale for each output; 8-bit activations, a scale for every 32;
+              // float32 sums of these
+  kInt4,      // 4-bit weights, a scale and a minimum for every 32; activations as for kInt8
 };
 Compute ComputeByName(const std::string& name);  // "float32", "bfloat16", "int8", "int4";
                                                  // std::invalid_argument
@@ -47,8 +48,8 @@ struct WeightRows {
 class PackedMatrix : public torch::CustomClassHolder {
  public:
   // `stacked`: matrices of equal width, one below the other (a single one as a rule). Blocks stay
-  // as they are unless `compute` is kBFloat16; a stack of several types is widened to float32
-  // first.
+  // as they are for kFloat32, and those of 4 bits for kInt4; other computations, and a stack of
+  // several types, start from the float32 weights that they stand for.
   // bias: float32 [out], out being that of the whole stack. Throws std::invalid_argument.
   static c10::intrusive_ptr<PackedMatrix> Pack(const std::vector<WeightRows>& stacked,
                                                const std::optional<at::Tensor>& bias,
@@ -75,7 +76,7 @@ class PackedMatrix : public torch::CustomClassHolder {
   // The whole weight: [out, in] float32.
   at::Tensor Dequantized() const;
 
-  // How the weight is held: "float32", "bfloat16", "q4" or "q8".
+  // How the weight is held: "float32", "bfloat16", "q4", "q8" or "int8".
   std::string format() const;
 
   PanelFormat panel_format() const { return format_; }

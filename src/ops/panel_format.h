@@ -16,8 +16,9 @@ namespace lmfusion {
 //              weight = d * q + m
 //   kQ8        block: 8 rows of words; byte i of word j holds input 4j + i, plus 128. The scales
 //              d, 16 float16 a block, follow after the panel's last block; weight = d * (q - 128)
-enum class PanelFormat : int { kFloat32, kBFloat16, kQ4, kQ8 };
-constexpr int kPanelFormats = 4;
+//   kInt8      block: as kQ8; 16 float scales d, one an output, follow after the last block
+enum class PanelFormat : int { kFloat32, kBFloat16, kQ4, kQ8, kInt8 };
+constexpr int kPanelFormats = 5;
 
 constexpr int64_t kPanelOutputs = 16;
 constexpr int64_t kBlockInputs = 32;
@@ -33,13 +34,16 @@ constexpr int64_t BlockBytes(PanelFormat format) {
     case PanelFormat::kFloat32: return 32 * kWordRowBytes;
     case PanelFormat::kBFloat16: return 16 * kWordRowBytes;
     case PanelFormat::kQ4: return 5 * kWordRowBytes;
-    case PanelFormat::kQ8: return 8 * kWordRowBytes;
+    case PanelFormat::kQ8:
+    case PanelFormat::kInt8: return 8 * kWordRowBytes;
   }
   return 0;
 }
 
 constexpr int64_t PanelBytes(PanelFormat format, int64_t blocks) {
-  const int64_t scales = format == PanelFormat::kQ8 ? (blocks + 1) / 2 * kWordRowBytes : 0;
+  const int64_t scales = format == PanelFormat::kQ8     ? (blocks + 1) / 2 * kWordRowBytes
+                         : format == PanelFormat::kInt8 ? kWordRowBytes
+                                                        : 0;
   return blocks * BlockBytes(format) + scales;
 }
 

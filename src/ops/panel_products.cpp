@@ -71,7 +71,8 @@ void PanelProducts::ChoosePath(int64_t rows) {
     case Compute::kFloat32: break;
   }
   path_ = Path::kFloat32;
-  unpack_ = format != PanelFormat::kFloat32 && rows > kFewBlocks * kernels_.max_tokens;
+  unpack_ = format == PanelFormat::kInt8 ||
+            (format != PanelFormat::kFloat32 && rows > kFewBlocks * kernels_.max_tokens);
 }
 
 void PanelProducts::Pack(const float* x, int64_t rows) {

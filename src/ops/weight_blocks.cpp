@@ -27,12 +27,6 @@ void ReadNibbles(const uint8_t* bytes, uint8_t* q) {
   }
 }
 
-float Largest(const float* weights) {
-  float largest = 0;
-  for (int i = 0; i < kBlockInputs; ++i) largest = std::max(largest, std::fabs(weights[i]));
-  return largest;
-}
-
 float ReadFloat(const uint8_t* bytes) {
   float value;
   std::memcpy(&value, bytes, sizeof(value));
@@ -59,6 +53,15 @@ float RoundToQ4(const float* weights, Q4Weights* block) {
     error += off * off;
   }
   return error;
+}
+
+// The bytes of one output's block, as panels kQ8 and kInt8 hold them.
+void WriteBytes(const int8_t* q, uint8_t* words) {
+  for (int j = 0; j < 8; ++j) {
+    for (int i = 0; i < 4; ++i) {
+      words[j * kWordRowBytes + i] = static_cast<uint8_t>(q[4 * j + i] + 128);
+    }
+  }
 }
 
 }  // namespace
@@ -117,17 +120,6 @@ Q4Weights QuantizeQ4(const float* weights) {
   return best;
 }
 
-Q8Weights QuantizeQ8(const float* weights) {
-  Q8Weights block;
-  block.scale = ToHalf(Largest(weights) / 127);
-  const float scale = FromHalf(block.scale);
-  for (int i = 0; i < kBlockInputs; ++i) {
-    const float q = scale > 0 ? std::nearbyint(weights[i] / scale) : 0;
-    block.q[i] = static_cast<int8_t>(std::min(std::max(q, -127.0f), 127.0f));
-  }
-  return block;
-}
-
 void WriteBlock(const Q4Weights& weights, int64_t output, uint8_t* panel, int64_t block) {
   uint8_t* begin = panel + block * BlockBytes(PanelFormat::kQ4);
   WriteHalf(weights.scale, begin + 2 * output);
@@ -144,16 +136,31 @@ void WriteBlock(const Q8Weights& weights, int64_t output, uint8_t* panel, int64_
                 int64_t blocks) {
   constexpr int64_t kBytes = BlockBytes(PanelFormat::kQ8);
   WriteHalf(weights.scale, panel + blocks * kBytes + 2 * (block * kPanelOutputs + output));
-  for (int j = 0; j < 8; ++j) {
-    uint8_t* word = panel + block * kBytes + j * kWordRowBytes + 4 * output;
-    for (int i = 0; i < 4; ++i) word[i] = static_cast<uint8_t>(weights.q[4 * j + i] + 128);
+  WriteBytes(weights.q, panel + block * kBytes + 4 * output);
+}
+
+void WriteInt8(const float* weights, int64_t blocks, int64_t output, uint8_t* panel) {
+  constexpr int64_t kBytes = BlockBytes(PanelFormat::kInt8);
+  float largest = 0;
+  for (int64_t i = 0; i < blocks * kBlockInputs; ++i) {
+    largest = std::max(largest, std::fabs(weights[i]));
+  }
+  const float scale = largest / 127, inverse = largest > 1e-30f ? 1 / scale : 0;
+  std::memcpy(panel + blocks * kBytes + 4 * output, &scale, sizeof(scale));
+  for (int64_t block = 0; block < blocks; ++block) {
+    int8_t q[kBlockInputs];
+    for (int i = 0; i < kBlockInputs; ++i) {
+      const float steps = std::nearbyint(weights[block * kBlockInputs + i] * inverse);
+      q[i] = static_cast<int8_t>(std::min(std::max(steps, -127.0f), 127.0f));
+    }
+    WriteBytes(q, panel + block * kBytes + 4 * output);
   }
 }
 
 void ReadRow(PanelFormat format, const uint8_t* panels, int64_t in, int64_t row, float* out) {
   const int64_t blocks = BlocksOf(in), lane = row % kPanelOutputs;
   const uint8_t* panel = panels + row / kPanelOutputs * PanelBytes(format, blocks);
-  const uint8_t* q8_scales = panel + blocks * BlockBytes(format) + 2 * lane;
+  const uint8_t* scales = panel + blocks * BlockBytes(format);
   for (int64_t block = 0; block < blocks; ++block) {
     const uint8_t* begin = panel + block * BlockBytes(format);
     const uint8_t* words = begin + 4 * lane;
@@ -178,8 +185,11 @@ void ReadRow(PanelFormat format, const uint8_t* panels, int64_t in, int64_t row,
         }
         break;
       }
-      case PanelFormat::kQ8: {
-        const float scale = FromHalf(ReadHalf(q8_scales + 2 * kPanelOutputs * block));
+      case PanelFormat::kQ8:
+      case PanelFormat::kInt8: {
+        const float scale = format == PanelFormat::kInt8
+                                ? ReadFloat(scales + 4 * lane)
+                                : FromHalf(ReadHalf(scales + 2 * (kPanelOutputs * block + lane)));
         for (int64_t k = 0; k < count; ++k) {
           w[k] = scale * static_cast<float>(words[k / 4 * kWordRowBytes + k % 4] - 128);
         }

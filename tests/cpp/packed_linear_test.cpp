@@ -241,37 +241,54 @@ at::Tensor RoundingBound(const at::Tensor& rounded, const at::Tensor& other, dou
   return at::matmul(largest, sums.t()) / half_steps;
 }
 
+// Half a step, a 254th of the largest |weight| of each row.
+at::Tensor HalfSteps(const at::Tensor& weight) {
+  return (weight.abs().amax(1, true) / 253.9).expand_as(weight).to(at::kDouble);
+}
+
 TEST_P(PackedLinear, Int8StaysWithinItsRounding) {
   const at::Tensor q4 = RandomBlocks(WeightType::kQ4_1, 53, 160);
   const at::Tensor q8 = RandomBlocks(WeightType::kQ8_0, 53, 160);
+  const at::Tensor floats = at::randn({53, 160});
   const std::pair<WeightRows, at::Tensor> cases[] = {
       {{q4, WeightType::kQ4_1}, ReadBlocks(WeightType::kQ4_1, q4)},
-      {{q8, WeightType::kQ8_0}, ReadBlocks(WeightType::kQ8_0, q8)}};
+      {{q8, WeightType::kQ8_0}, ReadBlocks(WeightType::kQ8_0, q8)},
+      {{floats}, floats}};
   for (const auto& [rows_in, weight] : cases) {
     const auto matrix = PackedMatrix::Pack({rows_in}, std::nullopt, Compute::kInt8);
-    EXPECT_TRUE(at::equal(matrix->Dequantized(), weight));
+    EXPECT_EQ(matrix->format(), "int8");
+    const at::Tensor held = matrix->Dequantized();
+    EXPECT_LE(Excess(held, weight.to(at::kDouble), HalfSteps(weight)), 1);
     for (int64_t rows : kAllRows) {
       at::Tensor x = at::randn({rows, 160});
       x.select(1, 40).mul_(300);  // an outlier costs its own block only
-      const at::Tensor bound = RoundingBound(x, weight, 253.9) + Magnitude(x, weight) * 1e-6;
-      const double excess = Excess(matrix->Multiply(x), Product64(x, weight), bound);
-      EXPECT_LE(excess, 1) << rows << " rows as " << matrix->format();
+      const at::Tensor bound = RoundingBound(x, held, 253.9) + Magnitude(x, held) * 1e-6;
+      const double excess = Excess(matrix->Multiply(x), Product64(x, held), bound);
+      EXPECT_LE(excess, 1) << rows << " rows";
       EXPECT_GT(excess, 1e-3);
     }
   }
 }
 
-TEST_P(PackedLinear, FloatWeightsGetBlocksOf8And4Bits) {
+TEST_P(PackedLinear, Int4KeepsBlocksOf4Bits) {
+  const at::Tensor q4 = RandomBlocks(WeightType::kQ4_1, 53, 160);
+  const auto matrix =
+      PackedMatrix::Pack({{q4, WeightType::kQ4_1}}, std::nullopt, Compute::kInt4);
+  const at::Tensor weight = ReadBlocks(WeightType::kQ4_1, q4);
+  EXPECT_TRUE(at::equal(matrix->Dequantized(), weight));
+  for (int64_t rows : kAllRows) {
+    at::Tensor x = at::randn({rows, 160});
+    x.select(1, 40).mul_(300);
+    const at::Tensor bound = RoundingBound(x, weight, 253.9) + Magnitude(x, weight) * 1e-6;
+    EXPECT_LE(Excess(matrix->Multiply(x), Product64(x, weight), bound), 1) << rows << " rows";
+  }
+}
+
+TEST_P(PackedLinear, FloatWeightsGet8BitsOrBlocksOf4) {
   const at::Tensor weight = at::randn({37, 128});
   const at::Tensor blocks = weight.view({37, 4, 32});
   const auto int8 = PackedMatrix::Pack({{weight}}, std::nullopt, Compute::kInt8);
-  EXPECT_EQ(int8->format(), "q8");
-  // Half a step, and the scale's own rounding to float16 (2^-11), by which the largest weight may
-  // be out of reach.
-  const at::Tensor largest = blocks.abs().amax(2, true).expand_as(blocks).reshape({37, 128});
-  EXPECT_LE(Excess(int8->Dequantized(), weight.to(at::kDouble),
-                   largest.to(at::kDouble) * (0.5 / 127 + 1.0 / 2048)),
-            1);
+  EXPECT_EQ(int8->format(), "int8");
   const auto int4 = PackedMatrix::Pack({{weight}}, std::nullopt, Compute::kInt4);
   EXPECT_EQ(int4->format(), "q4");
   const at::Tensor range = blocks.amax(2) - blocks.amin(2);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,12 @@ def matrix_bytes(model: torch.nn.Module, size: float = 2) -> float:
                       if parameter.dim() == 2)
 
 
+def outputs(model: torch.nn.Module) -> int:
+    """Of all linear layers, the output matrix among them."""
+    return sum(layer.out_features for layer in model.modules()
+               if isinstance(layer, torch.nn.Linear))
+
+
 @pytest.mark.parametrize("name", ["llama", "llama-tied-biases", "gpt2", "opt", "gemma2"])
 def test_representable_weights_are_stored_as_bfloat16(name: str, tmp_path: Path) -> None:
     model = representable(tiny_models.TREE_CONFIGS[name]())
@@ -137,9 +144,10 @@ def test_tied_embeddings_in_every_type(compute: str, bound: float, tmp_path: Pat
     got, scorer = scores(bundle, compute=compute)
     assert difference(reference(model), got) <= bound
     table = model.lm_head.weight.numel()
-    size = {"float32": 2, "bfloat16": 2, "int8": 34 / 32, "int4": 20 / 32}[compute]
+    size = {"float32": 2, "bfloat16": 2, "int8": 1, "int4": 20 / 32}[compute]
     beside = 2 * table if compute in ("int8", "int4") else 0
-    vectors = scorer.stats().weight_bytes - matrix_bytes(model, size) - beside
+    scales = 4 * outputs(model) if compute == "int8" else 0
+    vectors = scorer.stats().weight_bytes - matrix_bytes(model, size) - beside - scales
     assert 0 < vectors < 4 * 1000
 
 
@@ -276,15 +284,18 @@ def test_gguf_blocks_are_stored_as_they_are(output: gguf.GGMLQuantizationType | 
     assert description["weights_sha256"] == weights_sha256(torch.jit.load(str(bundle)))
 
     wanted_scores = reference(dequantized(source))
-    held = set()
     for compute, bound in (("float32", EXACT), ("bfloat16", 0.15), ("int8", 0.3)):
         got, scorer = scores(bundle, compute=compute)
         assert difference(wanted_scores, got) <= bound
         assert (scorer.stats().packed_linears, scorer.stats().plain_linears) == (7 * LAYERS, 0)
-        if compute != "bfloat16":  # which has no blocks
-            held.add(scorer.stats().weight_bytes - LAYERS * WIDTH * INNER
-                     * {"float32": 4, "int8": 34 / 32}[compute])
-    assert len(held) == 1  # blocks, a tied table among them, are the same bytes
+        if compute == "float32":  # blocks, a tied table among them, are held as they are
+            widths = {Q4_0: 20 / 32, Q4_1: 20 / 32, Q8_0: 34 / 32, F32: 4}
+            blocks = sum(LAYERS * math.prod(SHAPES[name]) * widths[type]
+                         for name, type in LAYER_TYPES.items())
+            tables = tiny_models.VOCABULARY * WIDTH * (
+                widths[Q8_0] + (0 if output is None else widths[output]))
+            vectors = scorer.stats().weight_bytes - blocks - tables
+            assert 0 < vectors < 4 * 1000
     got, _ = scores(bundle, device="emulated")
     assert difference(wanted_scores, got) <= EXACT
 
