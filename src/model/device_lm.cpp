@@ -65,6 +65,23 @@ at::ScalarType ActivationType(const std::string& compute) {
                               "\"float16\", \"int8\" or \"int4\" expected on a device");
 }
 
+// TorchScript's interpreter turns errors of operators into std::runtime_error, with their text.
+bool IsOutOfMemory(const std::exception& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
+  const std::string text = error.what();
+  for (const char* known : {"out of memory", "CUBLAS_STATUS_ALLOC_FAILED"}) {
+    if (text.find(known) != std::string::npos) return true;
+  }
+  return false;
+}
+
+// Of a text with a stack trace above the error.
+std::string LastLine(std::string text) {
+  const size_t at = text.find("RuntimeError: ");
+  if (at != std::string::npos) text = text.substr(at);
+  return text.substr(0, text.find('\n'));
+}
+
 [[noreturn]] void ThrowNotFinite() {
   throw NumericalError(
       "the model gave a value that is not finite (NaN or infinity); nothing of this call was kept. "
@@ -73,18 +90,20 @@ at::ScalarType ActivationType(const std::string& compute) {
 
 class Model final : public CausalLM {
  public:
-  Model(const torch::jit::Module& module, ModelDescription description, OutputLayer output,
-        const DeviceLMOptions& options)
+  Model(const torch::jit::Module& module, StoredWeights weights, ModelDescription description,
+        const DeviceLMOptions& options, std::unique_ptr<DeviceRuntime> runtime)
       : description_(std::move(description)),
         hidden_type_(ActivationType(options.compute)),
         kv_type_(options.kv_dtype == "auto" ? hidden_type_ : TypeByName(options.kv_dtype)),
         slot_format_("compute " + options.compute + ", keys and values " + NameOf(kv_type_) +
                      ", hidden states " + NameOf(hidden_type_)),
-        runtime_(OpenDevice(options.device)),
+        runtime_(std::move(runtime)),
         device_(runtime_->device()) {
     const AsExported guard;
-    runtime_->OnQueue([&] {
-      module_ = MoveToDevice(module, std::move(output), device_, options.compute);
+    OrOutOfMemory("the weights", [&] {
+      module_ = MoveToDevice(module, weights, device_, options.compute);
+      module_.output.scale = description_.logit_scale;
+      module_.output.softcap = description_.logit_softcap;
       finite_ = at::ones({1}, at::TensorOptions(device_).dtype(at::kBool));
     });
     runtime_->Wait();
@@ -113,7 +132,7 @@ class Model final : public CausalLM {
     const AsExported guard;
     spare_slot_ = static_cast<SlotId>(slots);  // padding tokens go there
     const at::TensorOptions options(device_);
-    runtime_->OnQueue([&] {
+    OrOutOfMemory("a cache of this size; give kv_cache_bytes less", [&] {
       kv_ = at::empty({d.layers, 2, slots + 1, d.kv_heads, d.head_dim}, options.dtype(kv_type_));
       hidden_ = at::zeros({slots + 1, d.hidden_size}, options.dtype(hidden_type_));
     });
@@ -128,23 +147,19 @@ class Model final : public CausalLM {
 
   void Forward(const BatchPlan& plan) override {
     const AsExported guard;
-    try {
-      const bool may_record = recording_ && plan.size() <= kRecordedTokens;
-      const int64_t tokens = may_record ? PaddedSize(plan.size()) : plan.size();
-      const StagedPlan staged =
-          StagePlan(plan, blocks_, tokens, may_record, spare_slot_, device_.is_cuda());
-      runtime_->OnQueue([&] {
-        if (may_record && staged.layout.keys <= kRecordedKeys) {
-          RunRecorded(staged);
-        } else {
-          const at::Tensor buffer = staged.buffer.to(device_, /*non_blocking=*/true);
-          Run(ViewsOf(buffer, staged.layout));
-        }
-      });
-      padded_ += static_cast<uint64_t>(tokens - plan.size());
-    } catch (const c10::OutOfMemoryError& error) {
-      throw OutOfDeviceMemory(OutOfMemoryText(error));
-    }
+    const bool may_record = recording_ && plan.size() <= kRecordedTokens;
+    const int64_t tokens = may_record ? PaddedSize(plan.size()) : plan.size();
+    const StagedPlan staged =
+        StagePlan(plan, blocks_, tokens, may_record, spare_slot_, device_.is_cuda());
+    OrOutOfMemory("a batch", [&] {
+      if (may_record && staged.layout.keys <= kRecordedKeys) {
+        RunRecorded(staged);
+      } else {
+        const at::Tensor buffer = staged.buffer.to(device_, /*non_blocking=*/true);
+        Run(ViewsOf(buffer, staged.layout));
+      }
+    });
+    padded_ += static_cast<uint64_t>(tokens - plan.size());
   }
 
   OutputAnswers Answer(const OutputQuestions& questions) override {
@@ -153,11 +168,7 @@ class Model final : public CausalLM {
     const auto logits = static_cast<int64_t>(questions.logit_slots.size());
     const bool word_ends = questions.word_ends && normalizers > 0;
     at::Tensor results;
-    try {
-      runtime_->OnQueue([&] { results = Ask(questions); });
-    } catch (const c10::OutOfMemoryError& error) {
-      throw OutOfDeviceMemory(OutOfMemoryText(error));
-    }
+    OrOutOfMemory("the output layer", [&] { results = Ask(questions); });
     runtime_->Wait();  // the only one
     const float* values = results.const_data_ptr<float>();
     if (*values == 0) ThrowNotFinite();
@@ -206,9 +217,16 @@ class Model final : public CausalLM {
     int recording = -1;
   };
 
-  std::string OutOfMemoryText(const c10::OutOfMemoryError& error) const {
-    return "device " + device_.str() + " has too little memory left: " +
-           error.what_without_backtrace();
+  // Queues `work`; throws OutOfDeviceMemory where the device lacks memory for it.
+  template <typename Work>
+  void OrOutOfMemory(const char* what, const Work& work) {
+    try {
+      runtime_->OnQueue(work);
+    } catch (const std::exception& error) {
+      if (!IsOutOfMemory(error)) throw;
+      throw OutOfDeviceMemory("device " + device_.str() + " has too little memory left for " +
+                              what + ": " + LastLine(error.what()));
+    }
   }
 
   // Queues one forward pass over the plan in `plan`.
@@ -311,9 +329,17 @@ class Model final : public CausalLM {
 
 }  // namespace
 
-std::unique_ptr<CausalLM> DeviceLM(const torch::jit::Module& module, ModelDescription description,
-                                   OutputLayer output, const DeviceLMOptions& options) {
-  return std::make_unique<Model>(module, std::move(description), std::move(output), options);
+std::unique_ptr<CausalLM> DeviceLM(const torch::jit::Module& module, StoredWeights weights,
+                                   ModelDescription description, const DeviceLMOptions& options) {
+  return DeviceLM(module, std::move(weights), std::move(description), options,
+                  OpenDevice(options.device));
+}
+
+std::unique_ptr<CausalLM> DeviceLM(const torch::jit::Module& module, StoredWeights weights,
+                                   ModelDescription description, const DeviceLMOptions& options,
+                                   std::unique_ptr<DeviceRuntime> runtime) {
+  return std::make_unique<Model>(module, std::move(weights), std::move(description), options,
+                                 std::move(runtime));
 }
 
 }  // namespace lmfusion

@@ -6,7 +6,8 @@
 #include <string>
 
 #include "model/causal_lm.h"
-#include "ops/output_ops.h"
+#include "model/device_runtime.h"
+#include "model/stored_weights.h"
 
 namespace lmfusion {
 
@@ -18,8 +19,13 @@ struct DeviceLMOptions {
 
 // The same model on a device: plans are made on the host, everything else runs on the device in
 // order, and nothing waits for it but Answer, for its results.
-// module: a tree bundle loaded to the CPU. Throws std::invalid_argument (options, no such device).
-std::unique_ptr<CausalLM> DeviceLM(const torch::jit::Module& module, ModelDescription description,
-                                   OutputLayer output, const DeviceLMOptions& options);
+// module: a tree bundle loaded to the CPU; weights: of this module. Both are used up. Throws
+// std::invalid_argument (options, no such device), OutOfDeviceMemory (the weights do not fit).
+std::unique_ptr<CausalLM> DeviceLM(const torch::jit::Module& module, StoredWeights weights,
+                                   ModelDescription description, const DeviceLMOptions& options);
+// The same on a runtime that is open.
+std::unique_ptr<CausalLM> DeviceLM(const torch::jit::Module& module, StoredWeights weights,
+                                   ModelDescription description, const DeviceLMOptions& options,
+                                   std::unique_ptr<DeviceRuntime> runtime);
 
 }  // namespace lmfusion

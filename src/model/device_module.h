@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "model/stored_weights.h"
 #include "ops/output_ops.h"
 
 namespace lmfusion {
@@ -15,7 +16,7 @@ namespace lmfusion {
 struct DeviceModule {
   // (tokens, positions, slots, blocks, keys, kv) -> hidden states; see PlanTensors.
   std::shared_ptr<torch::jit::GraphExecutor> forward;
-  OutputLayer output;
+  OutputLayer output;  // scale and softcap are not set
   int64_t weight_bytes = 0;
 };
 
@@ -27,9 +28,13 @@ struct DeviceModule {
 // that of weights in small batches, and needs no second trace, in which the places where a model
 // widens on purpose could not be told from those where it narrows again.
 //
-// module: a tree bundle on the CPU; it is not changed. compute: "float32" or as in
+// Every matrix goes from the type it is stored in straight to that of the device, in pieces of
+// rows, and is released on the host when its last reader has it: loading takes the file's own bytes
+// on the host and the weights' final bytes on the device, and megabytes beside them.
+//
+// module: a tree bundle on the CPU, and its weights; both are used up. compute: "float32" or as in
 // ops/narrow_weights.h.
-DeviceModule MoveToDevice(const torch::jit::Module& module, OutputLayer output, c10::Device device,
-                          const std::string& compute);
+DeviceModule MoveToDevice(const torch::jit::Module& module, StoredWeights& weights,
+                          c10::Device device, const std::string& compute);
 
 }  // namespace lmfusion

@@ -4,6 +4,7 @@
 #include <torch/csrc/jit/passes/lower_tuples.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "lmfusion/errors.h"
 #include "model/graph_nodes.h"
 #include "model/graph_passes.h"
+#include "model/weight_readings.h"
 
 namespace lmfusion {
 namespace {
@@ -58,26 +60,8 @@ std::optional<Linear> LinearOf(const torch::jit::Module& module, const StoredWei
   return found;
 }
 
-// What two attributes share where they are tied.
-const void* MemoryOf(const Attribute& attribute) {
-  return attribute.value().toTensor().storage().data();
-}
-
 bool IsWhole(const at::Tensor& tensor) {
   return tensor.is_contiguous() && tensor.storage_offset() == 0;
-}
-
-// Every reading of a tensor of the module, in all blocks of a graph: memory -> how many.
-void CountReadings(const torch::jit::Module& module, torch::jit::Block* block,
-                   std::map<const void*, size_t>* readings) {
-  for (Node* node : block->nodes()) {
-    for (torch::jit::Block* inner : node->blocks()) CountReadings(module, inner, readings);
-    if (node->kind() != c10::prim::GetAttr) continue;
-    const std::optional<Attribute> attribute = AttributeOf(module, node->output());
-    if (attribute && attribute->value().isTensor()) {
-      (*readings)[MemoryOf(*attribute)] += node->output()->uses().size();
-    }
-  }
 }
 
 class Packer {
@@ -90,8 +74,7 @@ class Packer {
     torch::jit::LowerSimpleTuples(graph_.block());
     torch::jit::EliminateDeadCode(graph_.block());  // what it does not read is not needed
     const Attribute output{module_._ivalue(), "output_weight"};
-    CountReadings(module_, graph_.block(), &readings_);
-    ++readings_[MemoryOf(output)];
+    readings_.emplace(module_, graph_.block());
     packed_.output = PackOutput(output);
     ReplaceEmbeddings(output);
     Consume(output);
@@ -226,7 +209,7 @@ class Packer {
 
   // One reading less; after the last one the weights as they were stored go.
   void Consume(const Attribute& attribute) {
-    if (--readings_.at(MemoryOf(attribute)) == 0) weights_.Release(attribute);
+    if (readings_->IsLast(attribute)) weights_.Release(attribute);
   }
 
   torch::jit::Module& module_;
@@ -235,7 +218,7 @@ class Packer {
   torch::jit::Graph& graph_;
   PackedGraph packed_;
   std::map<const PackedMatrix*, std::string> names_;
-  std::map<const void*, size_t> readings_;  // by memory; see CountReadings
+  std::optional<WeightReadings> readings_;
 };
 
 }  // namespace

@@ -59,17 +59,6 @@ std::vector<float> Floats(const at::Tensor& tensor) {
   return {values.data_ptr<float>(), values.data_ptr<float>() + values.numel()};
 }
 
-OutputLayer OutputOf(const torch::jit::Module& module, const ModelDescription& description) {
-  OutputLayer output;
-  output.weight = module.attr("output_weight").toTensor();
-  if (module.hasattr("output_bias") && module.attr("output_bias").isTensor()) {
-    output.bias = module.attr("output_bias").toTensor();
-  }
-  output.scale = description.logit_scale;
-  output.softcap = description.logit_softcap;
-  return output;
-}
-
 class TorchScriptLM final : public CausalLM {
  public:
   TorchScriptLM(torch::jit::Module module, StoredWeights weights, ModelDescription description,
@@ -294,8 +283,7 @@ LoadedModel LoadTorchScript(const std::string& path, const ScorerOptions& option
       loaded.tree = std::make_unique<TorchScriptLM>(std::move(*module), std::move(weights),
                                                     description, options.compute);
     } else {
-      weights.Widen();
-      loaded.tree = DeviceLM(*module, description, OutputOf(*module, description),
+      loaded.tree = DeviceLM(*module, std::move(weights), description,
                              {options.device, options.compute, options.kv_dtype});
     }
   }

@@ -4,20 +4,134 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
 #include <vector>
+
+#include "ops/pack_weights.h"
+#include "ops/parallel.h"
+#include "ops/weight_blocks.h"
 
 namespace lmfusion {
 namespace {
 
-NarrowWeight Quantized(const at::Tensor& weight, int64_t group, double largest) {
-  const int64_t rows = weight.size(0), columns = weight.size(1);
-  const at::Tensor groups = weight.to(at::kFloat).reshape({rows, columns / group, group});
-  const at::Tensor scales = (groups.abs().amax(2) / largest).clamp_min(1e-20);
-  const at::Tensor values = (groups / scales.unsqueeze(2))
-                                .round()
-                                .clamp(-largest, largest)
-                                .reshape({rows, columns});
-  return {values, scales.contiguous()};
+constexpr int64_t kPieceWeights = int64_t{1} << 20;
+
+// Calls f(begin, end) for pieces of the rows of a matrix.
+template <typename F>
+void ForPieces(int64_t rows, int64_t columns, F f) {
+  const int64_t step = std::max<int64_t>(kPieceWeights / std::max<int64_t>(columns, 1), 1);
+  for (int64_t begin = 0; begin < rows; begin += step) f(begin, std::min(rows, begin + step));
+}
+
+int64_t ColumnsOf(const WeightRows& weight) {
+  const int64_t size = weight.data.size(1);
+  return weight.type == WeightType::kFloat ? size : size / BlockBytes(weight.type) * kBlockInputs;
+}
+
+// Calls f(block, number) for the blocks of a matrix, on many threads.
+template <typename F>
+void ForBlocks(const at::Tensor& blocks, WeightType type, F f) {
+  const at::Tensor dense = blocks.contiguous();
+  const uint8_t* from = dense.const_data_ptr<uint8_t>();
+  const int64_t size = BlockBytes(type);
+  ParallelFor(0, dense.numel() / size, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const uint8_t* block = from + i * size;
+      if (type == WeightType::kQ8_0) {
+        f(ReadQ8_0(block), i);
+      } else {
+        f(type == WeightType::kQ4_0 ? ReadQ4_0(block) : ReadQ4_1(block), i);
+      }
+    }
+  });
+}
+
+// Rows [begin, end) in float32, contiguous.
+at::Tensor Floats(const WeightRows& weight, int64_t begin, int64_t end) {
+  const at::Tensor piece = weight.data.slice(0, begin, end);
+  if (weight.type == WeightType::kFloat) return piece.to(at::kFloat).contiguous();
+  const at::Tensor wide = at::empty({end - begin, ColumnsOf(weight)}, at::kFloat);
+  float* to = wide.data_ptr<float>();
+  ForBlocks(piece, weight.type, [to](const auto& block, int64_t number) {
+    WeightsOf(block, to + number * kBlockInputs);
+  });
+  return wide;
+}
+
+at::Tensor InType(const WeightRows& weight, at::ScalarType type) {
+  if (weight.type == WeightType::kFloat && weight.data.scalar_type() == type) {
+    return weight.data.contiguous();
+  }
+  const int64_t rows = weight.data.size(0), columns = ColumnsOf(weight);
+  const at::Tensor result = at::empty({rows, columns}, type);
+  ForPieces(rows, columns, [&](int64_t begin, int64_t end) {
+    result.slice(0, begin, end).copy_(Floats(weight, begin, end));
+  });
+  return result;
+}
+
+// Where the blocks of a matrix go. A block of row r and columns 32 b to 32 b + 31 is number
+// r * columns / 32 + b.
+struct BlockWriter {
+  BlockWriter(int64_t rows, int64_t columns, bool four_bits)
+      : values(at::empty({rows, columns / (four_bits ? 2 : 1)}, four_bits ? at::kByte : at::kChar)),
+        scales(four_bits ? at::empty({rows, columns / kBlockInputs, 2}, at::kHalf)
+                         : at::empty({rows, columns / kBlockInputs}, at::kHalf)),
+        bytes(static_cast<uint8_t*>(values.data_ptr())),
+        halves(static_cast<uint16_t*>(scales.data_ptr())) {}
+
+  void Write(const Q4Weights& block, int64_t number) const {
+    uint8_t* pairs = bytes + number * (kBlockInputs / 2);
+    for (int64_t i = 0; i < kBlockInputs; i += 2) {
+      pairs[i / 2] = static_cast<uint8_t>(block.q[i] | block.q[i + 1] << 4);
+    }
+    halves[2 * number] = block.scale;
+    halves[2 * number + 1] = block.minimum;
+  }
+  void Write(const Q8Weights& block, int64_t number) const {
+    std::memcpy(bytes + number * kBlockInputs, block.q, kBlockInputs);
+    halves[number] = block.scale;
+  }
+
+  const at::Tensor values, scales;
+  uint8_t* const bytes;
+  uint16_t* const halves;
+};
+
+NarrowWeight Quantized(const WeightRows& weight, bool four_bits) {
+  const int64_t rows = weight.data.size(0), columns = weight.data.size(1);
+  const BlockWriter writer(rows, columns, four_bits);
+  ForPieces(rows, columns, [&](int64_t begin, int64_t end) {
+    const at::Tensor floats = Floats(weight, begin, end);
+    if (!floats.isfinite().all().item<bool>()) {
+      throw std::invalid_argument(
+          "a weight that is not finite has no 8-bit or 4-bit form; use float32");
+    }
+    const float* from = floats.const_data_ptr<float>();
+    const int64_t first = begin * columns / kBlockInputs;
+    ParallelFor(0, floats.numel() / kBlockInputs, 256, [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) {
+        const float* block = from + i * kBlockInputs;
+        if (four_bits) {
+          writer.Write(QuantizeQ4(block), first + i);
+        } else {
+          writer.Write(QuantizeQ8(block), first + i);
+        }
+      }
+    });
+  });
+  return {writer.values, writer.scales};
+}
+
+NarrowWeight Repacked(const WeightRows& weight) {
+  const BlockWriter writer(weight.data.size(0), ColumnsOf(weight),
+                           weight.type != WeightType::kQ8_0);
+  ForBlocks(weight.data, weight.type, [&writer](const auto& block, int64_t number) {
+    writer.Write(block, number);
+  });
+  return {writer.values, writer.scales};
 }
 
 at::Tensor DequantizeCpu(const at::Tensor& values, const at::Tensor& scales) {
@@ -30,11 +144,15 @@ at::Tensor DequantizeCpu(const at::Tensor& values, const at::Tensor& scales) {
 
 }  // namespace
 
+int64_t NarrowWeight::bytes() const {
+  return static_cast<int64_t>(values.nbytes() + (scales ? scales->nbytes() : 0));
+}
+
 QuantizedMatrix MatrixOf(const at::Tensor& values, const at::Tensor& scales,
                          const at::Tensor& result) {
   QuantizedMatrix m;
   m.values = values.data_ptr();
-  m.scales = scales.data_ptr<float>();
+  m.scales = static_cast<Float16*>(scales.data_ptr());
   m.rows = result.size(0);
   m.columns = result.size(1);
   m.group = m.columns / scales.size(1);
@@ -43,22 +161,13 @@ QuantizedMatrix MatrixOf(const at::Tensor& values, const at::Tensor& scales,
   return m;
 }
 
-NarrowWeight Narrowed(const at::Tensor& weight, const std::string& compute) {
-  const int64_t columns = weight.size(1);
-  if (compute == "float16") return {weight.to(at::kHalf).contiguous(), std::nullopt};
-  if (compute == "int8" && columns % 2 == 0) {
-    NarrowWeight narrow = Quantized(weight, columns, 127);
-    narrow.values = narrow.values.to(at::kChar).contiguous();
-    return narrow;
-  }
-  if (compute == "int4" && columns % kInt4Group == 0) {
-    NarrowWeight narrow = Quantized(weight, kInt4Group, 7);
-    const at::Tensor pairs =
-        (narrow.values + 8).to(at::kByte).reshape({weight.size(0), columns / 2, 2});
-    narrow.values = (pairs.select(2, 0) + pairs.select(2, 1) * 16).contiguous();
-    return narrow;
-  }
-  return {weight.to(at::kBFloat16).contiguous(), std::nullopt};
+NarrowWeight Narrowed(const WeightRows& weight, const std::string& compute) {
+  if (compute == "float32") return {InType(weight, at::kFloat), std::nullopt};
+  if (compute == "float16") return {InType(weight, at::kHalf), std::nullopt};
+  if (compute == "bfloat16") return {InType(weight, at::kBFloat16), std::nullopt};
+  if (weight.type != WeightType::kFloat) return Repacked(weight);
+  if (weight.data.size(1) % kBlockInputs == 0) return Quantized(weight, compute == "int4");
+  return {InType(weight, at::kBFloat16), std::nullopt};
 }
 
 at::Tensor Widened(const at::Tensor& values, const std::optional<at::Tensor>& scales) {

@@ -6,26 +6,33 @@
 #include <string>
 
 #include "ops/output_kernel.h"
+#include "ops/packed_linear.h"
 
 namespace lmfusion {
 
 // A matrix of weights in a narrow type. Products with it are summed and returned in float32; only
 // what is multiplied is rounded.
 //   bfloat16, float16   values [rows, columns] of that type
-//   int8                values [rows, columns] int8, one scale a row
-//   int4                values [rows, columns / 2] uint8, two a byte (the first in the low bits,
-//                       8 added), one scale for kInt4Group columns
-// Integers become bfloat16 before they are multiplied.
+//   int8                values [rows, columns] int8, scales [rows, columns / 32] float16;
+//                       weight = scale * value
+//   int4                values [rows, columns / 2] uint8, two a byte (the first in the low bits),
+//                       scales [rows, columns / 32, 2] float16, a scale and a minimum;
+//                       weight = scale * value + minimum
+// These are the weights that the CPU computes with in the same types (ops/weight_blocks.h), and
+// those of Q8_0, Q4_0 and Q4_1 blocks to the bit. Integers become bfloat16 before they are
+// multiplied.
 struct NarrowWeight {
   at::Tensor values;
-  std::optional<at::Tensor> scales;  // [rows, columns / group] float32
+  std::optional<at::Tensor> scales;
+  int64_t bytes() const;
 };
 
-constexpr int64_t kInt4Group = 32;
-
-// compute: "bfloat16", "float16", "int8" or "int4"; what int4 does not fit (an odd number of
-// columns) becomes bfloat16. `weight`: [rows, columns] float32.
-NarrowWeight Narrowed(const at::Tensor& weight, const std::string& compute);
+// compute: "float32", "bfloat16", "float16", "int8" or "int4". For the last two blocks stay as they
+// are, and a matrix without whole blocks of 32 columns becomes bfloat16. Goes through the rows in
+// pieces: beside the result it takes a few megabytes, whatever the size. weight: on the CPU; what
+// has the type already is given back as it is. Throws std::invalid_argument (int8 and int4 of a
+// weight that is not finite).
+NarrowWeight Narrowed(const WeightRows& weight, const std::string& compute);
 
 // The matrix in the type it is multiplied in.
 at::Tensor Widened(const at::Tensor& values, const std::optional<at::Tensor>& scales);

@@ -142,8 +142,8 @@ struct RowLogitBody {
 
 // Integers times scales, see ops/narrow_weights.h.
 struct QuantizedMatrix {
-  const void* values = nullptr;   // int8 [rows, columns], or two of 4 bits a byte [rows, columns/2]
-  const float* scales = nullptr;  // [rows, columns / group]
+  const void* values = nullptr;  // int8 [rows, columns], or two of 4 bits a byte [rows, columns/2]
+  const Float16* scales = nullptr;  // [rows, columns / group], of 4 bits [.., 2] with a minimum
   int64_t rows = 0, columns = 0, group = 0;
   int bits = 8;
   BFloat16* result = nullptr;  // [rows, columns]
@@ -153,18 +153,22 @@ struct QuantizedMatrix {
 LMFUSION_HOST_DEVICE void DequantizePair(const QuantizedMatrix& m, int64_t pair) {
   const int64_t first = 2 * pair;
   const int64_t row = first / m.columns, column = first % m.columns;
-  const float scale = m.scales[row * (m.columns / m.group) + column / m.group];
+  const int64_t block = row * (m.columns / m.group) + column / m.group;
+  float scale, minimum = 0;
   int low, high;
   if (m.bits == 4) {
     const uint8_t byte = static_cast<const uint8_t*>(m.values)[pair];
-    low = (byte & 15) - 8;
-    high = (byte >> 4) - 8;
+    low = byte & 15;
+    high = byte >> 4;
+    scale = ToFloat(m.scales[2 * block]);
+    minimum = ToFloat(m.scales[2 * block + 1]);
   } else {
     low = static_cast<const int8_t*>(m.values)[first];
     high = static_cast<const int8_t*>(m.values)[first + 1];
+    scale = ToFloat(m.scales[block]);
   }
-  m.result[first] = Convert<BFloat16>::From(static_cast<float>(low) * scale);
-  m.result[first + 1] = Convert<BFloat16>::From(static_cast<float>(high) * scale);
+  m.result[first] = Convert<BFloat16>::From(static_cast<float>(low) * scale + minimum);
+  m.result[first + 1] = Convert<BFloat16>::From(static_cast<float>(high) * scale + minimum);
 }
 
 }  // namespace lmfusion

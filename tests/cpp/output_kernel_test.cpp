@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "ops/narrow_weights.h"
@@ -125,26 +126,70 @@ TEST(RowLogits, AreDotProductsInEveryType) {
   }
 }
 
+at::Tensor WidenedAgain(const NarrowWeight& narrow) {
+  return Widened(narrow.values, narrow.scales).to(at::kFloat);
+}
+
 TEST(NarrowWeight, IntegersAreWithinHalfAStep) {
   const at::Tensor weight = at::randn({6, 96});
-  for (const auto& [compute, largest, group] :
-       {std::tuple<const char*, double, int64_t>{"int8", 127, 96}, {"int4", 7, kInt4Group}}) {
-    const NarrowWeight narrow = Narrowed(weight, compute);
+  const at::Tensor blocks = weight.reshape({6, 3, 32});
+  for (const bool four_bits : {false, true}) {
+    const NarrowWeight narrow = Narrowed({weight}, four_bits ? "int4" : "int8");
     ASSERT_TRUE(narrow.scales);
-    EXPECT_EQ(narrow.values.nbytes(), static_cast<size_t>(weight.numel() * (largest > 7 ? 2 : 1) / 2));
-    const at::Tensor back = Widened(narrow.values, narrow.scales).to(at::kFloat);
-    const at::Tensor step =
-        weight.reshape({6, -1, group}).abs().amax(2, true).div(largest).expand({6, -1, group});
-    // Half a step, and the rounding of the result to bfloat16.
-    const at::Tensor allowed = step.reshape({6, 96}) * 0.5 + back.abs() / 256 + 1e-6;
-    EXPECT_TRUE(((back - weight).abs() <= allowed).all().item<bool>()) << compute;
+    EXPECT_EQ(narrow.bytes(), weight.numel() / 32 * (four_bits ? 20 : 34));
+    const at::Tensor off = (WidenedAgain(narrow) - weight).abs().reshape({6, 3, 32});
+    // Float16 scales, and the rounding of the result to bfloat16.
+    const at::Tensor rounding = blocks.abs().amax(2, true) / 200;
+    if (four_bits) {  // a narrower range may serve the block better than half steps everywhere
+      const at::Tensor step = (blocks.amax(2, true) - blocks.amin(2, true)) / 15;
+      EXPECT_TRUE((off.square().mean(2, true).sqrt() <= step * 0.5 + rounding).all().item<bool>());
+      EXPECT_TRUE((off <= step * 2.5 + rounding).all().item<bool>());
+    } else {
+      const at::Tensor step = blocks.abs().amax(2, true) / 127;
+      EXPECT_TRUE((off <= step * 0.5 + rounding).all().item<bool>());
+    }
   }
-  EXPECT_EQ(Narrowed(at::randn({4, 50}), "int4").values.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(Narrowed({at::randn({4, 50})}, "int4").values.scalar_type(), at::kBFloat16);
+  EXPECT_THROW(Narrowed({at::full({1, 32}, NAN)}, "int8"), std::invalid_argument);
+}
+
+// Blocks written by hand: scale 0.5, minimum -3 (Q4_1); q of input i is i % 16.
+TEST(NarrowWeight, BlocksOfFilesStayWhatTheyAre) {
+  constexpr uint8_t kHalf[2] = {0x00, 0x38}, kMinusThree[2] = {0x00, 0xc2};  // float16
+  std::vector<uint8_t> q4_0(kHalf, kHalf + 2), q4_1(kHalf, kHalf + 2), q8_0(kHalf, kHalf + 2);
+  q4_1.insert(q4_1.end(), kMinusThree, kMinusThree + 2);
+  for (int i = 0; i < 16; ++i) {  // inputs i and i + 16
+    q4_0.push_back(static_cast<uint8_t>(i | i << 4));
+    q4_1.push_back(static_cast<uint8_t>(i | i << 4));
+  }
+  for (int i = 0; i < 32; ++i) q8_0.push_back(static_cast<uint8_t>(i - 16));
+  const at::Tensor q = at::arange(32, at::kFloat).remainder(16);
+  struct Case {
+    WeightType type;
+    std::vector<uint8_t>* block;
+    at::Tensor weights;
+    int64_t bytes;
+  };
+  for (const Case& c : {Case{WeightType::kQ4_0, &q4_0, 0.5 * (q - 8), 20},
+                        Case{WeightType::kQ4_1, &q4_1, 0.5 * q - 3, 20},
+                        Case{WeightType::kQ8_0, &q8_0, 0.5 * (at::arange(32) - 16), 34}}) {
+    const at::Tensor one = at::from_blob(c.block->data(), {1, int64_t(c.block->size())}, at::kByte);
+    const at::Tensor rows = one.repeat({3, 2});
+    const at::Tensor wanted = c.weights.to(at::kFloat).repeat({3, 2});
+    for (const char* compute : {"int8", "int4"}) {
+      const NarrowWeight narrow = Narrowed({rows, c.type}, compute);
+      EXPECT_EQ(narrow.bytes(), 6 * c.bytes);
+      EXPECT_TRUE(at::equal(WidenedAgain(narrow), wanted));  // short enough for bfloat16
+    }
+    for (const char* compute : {"float32", "bfloat16", "float16"}) {
+      EXPECT_TRUE(at::equal(WidenedAgain(Narrowed({rows, c.type}, compute)), wanted)) << compute;
+    }
+  }
 }
 
 TEST(NarrowWeight, LinearKeepsShapesAndAddsTheBias) {
   const at::Tensor x = at::randn({2, 5, 64}), weight = at::randn({7, 64}), bias = at::randn({7});
-  const NarrowWeight narrow = Narrowed(weight, "bfloat16");
+  const NarrowWeight narrow = Narrowed({weight}, "bfloat16");
   const at::Tensor y = NarrowLinear(x, narrow.values, narrow.scales, bias);
   const at::Tensor wanted = at::linear(x.to(at::kBFloat16).to(at::kDouble),
                                        weight.to(at::kBFloat16).to(at::kDouble),

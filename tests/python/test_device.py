@@ -53,10 +53,33 @@ def differences(got: list[list[float]], wanted: list[list[float]]) -> torch.Tens
                          for g, w in zip(gs, ws, strict=True)]).abs()
 
 
+def rounded_to_8_bits(blocks: torch.Tensor) -> torch.Tensor:
+    """Blocks [.., 32]: whole steps of a float16 scale."""
+    scale = (blocks.abs().amax(-1, keepdim=True) / 127).half().float()
+    return (blocks / scale).round().clamp(-127, 127) * scale
+
+
+def rounded_to_4_bits(blocks: torch.Tensor) -> torch.Tensor:
+    """Blocks [.., 32]: 16 steps of a float16 scale above a float16 minimum, over the range of the
+    weights or 3, 6, ... 21 % less of it, whichever has the least squared error."""
+    least, most = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
+    best, best_error = blocks, torch.full_like(least, torch.inf)
+    for shrink in range(8):
+        half_range = (most - least) / 2 * (1 - 0.03 * shrink)
+        scale = (2 * half_range / 15).half().float()
+        minimum = ((least + most) / 2 - half_range).half().float()
+        tried = ((blocks - minimum) / scale).round().clamp(0, 15) * scale + minimum
+        error = (tried - blocks).square().sum(-1, keepdim=True)
+        best = torch.where(error < best_error, tried, best)
+        best_error = torch.minimum(error, best_error)
+    return best
+
+
 def rounded_model(model: torch.nn.Module, compute: str) -> torch.nn.Module:
     """The same model with the weights that a narrow type leaves, still in float32."""
     dtype = torch.float16 if compute == "float16" else torch.bfloat16
     rounded = copy.deepcopy(model)
+    to_integers = {"int8": rounded_to_8_bits, "int4": rounded_to_4_bits}.get(compute)
     with torch.no_grad():
         for name, module in rounded.named_modules():
             weight = getattr(module, "weight", None)
@@ -64,13 +87,9 @@ def rounded_model(model: torch.nn.Module, compute: str) -> torch.nn.Module:
                 continue
             is_table = isinstance(module, torch.nn.Embedding) or name == "lm_head"
             rows = weight.T if type(module).__name__ == "Conv1D" else weight
-            group = {"int8": rows.shape[1], "int4": 32}.get(compute)
-            if group is not None and not is_table and rows.shape[1] % group == 0:
-                largest = 127 if compute == "int8" else 7
-                parts = rows.reshape(rows.shape[0], -1, group)
-                scale = parts.abs().amax(-1, keepdim=True) / largest
-                rows = (parts / scale).round().clamp(-largest, largest).mul(scale).reshape(
-                    rows.shape)
+            if to_integers is not None and not is_table and rows.shape[1] % 32 == 0:
+                blocks = rows.reshape(rows.shape[0], -1, 32)
+                rows = to_integers(blocks).reshape(rows.shape)
             rows = rows.to(dtype).float()
             weight.copy_(rows.T if type(module).__name__ == "Conv1D" else rows)
     return rounded

@@ -1,0 +1,379 @@
+// The device path around the kernels, on a device that the tests make up: memory that runs out,
+// recordings that fail, waits, loading. The oracle is the same small model in plain float64.
+#include "model/device_lm.h"
+
+#include <ATen/ATen.h>
+#include <ATen/record_function.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/jit/frontend/resolver.h>
+#include <torch/csrc/jit/frontend/sugared_value.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "counting_allocator.h"
+#include "model/device_module.h"
+#include "path_scorer.h"
+
+namespace lmfusion {
+namespace {
+
+constexpr int64_t kVocabulary = 50, kWidth = 64, kHeads = 4, kKvHeads = 2, kHeadDim = 16;
+using Tokens = std::vector<int32_t>;
+
+// An operator of the model that lacks memory for batches above a size.
+int64_t most_rows = 0;
+at::Tensor Limited(const at::Tensor& x) {
+  TORCH_CHECK_WITH(OutOfMemoryError, most_rows == 0 || x.size(0) <= most_rows,
+                   "CUDA out of memory. Tried to allocate 20.00 GiB.");
+  return x.clone();
+}
+
+TORCH_LIBRARY(lmfusion_test, m) { m.def("limited(Tensor x) -> Tensor", &Limited); }
+
+struct FakeDevice {
+  int recordings = 0, replays = 0, waits = 0;
+  bool can_record = true;
+};
+
+// The host, whatever happens on it written down.
+class FakeRuntime final : public DeviceRuntime {
+ public:
+  explicit FakeRuntime(FakeDevice& seen) : seen_(seen) {}
+  c10::Device device() const override { return c10::kCPU; }
+  int multiprocessors() const override { return 4; }
+  int64_t free_bytes() const override { return 1'000'000; }
+  void OnQueue(const std::function<void()>& work) override { work(); }
+  void Wait() override { ++seen_.waits; }
+  int Record(const std::function<void()>& work) override {
+    ++seen_.recordings;
+    if (!seen_.can_record) return -1;
+    recorded_.push_back(work);
+    return static_cast<int>(recorded_.size()) - 1;
+  }
+  void Replay(int recording) override {
+    ++seen_.replays;
+    recorded_[recording]();
+  }
+
+ private:
+  FakeDevice& seen_;
+  std::vector<std::function<void()>> recorded_;
+};
+
+struct Resolver final : torch::jit::Resolver {
+  std::shared_ptr<torch::jit::SugaredValue> resolveValue(
+      const std::string& name, torch::jit::GraphFunction&,
+      const torch::jit::SourceRange&) override {
+    const std::string library = name == "torch" ? "aten" : name;
+    return std::make_shared<torch::jit::BuiltinModule>(library);
+  }
+};
+
+torch::jit::Module Compiled(const std::vector<std::pair<std::string, at::Tensor>>& weights,
+                            const std::string& source) {
+  torch::jit::Module module("toy");
+  for (const auto& [name, weight] : weights) module.register_parameter(name, weight, false);
+  module.define(source, std::make_shared<Resolver>());
+  return module;
+}
+
+torch::jit::Module Toy() {
+  at::manual_seed(5);
+  const auto matrix = [](int64_t rows, double scale) { return at::randn({rows, kWidth}) * scale; };
+  const int64_t kv_width = kKvHeads * kHeadDim;
+  return Compiled({{"table", matrix(kVocabulary, 1)},
+                   {"q", matrix(kHeads * kHeadDim, 0.2)},
+                   {"k", matrix(kv_width, 0.2)},
+                   {"v", matrix(kv_width, 0.2)},
+                   {"o", matrix(kWidth, 0.2)},
+                   {"output_weight", matrix(kVocabulary, 0.3)}},
+                  R"(
+def forward(self, tokens, positions, slots, segments, segment_slots, kv):
+    x = lmfusion_test.limited(torch.embedding(self.table, tokens))
+    q = torch.linear(x, self.q).view([-1, 4, 16])
+    k = torch.linear(x, self.k).view([-1, 2, 16])
+    v = torch.linear(x, self.v).view([-1, 2, 16])
+    a = lmfusion.tree_attention(q, k, v, None, kv, positions, slots, segments, segment_slots, 0, 0.25, 0, 0.0)
+    return x + torch.linear(a.reshape([-1, 64]), self.o)
+)");
+}
+
+// log p of every token after the first.
+std::vector<double> LogProbs(const torch::jit::Module& toy, const Tokens& path) {
+  const auto weight = [&](const char* name) { return toy.attr(name).toTensor().to(at::kDouble); };
+  const at::Tensor ids = at::tensor(path, at::kInt);
+  const at::Tensor x = at::embedding(weight("table"), ids);
+  const auto heads = [&](const char* name, int64_t count) {
+    return at::linear(x, weight(name)).view({-1, count, kHeadDim}).transpose(0, 1);
+  };
+  const int64_t group = kHeads / kKvHeads;
+  const at::Tensor k = heads("k", kKvHeads).repeat_interleave(group, 0);
+  const at::Tensor v = heads("v", kKvHeads).repeat_interleave(group, 0);
+  const at::Tensor scores = at::matmul(heads("q", kHeads), k.transpose(1, 2)) * 0.25;
+  const at::Tensor later = at::ones_like(scores, at::kBool).triu(1);
+  const at::Tensor mixed = at::matmul(scores.masked_fill(later, -INFINITY).softmax(-1), v);
+  const at::Tensor hidden =
+      x + at::linear(mixed.transpose(0, 1).reshape({-1, kWidth}), weight("o"));
+  const at::Tensor log_p = at::linear(hidden, weight("output_weight")).log_softmax(-1);
+  std::vector<double> result;
+  for (size_t i = 1; i < path.size(); ++i) {
+    result.push_back(log_p[static_cast<int64_t>(i) - 1][path[i]].item<double>());
+  }
+  return result;
+}
+
+ModelDescription ToyDescription() {
+  ModelDescription d;
+  d.layers = 1;
+  d.q_heads = kHeads;
+  d.kv_heads = kKvHeads;
+  d.head_dim = kHeadDim;
+  d.hidden_size = kWidth;
+  d.vocabulary_size = kVocabulary;
+  return d;
+}
+
+std::unique_ptr<CausalLM> OnFake(FakeDevice& device, const std::string& compute = "float32",
+                                 const std::string& kv_dtype = "auto") {
+  const torch::jit::Module toy = Toy();
+  return DeviceLM(toy, StoredWeights(toy, {}, "toy"), ToyDescription(),
+                  {"cuda", compute, kv_dtype}, std::make_unique<FakeRuntime>(device));
+}
+
+Tokens PathOf(int32_t length, int32_t step) {
+  Tokens path;
+  for (int32_t i = 0; i < length; ++i) path.push_back((1 + i * step) % kVocabulary);
+  return path;
+}
+
+TokenPaths PathsOf(const std::vector<Tokens>& texts) {
+  TokenPaths paths;
+  for (const Tokens& text : texts) {
+    TokenPaths::Path path;
+    path.tail = text;
+    path.scored_begin = 1;
+    path.alternative = static_cast<int32_t>(paths.paths.size());
+    paths.candidate_of.push_back(path.alternative);
+    paths.paths.push_back(path);
+  }
+  paths.candidates = static_cast<int32_t>(texts.size());
+  return paths;
+}
+
+void ExpectRight(PathScorer& scorer, const std::vector<Tokens>& texts) {
+  const torch::jit::Module toy = Toy();
+  const PathScores scores = scorer.Score(PathsOf(texts), "");
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const std::vector<double> wanted = LogProbs(toy, texts[i]);
+    ASSERT_EQ(scores.log_probs[i].size(), wanted.size());
+    for (size_t k = 0; k < wanted.size(); ++k) {
+      EXPECT_NEAR(scores.log_probs[i][k], wanted[k], 1e-4) << i << " " << k;
+    }
+  }
+}
+
+class DeviceLMTest : public testing::Test {
+ protected:
+  void TearDown() override { most_rows = 0; }
+
+  std::unique_ptr<PathScorer> Scorer(int64_t max_batch_tokens = 512) {
+    PathScorerOptions options;
+    options.max_batch_tokens = max_batch_tokens;
+    options.kv_cache_bytes = 1 << 20;
+    return CachedPathScorer(OnFake(device_), options);
+  }
+  static Stats StatsOf(const PathScorer& scorer) {
+    Stats stats;
+    scorer.AddTo(&stats);
+    return stats;
+  }
+
+  FakeDevice device_;
+};
+
+TEST_F(DeviceLMTest, MemoryThatRunsOutInAnOperatorHalvesTheBatch) {
+  const auto scorer = Scorer();
+  most_rows = 16;
+  ExpectRight(*scorer, {PathOf(40, 1), PathOf(45, 3)});
+  const Stats stats = StatsOf(*scorer);
+  EXPECT_EQ(stats.tokens_computed, 39u + 44u - 1u);  // the start token is shared
+  EXPECT_GE(stats.forwards, 82u / 16u + 1u);
+  ExpectRight(*scorer, {PathOf(30, 7)});  // and later calls go on
+}
+
+TEST_F(DeviceLMTest, MemoryForOneTokenIsNeeded) {
+  const auto scorer = Scorer();
+  most_rows = 1;  // padded to 16
+  try {
+    scorer->Score(PathsOf({PathOf(5, 1)}), "");
+    FAIL();
+  } catch (const OutOfDeviceMemory& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("too little memory left for a batch: "), std::string::npos) << text;
+    EXPECT_NE(text.find("Tried to allocate 20.00 GiB"), std::string::npos) << text;
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+  }
+  EXPECT_EQ(StatsOf(*scorer).cached_tokens, 0);
+  most_rows = 0;
+  ExpectRight(*scorer, {PathOf(5, 1)});
+}
+
+TEST_F(DeviceLMTest, RecordingsThatFailAreNotTriedAgain) {
+  device_.can_record = false;
+  const auto scorer = Scorer();
+  for (int32_t step = 1; step < 6; ++step) ExpectRight(*scorer, {PathOf(20, step)});
+  EXPECT_EQ(device_.recordings, 1);
+  EXPECT_EQ(device_.replays, 0);
+  const Stats stats = StatsOf(*scorer);
+  EXPECT_EQ(stats.forwards_replayed, 0u);
+  // 19 tokens once, then 18 beside the start token; padded until the recording failed.
+  EXPECT_EQ(stats.tokens_padded, (24u - 19u) + (24u - 18u));
+}
+
+TEST_F(DeviceLMTest, RecordingsAreReplayedAndLargeBatchesAreNot) {
+  const auto scorer = Scorer(600);
+  for (int32_t step = 1; step < 6; ++step) ExpectRight(*scorer, {PathOf(20, step)});
+  EXPECT_EQ(device_.recordings, 1);
+  EXPECT_EQ(device_.replays, 4);
+  const Stats before = StatsOf(*scorer);
+  EXPECT_EQ(before.forwards_replayed, 4u);
+  EXPECT_EQ(before.tokens_padded, (24u - 19u) + 4 * (24u - 18u));
+  std::vector<Tokens> texts;
+  for (int32_t i = 0; i < 30; ++i) texts.push_back({i, 1, 2, 3, i, 5, 6, 7, 8, 9, 10, 11, 12, 13,
+                                                    14, 15, 16, 17, 18, 19});
+  ExpectRight(*scorer, texts);  // 570 tokens
+  EXPECT_EQ(StatsOf(*scorer).tokens_padded, before.tokens_padded);
+}
+
+TEST_F(DeviceLMTest, OnlyAnswersWait) {
+  const auto model = OnFake(device_);
+  model->Reserve(64);
+  device_.waits = 0;
+  for (int i = 0; i < 3; ++i) {
+    BatchPlan plan;
+    plan.tokens = {i};
+    plan.positions = {0};
+    plan.slots = {i};
+    plan.segments = {{0, 1, 0, 1, 0}};
+    plan.segment_slots = {i};
+    model->Forward(plan);
+  }
+  EXPECT_EQ(device_.waits, 0);
+  OutputQuestions questions;
+  questions.normalizer_slots = {0, 1, 2};
+  questions.logit_slots = {2};
+  questions.logit_tokens = {7};
+  const OutputAnswers answers = model->Answer(questions);
+  EXPECT_EQ(device_.waits, 1);
+  EXPECT_NEAR(answers.logits[0] - answers.normalizers[2], LogProbs(Toy(), {2, 7})[0], 1e-4);
+}
+
+TEST_F(DeviceLMTest, NothingReadsTheDeviceBetweenPlanAndAnswer) {
+  static std::set<std::string> called;
+  called.clear();
+  const auto scorer = Scorer();
+  const auto observer = at::addThreadLocalCallback(
+      at::RecordFunctionCallback([](const at::RecordFunction& call) {
+        called.insert(call.name());
+        return std::unique_ptr<at::ObserverContext>();
+      }).scopes({at::RecordScope::FUNCTION}));
+  scorer->Score(PathsOf({PathOf(20, 1), PathOf(20, 3)}), "");
+  at::removeCallback(observer);
+  EXPECT_EQ(called.count("lmfusion::tree_attention"), 1u);  // the observer sees
+  EXPECT_EQ(called.count("lmfusion::narrow_linear"), 1u);
+  for (const char* waits : {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero",
+                            "aten::nonzero", "aten::masked_select", "aten::equal"}) {
+    EXPECT_EQ(called.count(waits), 0u) << waits;
+  }
+}
+
+TEST_F(DeviceLMTest, AutoTakesHalfOfWhatIsFree) {
+  EXPECT_EQ(OnFake(device_)->AutoCacheBytes(), 500'000);
+}
+
+TEST_F(DeviceLMTest, SlotsAreAsNarrowAsTheOptions) {
+  const int64_t kv = 2 * kKvHeads * kHeadDim;
+  EXPECT_EQ(OnFake(device_)->slot_bytes(), 4 * kv + 4 * kWidth);
+  EXPECT_EQ(OnFake(device_, "bfloat16")->slot_bytes(), 2 * kv + 2 * kWidth);
+  EXPECT_EQ(OnFake(device_, "bfloat16", "float8")->slot_bytes(), kv + 2 * kWidth);
+  EXPECT_EQ(OnFake(device_, "int4", "float8")->slot_bytes(), kv + 2 * kWidth);
+  EXPECT_EQ(OnFake(device_, "float32", "bfloat16")->slot_bytes(), 2 * kv + 4 * kWidth);
+}
+
+// --- loading ---
+
+constexpr int64_t kLayers = 12, kRows = 1024, kColumns = 2048;
+
+struct Loaded {
+  int64_t stored = 0;  // bytes of the weights on the host before
+  int64_t held = 0;    // afterwards, on the "device", which is the host too
+  int64_t peak = 0;
+  int64_t said = 0;    // DeviceModule::weight_bytes
+};
+
+// Bytes held while a chain of matrices is loaded. `type`: of their blocks, "" for bfloat16.
+Loaded Load(const std::string& type, const std::string& compute) {
+  CountingAllocator counter;
+  const int64_t before = counter.held();
+  std::map<std::string, std::string> types;
+  std::vector<std::pair<std::string, at::Tensor>> weights = {
+      {"output_weight", at::zeros({16, kColumns}, at::kBFloat16)}};
+  std::string source = "def forward(self, x, a, b, c, d, e):\n";
+  for (int64_t i = 0; i < kLayers; ++i) {
+    const std::string name = "w" + std::to_string(i);
+    if (type.empty()) {
+      weights.emplace_back(name, at::ones({kRows, kColumns}, at::kBFloat16));
+    } else {
+      const int64_t bytes = type == "q8_0" ? 34 : type == "q4_0" ? 18 : 20;
+      weights.emplace_back(name, at::ones({kRows, kColumns / 32 * bytes}, at::kByte));
+      types[name] = type;
+    }
+    source += "    y = torch.linear(x, self." + name + ")\n    x = torch.cat([y, y], 1)\n";
+  }
+  const torch::jit::Module module = Compiled(weights, source + "    return x\n");
+  weights.clear();
+  Loaded loaded;
+  loaded.stored = counter.held() - before;
+  StoredWeights stored(module, types, "chain");
+  counter.ResetPeak();
+  const DeviceModule on_device = MoveToDevice(module, stored, c10::kCPU, compute);
+  loaded.peak = counter.peak() - before;
+  loaded.held = counter.held() - before;
+  loaded.said = on_device.weight_bytes;
+  return loaded;
+}
+
+TEST(Loading, HoldsOneMatrixMoreThanItsTypesNeed) {
+  constexpr int64_t kWeights = kLayers * kRows * kColumns, kMegabyte = 1'000'000;
+  struct Case {
+    const char *type, *compute;
+    double stored, held;  // bytes a weight
+  };
+  for (const Case& c : {Case{"", "float32", 2, 4}, Case{"", "bfloat16", 2, 2},
+                        Case{"", "float16", 2, 2}, Case{"", "int8", 2, 34.0 / 32},
+                        Case{"", "int4", 2, 20.0 / 32}, Case{"q4_1", "int4", 20.0 / 32, 20.0 / 32},
+                        Case{"q4_0", "int8", 18.0 / 32, 20.0 / 32},
+                        Case{"q8_0", "int4", 34.0 / 32, 34.0 / 32},
+                        Case{"q4_1", "bfloat16", 20.0 / 32, 2}}) {
+    const Loaded loaded = Load(c.type, c.compute);
+    const std::string which = std::string(c.type) + " " + c.compute;
+    EXPECT_NEAR(loaded.stored, c.stored * kWeights, kMegabyte) << which;
+    EXPECT_NEAR(loaded.held, c.held * kWeights, kMegabyte) << which;
+    EXPECT_NEAR(loaded.said, c.held * kWeights, kMegabyte) << which;
+    // Either the first matrix is held in both types, or the last one; and a few pieces of rows.
+    const double matrix = kRows * kColumns * (c.stored + c.held);
+    EXPECT_LT(loaded.peak, std::max(loaded.stored, loaded.held) + matrix + 12 * kMegabyte)
+        << which;
+  }
+}
+
+}  // namespace
+}  // namespace lmfusion
