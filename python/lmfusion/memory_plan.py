@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Bytes of a number, by the names of the options `compute` and `kv_dtype`.
-NUMBER_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "float8": 1.0, "int8": 1.0,
-                "int4": 0.5}
-INT4_GROUP = 32  # columns that share a float32 scale (src/ops/narrow_weights.h)
+# Bytes of a number, by the names of the option `kv_dtype`.
+NUMBER_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "float8": 1.0}
 COMPUTE_TYPES = ("float32", "bfloat16", "int8", "int4")
-# Bytes of a weight of the packed matrices on the CPU (src/ops/panel_format.h).
-PACKED_BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 34 / 32, "int4": 20 / 32,
+# Bytes of a weight by its type: 32 share a float16 scale, and a minimum where they have 4 bits
+# (src/ops/panel_format.h, src/ops/narrow_weights.h).
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 34 / 32, "int4": 20 / 32,
                 "q4_0": 20 / 32, "q4_1": 20 / 32, "q8_0": 34 / 32}
 
 
@@ -50,16 +49,17 @@ def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: i
 
     Args:
         description: the fields of `lmfusion.json` (docs/export.md): layers, kv_heads, head_dim,
-            hidden_size, vocabulary_size; for weights on the CPU also weight_counts,
-            tied_embeddings.
+            hidden_size, vocabulary_size; for weights on the CPU, and for exact ones on a device,
+            also weight_counts, weight_types, tied_embeddings.
         contexts: texts that are kept.
         tokens: tokens of each, candidates included.
         compute: type of the weights, as the scorer's option.
         kv_dtype: type of keys and values, as the scorer's option.
         device: "cpu", where blocks and bfloat16 of the model file are held as they are stored, or
-            "cuda" (and "emulated"), where they are widened and then narrowed to `compute`.
-        parameters: number of weights, tied ones counted once; None leaves the weights out. Not
-            looked at on the CPU.
+            "cuda" (and "emulated"), where they get the type that `compute` names, except that
+            blocks stay blocks for "int8" and "int4".
+        parameters: number of weights, tied ones counted once, of a model with tied embeddings, for
+            a description without weight_counts; None leaves the weights out.
 
     Raises:
         ValueError: an unknown type or device, a type that the device does not have, a number below
@@ -68,7 +68,7 @@ def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: i
     for name, count in (("contexts", contexts), ("tokens", tokens)):
         if count < 1:
             raise ValueError(f"{name} = {count}; at least 1 expected")
-    for name, value, known in (("compute", compute, set(NUMBER_BYTES) - {"float8"}),
+    for name, value, known in (("compute", compute, {*COMPUTE_TYPES, "float16"}),
                                ("kv_dtype", kv_dtype,
                                 {"auto", "float32", "bfloat16", "float16", "float8"})):
         if value not in known:
@@ -88,10 +88,11 @@ def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: i
     kv_bytes = int(2 * description["layers"] * description["kv_heads"] * description["head_dim"]
                    * NUMBER_BYTES[kv_dtype])
     slot_bytes = kv_bytes + int(description["hidden_size"] * NUMBER_BYTES[activation])
-    if on_cpu:
-        weights = _packed_bytes(description, compute) if "weight_counts" in description else None
+    if "weight_counts" in description:
+        weights = (_packed_bytes if on_cpu else _device_bytes)(description, compute)
     else:
-        weights = None if parameters is None else _weight_bytes(description, compute, parameters)
+        weights = (None if on_cpu or parameters is None
+                   else _bytes_of_parameters(description, compute, parameters))
     return MemoryPlan(
         device=device, compute=compute, kv_dtype=kv_dtype, contexts=contexts, tokens=tokens,
         kv_bytes_per_token=kv_bytes, slot_bytes=slot_bytes,
@@ -146,16 +147,14 @@ def _packed_bytes(description: Mapping[str, Any], compute: str) -> int:
     counts = dict(description["weight_counts"])
     vectors = counts.pop("vectors", 0)
     table = description["vocabulary_size"] * description["hidden_size"]
-    # The table is a large part of its type.
-    table_type = description["weight_types"].get("output_weight") or next(
-        (name for name in ("bfloat16", "float32") if counts.get(name, 0) >= table), "float32")
+    table_type = _table_type(description)
     size = 4.0 * vectors
     if not _keeps(table_type, compute):
-        size += table * PACKED_BYTES[table_type]
+        size += table * WEIGHT_BYTES[table_type]
         if not description["tied_embeddings"]:
             counts[table_type] -= table  # it is not held in `compute` at all
     for name, count in counts.items():
-        size += count * PACKED_BYTES[name if _keeps(name, compute) else compute]
+        size += count * WEIGHT_BYTES[name if _keeps(name, compute) else compute]
     return int(size)
 
 
@@ -166,15 +165,41 @@ def _keeps(stored: str, compute: str) -> bool:
     return compute == "float32" or stored == "bfloat16"
 
 
-def _weight_bytes(description: Mapping[str, Any], compute: str, parameters: int) -> int:
-    """Integers serve the linear layers; the table of embeddings and outputs is 16 bits wide."""
-    if compute not in ("int8", "int4"):
-        return int(parameters * NUMBER_BYTES[compute])
+def _table_type(description: Mapping[str, Any]) -> str:
+    """The stored type of the output matrix, which is a large part of its type."""
+    counts = description["weight_counts"]
     table = description["vocabulary_size"] * description["hidden_size"]
-    linear = max(parameters - table, 0)
-    # int8 has one scale a row, a few thousandths of the whole; int4 one for INT4_GROUP weights.
-    scales = 4 * linear / INT4_GROUP if compute == "int4" else 0
-    return int(2 * table + linear * NUMBER_BYTES[compute] + scales)
+    return description["weight_types"].get("output_weight") or next(
+        (name for name in ("bfloat16", "float32") if counts.get(name, 0) >= table), "float32")
+
+
+def _device_bytes(description: Mapping[str, Any], compute: str) -> int:
+    """Of what a device holds; embeddings and outputs are at least 16 bits wide there."""
+    counts = dict(description["weight_counts"])
+    size = 4.0 * counts.pop("vectors", 0)
+    table = description["vocabulary_size"] * description["hidden_size"]
+    integers = compute in ("int8", "int4")
+    table_size = WEIGHT_BYTES["bfloat16" if integers else compute]
+    types = [_table_type(description)]
+    if not description["tied_embeddings"]:
+        embeddings = [kind for name, kind in description["weight_types"].items()
+                      if "embed" in name or "wte" in name]
+        types.append(embeddings[0] if embeddings else types[0])
+    for name in types:
+        counts[name] -= table
+        size += table * table_size
+    for name, count in counts.items():
+        blocks = name not in ("float32", "bfloat16")
+        size += count * WEIGHT_BYTES[name if integers and blocks else compute]
+    return int(size)
+
+
+def _bytes_of_parameters(description: Mapping[str, Any], compute: str, parameters: int) -> int:
+    """The same of a model that is only known by its shape: vectors count as matrices."""
+    table = description["vocabulary_size"] * description["hidden_size"]
+    integers = compute in ("int8", "int4")
+    return int(table * WEIGHT_BYTES["bfloat16" if integers else compute]
+               + max(parameters - table, 0) * WEIGHT_BYTES[compute])
 
 
 def _megabytes(size: int | None) -> str:
