@@ -1,11 +1,11 @@
 #include <ATen/cuda/CUDAContextLight.h>
-#include <ATen/cuda/CUDAGraph.h>
+#include <ATen/cuda/CUDAGraph.h>  // graph_pool_handle
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime.h>
 
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -15,11 +15,42 @@
 namespace lmfusion {
 namespace {
 
+// Note [Recordings of our own]
+// A recording that fails must leave nothing behind: neither torch's allocator still giving this
+// stream memory of the recording, nor a random generator that takes itself for recorded. When the
+// driver ends a broken recording with an error, at::cuda::CUDAGraph returns before it has cleaned
+// up either. So recordings are made with the driver's functions here; no model draws random
+// numbers.
+//
+// While one lives, what is allocated on the stream comes from a pool of its own.
+class RecordingMemory {
+ public:
+  RecordingMemory(c10::DeviceIndex device, c10::cuda::MempoolId_t pool, cudaStream_t stream)
+      : device_(device), pool_(pool) {
+    c10::cuda::CUDACachingAllocator::beginAllocateToPool(
+        device_, pool_, [stream](cudaStream_t other) { return other == stream; });
+  }
+  ~RecordingMemory() { c10::cuda::CUDACachingAllocator::endAllocateToPool(device_, pool_); }
+  RecordingMemory(const RecordingMemory&) = delete;
+  RecordingMemory& operator=(const RecordingMemory&) = delete;
+
+ private:
+  const c10::DeviceIndex device_;
+  const c10::cuda::MempoolId_t pool_;
+};
+
 class CudaRuntime final : public DeviceRuntime {
  public:
   explicit CudaRuntime(int index)
       : device_(c10::kCUDA, static_cast<c10::DeviceIndex>(index)),
-        stream_(c10::cuda::getStreamFromPool(false, device_.index())) {}
+        stream_(c10::cuda::getStreamFromPool(false, device_.index())),
+        pool_(at::cuda::graph_pool_handle()) {}
+
+  ~CudaRuntime() override {
+    const c10::cuda::CUDAGuard guard(device_);
+    for (const cudaGraphExec_t graph : graphs_) (void)cudaGraphExecDestroy(graph);
+    while (pool_uses_ > 0) ReleasePool();
+  }
 
   c10::Device device() const override { return device_; }
 
@@ -45,43 +76,60 @@ class CudaRuntime final : public DeviceRuntime {
 
   int Record(const std::function<void()>& work) override {
     const c10::cuda::CUDAStreamGuard guard(stream_);
-    auto graph = std::make_unique<at::cuda::CUDAGraph>();
-    // All graphs share their memory: they run one after another on one stream, and nothing that a
-    // graph allocates outlives its run.
-    const c10::cuda::MempoolId_t pool =
-        graphs_.empty() ? c10::cuda::MempoolId_t{0, 0} : graphs_.front()->pool();
-    bool begun = false;
-    try {
-      graph->capture_begin(pool, cudaStreamCaptureModeThreadLocal);
-      begun = true;
-      work();
-      graph->capture_end();
-    } catch (const std::exception&) {
-      // Ends the capture, whatever state it is in, and takes the error off the device.
-      if (begun) EndCapture(graph.get());
-      (void)cudaGetLastError();
+    const cudaGraph_t recorded = Recorded(work);
+    cudaGraphExec_t graph = nullptr;
+    if (recorded != nullptr) {
+      if (cudaGraphInstantiate(&graph, recorded, 0) != cudaSuccess) graph = nullptr;
+      (void)cudaGraphDestroy(recorded);
+    }
+    if (graph == nullptr) {
+      (void)cudaGetLastError();  // the error is dealt with
+      ReleasePool();
       return -1;
     }
-    graphs_.push_back(std::move(graph));
+    graphs_.push_back(graph);
     return static_cast<int>(graphs_.size()) - 1;
   }
 
   void Replay(int recording) override {
     const c10::cuda::CUDAStreamGuard guard(stream_);
-    graphs_[recording]->replay();
+    C10_CUDA_CHECK(cudaGraphLaunch(graphs_[recording], stream_.stream()));
   }
 
  private:
-  static void EndCapture(at::cuda::CUDAGraph* graph) {
-    try {
-      graph->capture_end();
-    } catch (const std::exception&) {
+  // What `work` queues on the stream; null where that cannot be recorded.
+  cudaGraph_t Recorded(const std::function<void()>& work) {
+    // All recordings share their memory: they run one after another on one stream, and nothing
+    // that one allocates outlives its run.
+    const RecordingMemory memory(device_.index(), pool_, stream_.stream());
+    ++pool_uses_;
+    if (cudaStreamBeginCapture(stream_.stream(), cudaStreamCaptureModeThreadLocal) !=
+        cudaSuccess) {
+      return nullptr;
     }
+    bool done = true;
+    try {
+      work();
+    } catch (const std::exception&) {
+      done = false;
+    }
+    cudaGraph_t recorded = nullptr;
+    done = cudaStreamEndCapture(stream_.stream(), &recorded) == cudaSuccess && done;
+    if (done || recorded == nullptr) return recorded;
+    (void)cudaGraphDestroy(recorded);
+    return nullptr;
+  }
+
+  void ReleasePool() {
+    c10::cuda::CUDACachingAllocator::releasePool(device_.index(), pool_);
+    if (--pool_uses_ == 0) pool_ = at::cuda::graph_pool_handle();  // that one is gone
   }
 
   const c10::Device device_;
   const c10::cuda::CUDAStream stream_;
-  std::vector<std::unique_ptr<at::cuda::CUDAGraph>> graphs_;
+  c10::cuda::MempoolId_t pool_;
+  int pool_uses_ = 0;  // one a recording
+  std::vector<cudaGraphExec_t> graphs_;
 };
 
 }  // namespace
