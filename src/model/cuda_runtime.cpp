@@ -76,6 +76,8 @@ class CudaRuntime final : public DeviceRuntime {
 
   int Record(const std::function<void()>& work) override {
     const c10::cuda::CUDAStreamGuard guard(stream_);
+    // The first product on a thread allocates memory, which a recording must not.
+    (void)at::cuda::getCurrentCUDABlasHandle();
     const cudaGraph_t recorded = Recorded(work);
     cudaGraphExec_t graph = nullptr;
     if (recorded != nullptr) {
