@@ -125,6 +125,37 @@ def test_float32_is_exact(models, name: str, device: str) -> None:
         assert differences(got, wanted).max() < EXACT
 
 
+# Operators whose result's size is in the numbers that they read: the host waits for it.
+WAITS = {"aten::is_nonzero", "aten::nonzero", "aten::masked_select", "aten::equal",
+         "aten::_unique2", "aten::bincount", "aten::repeat_interleave.Tensor"}
+# Nodes of a graph that read a tensor's number on the host.
+READS = {"aten::Int", "aten::Float", "aten::Bool", "aten::ScalarImplicit", "aten::FloatImplicit",
+         "aten::IntImplicit", "aten::item"}
+
+
+def is_known_on_the_host(value: torch._C.Value) -> bool:
+    """Computed of sizes and constants alone, whatever the tokens are."""
+    node = value.node()
+    if node.kind() in ("prim::Constant", "aten::size", "prim::NumToTensor"):
+        return True
+    return node.kind() in ("aten::floor_divide", "aten::mul", "aten::add", "aten::sub") and all(
+        is_known_on_the_host(each) for each in node.inputs())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_no_operator_waits_for_the_device(models, name: str) -> None:
+    _, path = models(name)
+    reads = [node for node in torch.jit.load(path).inlined_graph.nodes() if node.kind() in READS]
+    assert all(is_known_on_the_host(node.inputsAt(0)) for node in reads)
+    paths = random_paths(12, seed=6)
+    scorer = LMFusionScorer(path, device="emulated", compute="bfloat16")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        scorer.score_token_paths(paths, [1] * len(paths))
+    called = {event.name for event in profile.events()}
+    assert {"lmfusion::tree_attention", "lmfusion::narrow_linear"} <= called
+    assert not called & WAITS
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("compute", COMPUTE)
 @pytest.mark.parametrize("name", ["llama", "llama-tied-biases", "gpt2", "gemma3"])
