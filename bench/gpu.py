@@ -8,7 +8,8 @@ attention (tests do that), and asked what a beam search asks: every step, each o
     python bench/gpu.py --device cpu --models tiny --beams 8 --steps 4      # does it run?
 
 Modes: tree, uncached and huggingface score the same paths; grouped runs one batch a context and
-one a word, so it is timed on its first contexts and scaled ("of 1000"). Every mode gets `--seconds`.
+one a word, so it is timed on the first texts of a call and scaled. Every mode gets `--seconds`.
+On a GPU the table has the most memory that torch took, of which the cache's limit is a part.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import platform
 import random
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +33,7 @@ import transformers
 import lmfusion
 from lmfusion import LMFusionScorer
 from lmfusion.export import _describe, _trace_tree, _write
+from lmfusion.export.narrow import narrow_weights
 from lmfusion.export.tokenizer_file import read_tokenizer
 from lmfusion.memory_plan import memory_plan
 
@@ -43,6 +46,11 @@ def llama(**shape: int) -> transformers.PretrainedConfig:
                                     max_position_embeddings=4096, **shape)
 
 
+def gemma(**shape: int) -> transformers.PretrainedConfig:
+    return transformers.Gemma3TextConfig(tie_word_embeddings=True, bos_token_id=BOS,
+                                         eos_token_id=2, max_position_embeddings=4096, **shape)
+
+
 CONFIGS = {
     "tiny": lambda: llama(hidden_size=128, intermediate_size=256, num_hidden_layers=2,
                           num_attention_heads=4, num_key_value_heads=2, head_dim=64,
@@ -53,11 +61,12 @@ CONFIGS = {
     "llama-3b": lambda: llama(hidden_size=3072, intermediate_size=8192, num_hidden_layers=28,
                               num_attention_heads=24, num_key_value_heads=8, head_dim=128,
                               vocab_size=128256),
-    "gemma-4b": lambda: transformers.Gemma3TextConfig(
-        hidden_size=2560, intermediate_size=10240, num_hidden_layers=34, num_attention_heads=8,
-        num_key_value_heads=4, head_dim=256, vocab_size=262208, sliding_window=1024,
-        tie_word_embeddings=True, bos_token_id=BOS, eos_token_id=2,
-        max_position_embeddings=4096),
+    "gemma-4b": lambda: gemma(hidden_size=2560, intermediate_size=10240, num_hidden_layers=34,
+                              num_attention_heads=8, num_key_value_heads=4, head_dim=256,
+                              vocab_size=262208, sliding_window=1024),
+    "tiny-gemma": lambda: gemma(hidden_size=128, intermediate_size=256, num_hidden_layers=2,
+                                num_attention_heads=4, num_key_value_heads=2, head_dim=64,
+                                vocab_size=2000, sliding_window=8),
 }
 
 
@@ -74,18 +83,21 @@ class Request:
 
 
 def random_model(config: transformers.PretrainedConfig) -> transformers.PreTrainedModel:
-    """Weights are copies of one small random block: filling 4 billion takes seconds."""
+    """Weights are copies of one small random block: filling 4 billion takes seconds.
+
+    They are representable in bfloat16, as published weights are.
+    """
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.to_empty(device="cpu")
-    block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
+    block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).bfloat16().float()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter.fill_(0.0 if "Gemma" in type(model).__name__ else 1.0)
                 continue
             flat = parameter.view(-1)
-            scale = parameter.shape[-1] ** -0.5
+            scale = 2.0 ** round(math.log2(parameter.shape[-1] ** -0.5))
             for begin in range(0, flat.numel(), block.numel()):
                 part = flat[begin:begin + block.numel()]
                 part.copy_(block[:part.numel()] * scale)
@@ -100,17 +112,17 @@ def random_model(config: transformers.PretrainedConfig) -> transformers.PreTrain
 
 def export_unchecked(model: transformers.PreTrainedModel, path: Path) -> None:
     traced = _trace_tree(model)
-    no_tokenizer = read_tokenizer(None)
-    _write(traced.module, _describe(model, None, no_tokenizer, traced, "random", ""),
-           no_tokenizer, path)
+    traced = replace(traced, stored=narrow_weights(traced.module))
+    metadata = _describe(model, None, read_tokenizer(None), traced, "random", "")
+    _write(traced.module, metadata, {}, path)
 
 
 def decoder_requests(beams: int, candidates: int, words: int, first: int, vocabulary: int,
                      seed: int = 0) -> Iterator[Request]:
     """A beam search over random words of 1 to 3 tokens, from `first` words on, without end."""
     generator = random.Random(seed)
-    lexicon = [tuple(generator.randrange(3, vocabulary) for _ in range(generator.choice((1, 1, 1, 2, 2, 3))))
-               for _ in range(5000)]
+    lexicon = [tuple(generator.randrange(3, vocabulary)
+                     for _ in range(generator.choice((1, 1, 1, 2, 2, 3)))) for _ in range(5000)]
     trunk: TokenPath = (BOS,)
     for _ in range(first):
         trunk += generator.choice(lexicon)
@@ -182,22 +194,47 @@ def huggingface(model: transformers.PreTrainedModel, request: Request, device: s
             (picked - logits.float().logsumexp(-1)).cpu()
 
 
+TABLE_HEAD = ("| mode | calls timed | p50, ms | p99, ms | tokens asked/s | tokens computed/s "
+              "| share of peak | most memory, MB |\n|---|---|---|---|---|---|---|---|")
+
+
 @dataclass
 class Row:
+    """What one mode took: times are of calls; `scale` makes a part of a call a whole one."""
+
     mode: str
     seconds: list[float]
-    requested: int
-    computed: int
+    requested: int  # tokens of all texts
+    computed: int  # tokens that went through the model
     scale: float
     flops_per_token: float
+    memory: int | None = None  # bytes
+
+    def percentile(self, q: float) -> float:
+        """Milliseconds of a whole call."""
+        times = sorted(self.seconds)
+        return times[min(len(times) - 1, int(q * len(times)))] * self.scale * 1e3
 
     def line(self, peak: float) -> str:
-        times = sorted(self.seconds)
-        total = sum(times)
-        at = lambda q: times[min(len(times) - 1, int(q * len(times)))] * self.scale * 1e3  # noqa: E731
+        """Of the table; `peak`: FLOP/s."""
+        if not self.seconds:
+            return f"| {self.mode} | 0 | - | - | - | - | - | - |"
+        total = sum(self.seconds)
         share = self.computed * self.flops_per_token / total / peak
-        return (f"| {self.mode} | {len(times)} | {at(0.5):,.1f} | {at(0.99):,.1f} "
-                f"| {self.requested / total:,.0f} | {self.computed / total:,.0f} | {share:.1%} |")
+        memory = "-" if self.memory is None else f"{self.memory / 1e6:,.0f}"
+        return (f"| {self.mode} | {len(self.seconds)} | {self.percentile(0.5):,.1f} "
+                f"| {self.percentile(0.99):,.1f} | {self.requested / total:,.0f} "
+                f"| {self.computed / total:,.0f} | {share:.1%} | {memory} |")
+
+
+def forget_peak(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: str) -> int | None:
+    return torch.cuda.max_memory_reserved(device) if device.startswith("cuda") else None
 
 
 def time_scorer(scorer: LMFusionScorer, mode: str, requests: list[Request], seconds: float,
@@ -240,54 +277,67 @@ def time_huggingface(model: transformers.PreTrainedModel, device: str, requests:
     return Row("Hugging Face, padded batches", times, requested, requested, 1.0, flops)
 
 
+def requests_for(config: transformers.PretrainedConfig,
+                 options: argparse.Namespace) -> list[Request]:
+    """`--steps` calls: the first calls of a file, or calls of a search whose beam is full."""
+    if options.requests:
+        stream = recorded_requests(options.requests, options.candidates, config.vocab_size)
+        return list(itertools.islice(stream, options.steps))
+    stream = decoder_requests(options.beams, options.candidates, options.words[1],
+                              options.words[0], config.vocab_size)
+    full = options.beams * options.candidates
+    grown = itertools.dropwhile(lambda request: len(request.paths) < full, stream)
+    return list(itertools.islice(grown, options.steps))
+
+
+def time_mode(mode: str, path: Path, model: transformers.PreTrainedModel,
+              requests: list[Request], options: argparse.Namespace, flops: float) -> Row:
+    forget_peak(options.torch_device)
+    if mode == "huggingface":
+        narrow = model.to(options.torch_device, dtype=getattr(torch, options.hf_dtype))
+        row = time_huggingface(narrow, options.torch_device, requests, options.seconds, flops)
+        row.memory = peak_memory(options.torch_device)
+        model.to("cpu")
+        return row
+    began = time.perf_counter()
+    scorer = LMFusionScorer(path, device=options.device, compute=options.compute,
+                            kv_dtype=options.kv_dtype, mode=mode,
+                            kv_cache_bytes=options.kv_cache_bytes or "auto",
+                            max_batch_tokens=options.max_batch_tokens)
+    if mode == "tree":
+        stats = scorer.stats()
+        print(f"loaded in {time.perf_counter() - began:.0f} s; weights "
+              f"{stats.weight_bytes / 1e6:,.0f} MB, cache limit "
+              f"{stats.cache_bytes_limit / 1e6:,.0f} MB", flush=True)
+    row = time_scorer(scorer, mode, requests, options.seconds,
+                      16 if mode == "grouped" else None, flops)
+    if mode == "tree":
+        print(scorer.stats(), flush=True)
+    row.memory = peak_memory(options.torch_device)
+    return row
+
+
 def benchmark(name: str, options: argparse.Namespace, peak: float) -> None:
     config = CONFIGS[name]()
     began = time.perf_counter()
     model = random_model(config)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     flops = 2.0 * parameters  # the tied table is used once, as the output matrix
-    if options.requests:
-        requests = list(recorded_requests(options.requests, options.candidates, config.vocab_size))
-        requests = requests[:options.steps]
-    else:
-        stream = decoder_requests(options.beams, options.candidates, options.words[1],
-                                  options.words[0], config.vocab_size)
-        grown = itertools.dropwhile(
-            lambda request: len(request.paths) < options.beams * options.candidates, stream)
-        requests = list(itertools.islice(grown, options.steps))
+    requests = requests_for(config, options)
+    plan = memory_plan(description(config), contexts=1000, tokens=30, compute=options.compute,
+                       kv_dtype=options.kv_dtype)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / f"{name}.lmf"
         export_unchecked(model, path)
-        made = time.perf_counter() - began
-        rows = []
-        for mode in options.modes:
-            if mode == "huggingface":
-                narrow = model.to(options.torch_device, dtype=getattr(torch, options.hf_dtype))
-                rows.append(time_huggingface(narrow, options.torch_device, requests,
-                                             options.seconds, flops))
-                model.to("cpu")
-                continue
-            scorer = LMFusionScorer(path, device=options.device, compute=options.compute,
-                                    kv_dtype=options.kv_dtype, mode=mode,
-                                    max_batch_tokens=options.max_batch_tokens)
-            if mode == "tree":
-                stats = scorer.stats()
-                print(f"\n**{name}**: {parameters:,} parameters, {options.compute}, made in "
-                      f"{made:.0f} s, loaded after {time.perf_counter() - began:.0f} s; weights "
-                      f"{stats.weight_bytes / 1e6:,.0f} MB, cache limit "
-                      f"{stats.cache_bytes_limit / 1e6:,.0f} MB")
-            rows.append(time_scorer(scorer, mode, requests, options.seconds,
-                                    16 if mode == "grouped" else None, flops))
-            if mode == "tree":
-                print(scorer.stats())
-            del scorer
+        print(f"\n**{name}**: {parameters:,} parameters, {options.compute}, made in "
+              f"{time.perf_counter() - began:.0f} s", flush=True)
+        rows = [time_mode(mode, path, model, requests, options, flops) for mode in options.modes]
     sizes = [len(request.paths) for request in requests]
-    print(f"{len(requests)} calls of {min(sizes):,} to {max(sizes):,} texts, "
-          f"{min(r.tokens for r in requests):,} to {max(r.tokens for r in requests):,} tokens; "
-          f"plan of 1,000 beams x 30 tokens unshared: "
-          f"{memory_plan(description(config), contexts=1000, tokens=30, compute=options.compute, kv_dtype=options.kv_dtype).cache_bytes / 1e6:,.0f} MB")
-    print("\n| mode | calls timed | p50, ms | p99, ms | tokens asked/s | tokens computed/s "
-          "| share of peak |\n|---|---|---|---|---|---|---|")
+    tokens = [request.tokens for request in requests]
+    print(f"{len(requests)} calls of {min(sizes):,} to {max(sizes):,} texts, {min(tokens):,} to "
+          f"{max(tokens):,} tokens; plan of 1,000 beams x 30 tokens unshared: "
+          f"{plan.cache_bytes / 1e6:,.0f} MB")
+    print(f"\n{TABLE_HEAD}")
     for row in rows:
         print(row.line(peak), flush=True)
 
@@ -298,15 +348,16 @@ def description(config: transformers.PretrainedConfig) -> dict[str, int]:
             "vocabulary_size": config.vocab_size}
 
 
-def main() -> None:
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    modes = ["tree", "grouped", "uncached", "huggingface"]
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help='"cuda", "cuda:N", "cpu" or "emulated"')
     parser.add_argument("--models", nargs="+", choices=list(CONFIGS), default=["llama-1b"])
-    parser.add_argument("--modes", nargs="+", default=["tree", "grouped", "uncached", "huggingface"],
-                        choices=["tree", "grouped", "uncached", "huggingface"])
+    parser.add_argument("--modes", nargs="+", default=modes, choices=modes)
     parser.add_argument("--compute", default=None, help="default: bfloat16 on a device")
     parser.add_argument("--kv-dtype", default="auto")
+    parser.add_argument("--kv-cache-bytes", type=int, default=None, help="default: auto")
     parser.add_argument("--beams", type=int, default=1000)
     parser.add_argument("--candidates", type=int, default=3)
     parser.add_argument("--words", type=int, nargs=2, default=(5, 30), metavar=("FIRST", "LAST"))
@@ -315,11 +366,15 @@ def main() -> None:
     parser.add_argument("--max-batch-tokens", type=int, default=4096)
     parser.add_argument("--requests", type=Path, help="recorded calls (JSON lines) instead")
     parser.add_argument("--folder", default=None, help="for temporary model files")
-    options = parser.parse_args()
-    on_device = options.device != "cpu"
-    options.compute = options.compute or ("bfloat16" if on_device else "float32")
+    options = parser.parse_args(given)
+    options.compute = options.compute or ("float32" if options.device == "cpu" else "bfloat16")
     options.torch_device = options.device if options.device.startswith("cuda") else "cpu"
-    options.hf_dtype = "bfloat16" if options.torch_device != "cpu" else "float32"
+    options.hf_dtype = "float32" if options.torch_device == "cpu" else "bfloat16"
+    return options
+
+
+def main() -> None:
+    options = arguments()
     named = (torch.cuda.get_device_name(options.torch_device)
              if options.torch_device != "cpu" else platform.processor() or "CPU")
     peak = matrix_peak(options.torch_device)
