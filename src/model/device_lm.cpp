@@ -10,6 +10,8 @@
 #include <cmath>
 #include <map>
 #include <stdexcept>
+#include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -65,21 +67,36 @@ at::ScalarType ActivationType(const std::string& compute) {
                               "\"float16\", \"int8\" or \"int4\" expected on a device");
 }
 
-// TorchScript's interpreter turns errors of operators into std::runtime_error, with their text.
-bool IsOutOfMemory(const std::exception& error) {
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
-  const std::string text = error.what();
-  for (const char* known : {"out of memory", "CUBLAS_STATUS_ALLOC_FAILED"}) {
-    if (text.find(known) != std::string::npos) return true;
-  }
-  return false;
-}
-
-// Of a text with a stack trace above the error.
-std::string LastLine(std::string text) {
+// Without the stack trace of an operator, which is slow to make, or of a traced model.
+std::string TextOf(const std::exception& error) {
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
   const size_t at = text.find("RuntimeError: ");
   if (at != std::string::npos) text = text.substr(at);
   return text.substr(0, text.find('\n'));
+}
+
+// TorchScript's interpreter turns errors of operators into std::runtime_error, with their text.
+bool IsOutOfMemory(const std::exception& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
+  const std::string text = TextOf(error);
+  return text.find("out of memory") != std::string::npos ||
+         text.find("CUBLAS_STATUS_ALLOC_FAILED") != std::string::npos;
+}
+
+// The first or the second half of the questions.
+OutputQuestions Half(const OutputQuestions& questions, bool second) {
+  const auto part = [second](const auto& all) {
+    const auto middle = all.begin() + static_cast<int64_t>(all.size() / 2);
+    return second ? std::decay_t<decltype(all)>(middle, all.end())
+                  : std::decay_t<decltype(all)>(all.begin(), middle);
+  };
+  OutputQuestions half;
+  half.normalizer_slots = part(questions.normalizer_slots);
+  half.logit_slots = part(questions.logit_slots);
+  half.logit_tokens = part(questions.logit_tokens);
+  half.word_ends = questions.word_ends;
+  return half;
 }
 
 [[noreturn]] void ThrowNotFinite() {
@@ -163,30 +180,19 @@ class Model final : public CausalLM {
   }
 
   OutputAnswers Answer(const OutputQuestions& questions) override {
-    const AsExported guard;
-    const auto normalizers = static_cast<int64_t>(questions.normalizer_slots.size());
-    const auto logits = static_cast<int64_t>(questions.logit_slots.size());
-    const bool word_ends = questions.word_ends && normalizers > 0;
-    at::Tensor results;
-    OrOutOfMemory("the output layer", [&] { results = Ask(questions); });
-    runtime_->Wait();  // the only one
-    const float* values = results.const_data_ptr<float>();
-    if (*values == 0) ThrowNotFinite();
-    ++values;
-    OutputAnswers answers;
-    answers.normalizers.assign(values, values + normalizers);
-    values += normalizers;
-    if (word_ends) {
-      answers.word_end_log_probs.assign(values, values + normalizers);
-      for (int64_t i = 0; i < normalizers; ++i) {
-        answers.word_end_log_probs[i] -= answers.normalizers[i];
-      }
-      values += normalizers;
+    try {
+      return AnswerAtOnce(questions);
+    } catch (const OutOfDeviceMemory&) {
+      if (std::max(questions.normalizer_slots.size(), questions.logit_slots.size()) < 2) throw;
     }
-    answers.logits.assign(values, values + logits);
-    for (const float value : answers.normalizers) {
-      if (!std::isfinite(value)) ThrowNotFinite();
-    }
+    OutputAnswers answers = Answer(Half(questions, false));
+    const OutputAnswers others = Answer(Half(questions, true));
+    const auto append = [](std::vector<float>* to, const std::vector<float>& from) {
+      to->insert(to->end(), from.begin(), from.end());
+    };
+    append(&answers.normalizers, others.normalizers);
+    append(&answers.word_end_log_probs, others.word_end_log_probs);
+    append(&answers.logits, others.logits);
     return answers;
   }
 
@@ -225,7 +231,7 @@ class Model final : public CausalLM {
     } catch (const std::exception& error) {
       if (!IsOutOfMemory(error)) throw;
       throw OutOfDeviceMemory("device " + device_.str() + " has too little memory left for " +
-                              what + ": " + LastLine(error.what()));
+                              what + ": " + TextOf(error));
     }
   }
 
@@ -273,6 +279,34 @@ class Model final : public CausalLM {
     }
   }
 
+  OutputAnswers AnswerAtOnce(const OutputQuestions& questions) {
+    const AsExported guard;
+    const auto normalizers = static_cast<int64_t>(questions.normalizer_slots.size());
+    const auto logits = static_cast<int64_t>(questions.logit_slots.size());
+    const bool word_ends = questions.word_ends && normalizers > 0;
+    at::Tensor results;
+    OrOutOfMemory("the output layer", [&] { results = Ask(questions); });
+    runtime_->Wait();  // the only one
+    const float* values = results.const_data_ptr<float>();
+    if (*values == 0) ThrowNotFinite();
+    ++values;
+    OutputAnswers answers;
+    answers.normalizers.assign(values, values + normalizers);
+    values += normalizers;
+    if (word_ends) {
+      answers.word_end_log_probs.assign(values, values + normalizers);
+      for (int64_t i = 0; i < normalizers; ++i) {
+        answers.word_end_log_probs[i] -= answers.normalizers[i];
+      }
+      values += normalizers;
+    }
+    answers.logits.assign(values, values + logits);
+    for (const float value : answers.normalizers) {
+      if (!std::isfinite(value)) ThrowNotFinite();
+    }
+    return answers;
+  }
+
   // Queues the answers: [1 + N (+ N) + M] float32 on the host: whether all was finite, the
   // normalisers of all words, of those that begin a word, the logits.
   at::Tensor Ask(const OutputQuestions& questions) {
@@ -302,11 +336,11 @@ class Model final : public CausalLM {
       const at::Tensor tokens = indices.narrow(0, normalizers + logits, logits).to(at::kLong);
       parts.push_back(TokenLogits(rows, tokens, module_.output));
     }
-    finite_.fill_(true);
     const at::Tensor all = at::cat(parts);
     const at::Tensor host =
         at::empty(all.sizes(), at::TensorOptions(at::kFloat).pinned_memory(device_.is_cuda()));
     host.copy_(all, /*non_blocking=*/true);
+    finite_.fill_(true);  // last: what lacked memory is asked again
     return host;
   }
 

@@ -3,6 +3,7 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -12,7 +13,8 @@
 
 namespace lmfusion {
 
-// Counts the bytes that tensors on the CPU take, while it lives; one at a time.
+// Counts the bytes that tensors on the CPU take, while it lives, and refuses large ones; one at a
+// time.
 class CountingAllocator final : public c10::Allocator {
  public:
   CountingAllocator() : before_(c10::GetCPUAllocator()) {
@@ -23,9 +25,13 @@ class CountingAllocator final : public c10::Allocator {
 
   int64_t held() const { return Counts().held; }
   int64_t peak() const { return Counts().peak; }
+  // Bytes of one tensor; 0: no limit.
+  void SetLimit(int64_t bytes) { limit_ = bytes; }
   void ResetPeak() { Counts().peak = Counts().held; }
 
   c10::DataPtr allocate(size_t size) override {
+    TORCH_CHECK_WITH(OutOfMemoryError, limit_ == 0 || static_cast<int64_t>(size) <= limit_,
+                     "out of memory");
     void* memory = c10::alloc_cpu(size);
     Count(memory, static_cast<int64_t>(size));
     return {memory, memory, &Free, c10::Device(c10::kCPU)};
@@ -72,6 +78,7 @@ class CountingAllocator final : public c10::Allocator {
   }
 
   c10::Allocator* const before_;
+  int64_t limit_ = 0;
 };
 
 }  // namespace lmfusion

@@ -101,7 +101,8 @@ def forward(self, tokens, positions, slots, segments, segment_slots, kv):
     q = torch.linear(x, self.q).view([-1, 4, 16])
     k = torch.linear(x, self.k).view([-1, 2, 16])
     v = torch.linear(x, self.v).view([-1, 2, 16])
-    a = lmfusion.tree_attention(q, k, v, None, kv, positions, slots, segments, segment_slots, 0, 0.25, 0, 0.0)
+    a = lmfusion.tree_attention(
+        q, k, v, None, kv, positions, slots, segments, segment_slots, 0, 0.25, 0, 0.0)
     return x + torch.linear(a.reshape([-1, 64]), self.o)
 )");
 }
@@ -224,6 +225,43 @@ TEST_F(DeviceLMTest, MemoryForOneTokenIsNeeded) {
   EXPECT_EQ(StatsOf(*scorer).cached_tokens, 0);
   most_rows = 0;
   ExpectRight(*scorer, {PathOf(5, 1)});
+}
+
+TEST_F(DeviceLMTest, MemoryThatRunsOutInTheOutputLayerHalvesTheQuestions) {
+  const auto model = OnFake(device_);
+  model->Reserve(kVocabulary);
+  model->SetWordBeginnings(std::vector<bool>(kVocabulary, true));
+  BatchPlan plan;  // every token at the beginning of a text of its own
+  for (int32_t token = 0; token < kVocabulary; ++token) {
+    plan.tokens.push_back(token);
+    plan.positions.push_back(0);
+    plan.slots.push_back(token);
+    plan.segments.push_back({token, token + 1, token, token + 1, 0});
+    plan.segment_slots.push_back(token);
+  }
+  model->Forward(plan);
+  OutputQuestions questions;
+  questions.word_ends = true;
+  for (int32_t token = 0; token < kVocabulary; ++token) {
+    questions.normalizer_slots.push_back(token);
+    questions.logit_slots.push_back(kVocabulary - 1 - token);
+    questions.logit_tokens.push_back(token);
+  }
+  CountingAllocator allocator;
+  allocator.SetLimit(8 * kWidth * 4);  // eight hidden states
+  const OutputAnswers answers = model->Answer(questions);
+  allocator.SetLimit(4);
+  EXPECT_THROW(model->Answer(questions), OutOfDeviceMemory);
+  allocator.SetLimit(0);
+  ASSERT_EQ(answers.normalizers.size(), static_cast<size_t>(kVocabulary));
+  ASSERT_EQ(answers.word_end_log_probs.size(), static_cast<size_t>(kVocabulary));
+  const torch::jit::Module toy = Toy();
+  for (int32_t token = 0; token < kVocabulary; ++token) {
+    const int32_t after = kVocabulary - 1 - token;
+    EXPECT_NEAR(answers.logits[token] - answers.normalizers[after],
+                LogProbs(toy, {after, token})[0], 1e-4);
+    EXPECT_NEAR(answers.word_end_log_probs[token], 0, 1e-5);  // all tokens begin a word
+  }
 }
 
 TEST_F(DeviceLMTest, RecordingsThatFailAreNotTriedAgain) {
