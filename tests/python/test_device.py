@@ -125,8 +125,9 @@ def test_float32_is_exact(models, name: str, device: str) -> None:
         assert differences(got, wanted).max() < EXACT
 
 
-# Operators whose result's size is in the numbers that they read: the host waits for it.
-WAITS = {"aten::is_nonzero", "aten::nonzero", "aten::masked_select", "aten::equal",
+# Operators that read numbers on the host, which a device would have to be waited for.
+WAITS = {"aten::_grouped_mm",  # of float32 weights
+         "aten::is_nonzero", "aten::nonzero", "aten::masked_select", "aten::equal",
          "aten::_unique2", "aten::bincount", "aten::repeat_interleave.Tensor"}
 # Nodes of a graph that read a tensor's number on the host.
 READS = {"aten::Int", "aten::Float", "aten::Bool", "aten::ScalarImplicit", "aten::FloatImplicit",
@@ -153,7 +154,8 @@ def test_no_operator_waits_for_the_device(models, name: str) -> None:
         scorer.score_token_paths(paths, [1] * len(paths))
     called = {event.name for event in profile.events()}
     assert {"lmfusion::tree_attention", "lmfusion::narrow_linear"} <= called
-    assert not called & WAITS
+    experts = name in ("mixtral", "gpt-oss")  # docs/gpu.md
+    assert called & WAITS == ({"aten::_grouped_mm"} if experts else set())
 
 
 @pytest.mark.parametrize("device", DEVICES)
