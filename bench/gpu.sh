@@ -104,7 +104,8 @@ fi
 say "configure for $architecture on $machine"
 step 60 cmake -S . -B build-gpu -G Ninja -DCMAKE_BUILD_TYPE=Release -DLMFUSION_CUDA=ON \
   -DLMFUSION_CUDA_ARCHITECTURES="$architecture" -DLMFUSION_BUILD_PYTHON=ON \
-  -DLMFUSION_BUILD_BENCH=OFF -DLMFUSION_BUILD_TESTS=$tests -DLMFUSION_SENTENCEPIECE=$sentencepiece \
+  -DLMFUSION_BUILD_BENCH=OFF -DLMFUSION_BUILD_TESTS=$tests \
+  -DLMFUSION_SENTENCEPIECE=$sentencepiece \
   -DPython3_EXECUTABLE="$(command -v "$python")" "${prefix[@]}" > "$out/configure.log" 2>&1 ||
   { tail -20 "$out/configure.log"; exit 1; }
 say "build"

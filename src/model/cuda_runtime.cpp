@@ -105,8 +105,7 @@ class CudaRuntime final : public DeviceRuntime {
     // that one allocates outlives its run.
     const RecordingMemory memory(device_.index(), pool_, stream_.stream());
     ++pool_uses_;
-    if (cudaStreamBeginCapture(stream_.stream(), cudaStreamCaptureModeThreadLocal) !=
-        cudaSuccess) {
+    if (cudaStreamBeginCapture(stream_.stream(), cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
       return nullptr;
     }
     bool done = true;

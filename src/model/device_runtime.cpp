@@ -63,7 +63,8 @@ std::unique_ptr<DeviceRuntime> OpenDevice(const std::string& name) {
       name.find_first_not_of("0123456789", prefix.size()) == std::string::npos) {
     return OpenCuda(name, std::stoi(name.substr(prefix.size())));
   }
-  throw std::invalid_argument("device = \"" + name + "\"; \"cpu\", \"cuda\" or \"cuda:N\" expected");
+  throw std::invalid_argument("device = \"" + name +
+                              "\"; \"cpu\", \"cuda\" or \"cuda:N\" expected");
 }
 
 }  // namespace lmfusion

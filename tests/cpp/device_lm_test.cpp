@@ -69,9 +69,9 @@ class FakeRuntime final : public DeviceRuntime {
 };
 
 struct Resolver final : torch::jit::Resolver {
-  std::shared_ptr<torch::jit::SugaredValue> resolveValue(
-      const std::string& name, torch::jit::GraphFunction&,
-      const torch::jit::SourceRange&) override {
+  std::shared_ptr<torch::jit::SugaredValue> resolveValue(const std::string& name,
+                                                         torch::jit::GraphFunction&,
+                                                         const torch::jit::SourceRange&) override {
     const std::string library = name == "torch" ? "aten" : name;
     return std::make_shared<torch::jit::BuiltinModule>(library);
   }
@@ -145,8 +145,8 @@ ModelDescription ToyDescription() {
 std::unique_ptr<CausalLM> OnFake(FakeDevice& device, const std::string& compute = "float32",
                                  const std::string& kv_dtype = "auto") {
   const torch::jit::Module toy = Toy();
-  return DeviceLM(toy, StoredWeights(toy, {}, "toy"), ToyDescription(),
-                  {"cuda", compute, kv_dtype}, std::make_unique<FakeRuntime>(device));
+  return DeviceLM(toy, StoredWeights(toy, {}, "toy"), ToyDescription(), {"cuda", compute, kv_dtype},
+                  std::make_unique<FakeRuntime>(device));
 }
 
 Tokens PathOf(int32_t length, int32_t step) {
@@ -285,8 +285,8 @@ TEST_F(DeviceLMTest, RecordingsAreReplayedAndLargeBatchesAreNot) {
   EXPECT_EQ(before.forwards_replayed, 4u);
   EXPECT_EQ(before.tokens_padded, (24u - 19u) + 4 * (24u - 18u));
   std::vector<Tokens> texts;
-  for (int32_t i = 0; i < 30; ++i) texts.push_back({i, 1, 2, 3, i, 5, 6, 7, 8, 9, 10, 11, 12, 13,
-                                                    14, 15, 16, 17, 18, 19});
+  for (int32_t i = 0; i < 30; ++i)
+    texts.push_back({i, 1, 2, 3, i, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19});
   ExpectRight(*scorer, texts);  // 570 tokens
   EXPECT_EQ(StatsOf(*scorer).tokens_padded, before.tokens_padded);
 }
@@ -318,11 +318,11 @@ TEST_F(DeviceLMTest, NothingReadsTheDeviceBetweenPlanAndAnswer) {
   static std::set<std::string> called;
   called.clear();
   const auto scorer = Scorer();
-  const auto observer = at::addThreadLocalCallback(
-      at::RecordFunctionCallback([](const at::RecordFunction& call) {
-        called.insert(call.name());
-        return std::unique_ptr<at::ObserverContext>();
-      }).scopes({at::RecordScope::FUNCTION}));
+  const auto observer =
+      at::addThreadLocalCallback(at::RecordFunctionCallback([](const at::RecordFunction& call) {
+                                   called.insert(call.name());
+                                   return std::unique_ptr<at::ObserverContext>();
+                                 }).scopes({at::RecordScope::FUNCTION}));
   scorer->Score(PathsOf({PathOf(20, 1), PathOf(20, 3)}), "");
   at::removeCallback(observer);
   EXPECT_EQ(called.count("lmfusion::tree_attention"), 1u);  // the observer sees
@@ -354,7 +354,7 @@ struct Loaded {
   int64_t stored = 0;  // bytes of the weights on the host before
   int64_t held = 0;    // afterwards, on the "device", which is the host too
   int64_t peak = 0;
-  int64_t said = 0;    // DeviceModule::weight_bytes
+  int64_t said = 0;  // DeviceModule::weight_bytes
 };
 
 // Bytes held while a chain of matrices is loaded. `type`: of their blocks, "" for bfloat16.
@@ -395,12 +395,11 @@ TEST(Loading, HoldsOneMatrixMoreThanItsTypesNeed) {
     const char *type, *compute;
     double stored, held;  // bytes a weight
   };
-  for (const Case& c : {Case{"", "float32", 2, 4}, Case{"", "bfloat16", 2, 2},
-                        Case{"", "float16", 2, 2}, Case{"", "int8", 2, 34.0 / 32},
-                        Case{"", "int4", 2, 20.0 / 32}, Case{"q4_1", "int4", 20.0 / 32, 20.0 / 32},
-                        Case{"q4_0", "int8", 18.0 / 32, 20.0 / 32},
-                        Case{"q8_0", "int4", 34.0 / 32, 34.0 / 32},
-                        Case{"q4_1", "bfloat16", 20.0 / 32, 2}}) {
+  for (const Case& c :
+       {Case{"", "float32", 2, 4}, Case{"", "bfloat16", 2, 2}, Case{"", "float16", 2, 2},
+        Case{"", "int8", 2, 34.0 / 32}, Case{"", "int4", 2, 20.0 / 32},
+        Case{"q4_1", "int4", 20.0 / 32, 20.0 / 32}, Case{"q4_0", "int8", 18.0 / 32, 20.0 / 32},
+        Case{"q8_0", "int4", 34.0 / 32, 34.0 / 32}, Case{"q4_1", "bfloat16", 20.0 / 32, 2}}) {
     const Loaded loaded = Load(c.type, c.compute);
     const std::string which = std::string(c.type) + " " + c.compute;
     EXPECT_NEAR(loaded.stored, c.stored * kWeights, kMegabyte) << which;
@@ -408,8 +407,7 @@ TEST(Loading, HoldsOneMatrixMoreThanItsTypesNeed) {
     EXPECT_NEAR(loaded.said, c.held * kWeights, kMegabyte) << which;
     // Either the first matrix is held in both types, or the last one; and a few pieces of rows.
     const double matrix = kRows * kColumns * (c.stored + c.held);
-    EXPECT_LT(loaded.peak, std::max(loaded.stored, loaded.held) + matrix + 12 * kMegabyte)
-        << which;
+    EXPECT_LT(loaded.peak, std::max(loaded.stored, loaded.held) + matrix + 12 * kMegabyte) << which;
   }
 }
 
