@@ -153,16 +153,18 @@ def _packed_bytes(description: Mapping[str, Any], compute: str) -> int:
         size += table * WEIGHT_BYTES[table_type]
         if not description["tied_embeddings"]:
             counts[table_type] -= table  # it is not held in `compute` at all
+    # int8 has one scale an output there; most of them are hidden_size wide.
+    sizes = {**WEIGHT_BYTES, "int8": 1 + 4 / description["hidden_size"]}
     for name, count in counts.items():
-        size += count * WEIGHT_BYTES[name if _keeps(name, compute) else compute]
+        size += count * sizes[name if _keeps(name, compute) else compute]
     return int(size)
 
 
 def _keeps(stored: str, compute: str) -> bool:
     """Whether the CPU holds a matrix as it is stored."""
-    if compute in ("int8", "int4"):
-        return stored not in ("float32", "bfloat16")
-    return compute == "float32" or stored == "bfloat16"
+    if compute == "int4":
+        return stored in ("q4_0", "q4_1")
+    return compute == "float32" or (compute == "bfloat16" and stored == "bfloat16")
 
 
 def _table_type(description: Mapping[str, Any]) -> str:

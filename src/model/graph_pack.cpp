@@ -173,7 +173,8 @@ class Packer {
   // Whether a matrix that was packed as the products want it still has its weights to the bit.
   bool LosesNothing(const WeightRows& weight) const {
     if (compute_ == Compute::kBFloat16) return weight.data.scalar_type() == at::kBFloat16;
-    return weight.type != WeightType::kFloat || compute_ == Compute::kFloat32;
+    const bool four_bits = weight.type == WeightType::kQ4_0 || weight.type == WeightType::kQ4_1;
+    return compute_ == Compute::kFloat32 || (compute_ == Compute::kInt4 && four_bits);
   }
 
   // Embeddings are read from packed matrices, to the bit: from the output matrix where they are

@@ -18,9 +18,8 @@ namespace lmfusion {
 //   int4                values [rows, columns / 2] uint8, two a byte (the first in the low bits),
 //                       scales [rows, columns / 32, 2] float16, a scale and a minimum;
 //                       weight = scale * value + minimum
-// These are the weights that the CPU computes with in the same types (ops/weight_blocks.h), and
-// those of Q8_0, Q4_0 and Q4_1 blocks to the bit. Integers become bfloat16 before they are
-// multiplied.
+// These are the weights of Q8_0, Q4_0 and Q4_1 blocks to the bit. Integers become bfloat16 before
+// they are multiplied.
 struct NarrowWeight {
   at::Tensor values;
   std::optional<at::Tensor> scales;
