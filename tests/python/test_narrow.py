@@ -284,7 +284,7 @@ def test_gguf_blocks_are_stored_as_they_are(output: gguf.GGMLQuantizationType | 
     assert description["weights_sha256"] == weights_sha256(torch.jit.load(str(bundle)))
 
     wanted_scores = reference(dequantized(source))
-    for compute, bound in (("float32", EXACT), ("bfloat16", 0.15), ("int8", 0.3)):
+    for compute, bound in (("float32", EXACT), ("bfloat16", 0.15), ("int8", 0.4)):
         got, scorer = scores(bundle, compute=compute)
         assert difference(wanted_scores, got) <= bound
         assert (scorer.stats().packed_linears, scorer.stats().plain_linears) == (7 * LAYERS, 0)
