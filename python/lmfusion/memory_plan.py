@@ -156,7 +156,8 @@ def _packed_bytes(description: Mapping[str, Any], compute: str) -> int:
     # int8 has one scale an output there; most of them are hidden_size wide.
     sizes = {**WEIGHT_BYTES, "int8": 1 + 4 / description["hidden_size"]}
     for name, count in counts.items():
-        size += count * sizes[name if _keeps(name, compute) else compute]
+        held = "int8" if (name, compute) == ("q8_0", "int4") else compute
+        size += count * sizes[name if _keeps(name, compute) else held]
     return int(size)
 
 

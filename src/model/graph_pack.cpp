@@ -14,6 +14,7 @@
 #include "model/graph_nodes.h"
 #include "model/graph_passes.h"
 #include "model/weight_readings.h"
+#include "ops/pack_weights.h"
 
 namespace lmfusion {
 namespace {
@@ -170,20 +171,13 @@ class Packer {
     return Pack({*weight}, bias, compute_);
   }
 
-  // Whether a matrix that was packed as the products want it still has its weights to the bit.
-  bool LosesNothing(const WeightRows& weight) const {
-    if (compute_ == Compute::kBFloat16) return weight.data.scalar_type() == at::kBFloat16;
-    const bool four_bits = weight.type == WeightType::kQ4_0 || weight.type == WeightType::kQ4_1;
-    return compute_ == Compute::kFloat32 || (compute_ == Compute::kInt4 && four_bits);
-  }
-
   // Embeddings are read from packed matrices, to the bit: from the output matrix where they are
   // tied to it and it lost nothing, else from one of their own.
   void ReplaceEmbeddings(const Attribute& output) {
     using Table = std::pair<const void*, std::vector<int64_t>>;  // memory and sizes
     std::map<Table, c10::intrusive_ptr<PackedMatrix>> tables;
     const WeightRows tied = *weights_.Matrix(output);
-    if (LosesNothing(tied) && IsWhole(tied.data)) {
+    if (KeepsWeights(tied, compute_) && IsWhole(tied.data)) {
       tables[{MemoryOf(output), tied.data.sizes().vec()}] = packed_.output;
     }
     std::vector<Node*> replaced;

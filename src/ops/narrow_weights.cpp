@@ -2,11 +2,9 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <c10/util/Half.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <vector>
@@ -72,20 +70,6 @@ at::Tensor InType(const WeightRows& weight, at::ScalarType type) {
     result.slice(0, begin, end).copy_(Floats(weight, begin, end));
   });
   return result;
-}
-
-// The nearest block to `weights` [kBlockInputs], which must be finite.
-Q8Weights QuantizeQ8(const float* weights) {
-  float largest = 0;
-  for (int i = 0; i < kBlockInputs; ++i) largest = std::max(largest, std::fabs(weights[i]));
-  Q8Weights block;
-  block.scale = c10::detail::fp16_ieee_from_fp32_value(largest / 127);
-  const float scale = c10::detail::fp16_ieee_to_fp32_value(block.scale);
-  for (int i = 0; i < kBlockInputs; ++i) {
-    const float q = scale > 0 ? std::nearbyint(weights[i] / scale) : 0;
-    block.q[i] = static_cast<int8_t>(std::min(std::max(q, -127.0f), 127.0f));
-  }
-  return block;
 }
 
 // Where the blocks of a matrix go. A block of row r and columns 32 b to 32 b + 31 is number

@@ -128,14 +128,40 @@ PackedPanels Zeros(PanelFormat format, int64_t out, int64_t in) {
   return {format, out, in, WeightMemory(bytes)};
 }
 
-PanelFormat FormatOf(Compute compute, bool fits_bfloat16) {
+// Whether the low halves of all float32 values are zero (NaN and infinity included).
+bool FitsBFloat16(const Stack& stack) {
+  std::atomic<bool> fits{true};
+  ParallelFor(0, stack.out, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end && fits; ++row) {
+      const Row source = RowOf(stack, row);
+      if (source.bfloat16) continue;
+      uint32_t low_bits = 0;
+      for (int64_t b = 0; b < BlocksOf(stack.in); ++b) {
+        float w[kBlockInputs];
+        ReadFloats(source, b, stack.in, w);
+        uint32_t bits[kBlockInputs];
+        std::memcpy(bits, w, sizeof(bits));
+        for (const uint32_t word : bits) low_bits |= word & 0xffff;
+      }
+      if (low_bits != 0) fits = false;
+    }
+  });
+  return fits;
+}
+
+PanelFormat FormatOf(const Stack& stack, Compute compute) {
   switch (compute) {
     case Compute::kInt8: return PanelFormat::kInt8;
-    case Compute::kInt4: return PanelFormat::kQ4;
+    case Compute::kInt4: {  // what a file has in 8 bits keeps 8 bits
+      const bool bytes = std::all_of(stack.parts.begin(), stack.parts.end(), [](const auto& part) {
+        return part.type == WeightType::kQ8_0;
+      });
+      return bytes ? PanelFormat::kInt8 : PanelFormat::kQ4;
+    }
     case Compute::kBFloat16: return PanelFormat::kBFloat16;
     case Compute::kFloat32: break;
   }
-  return fits_bfloat16 ? PanelFormat::kBFloat16 : PanelFormat::kFloat32;
+  return FitsBFloat16(stack) ? PanelFormat::kBFloat16 : PanelFormat::kFloat32;
 }
 
 // One row's weights [blocks * kBlockInputs] into lane `output` of a panel.
@@ -158,8 +184,7 @@ void WriteRow(PanelFormat format, const float* row, int64_t blocks, int64_t outp
   }
 }
 
-PackedPanels PackFloats(const Stack& stack, Compute compute, bool fits_bfloat16) {
-  const PanelFormat format = FormatOf(compute, fits_bfloat16);
+PackedPanels PackFloats(const Stack& stack, PanelFormat format) {
   PackedPanels packed = Zeros(format, stack.out, stack.in);
   const bool quantized = format == PanelFormat::kInt8 || format == PanelFormat::kQ4;
   std::atomic<bool> all_finite{true};
@@ -203,27 +228,6 @@ PackedPanels PackBlocks(const Stack& stack, WeightType type) {
   return packed;
 }
 
-// Whether the low halves of all float32 values are zero (NaN and infinity included).
-bool FitsBFloat16(const Stack& stack) {
-  std::atomic<bool> fits{true};
-  ParallelFor(0, stack.out, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end && fits; ++row) {
-      const Row source = RowOf(stack, row);
-      if (source.bfloat16) continue;
-      uint32_t low_bits = 0;
-      for (int64_t b = 0; b < BlocksOf(stack.in); ++b) {
-        float w[kBlockInputs];
-        ReadFloats(source, b, stack.in, w);
-        uint32_t bits[kBlockInputs];
-        std::memcpy(bits, w, sizeof(bits));
-        for (const uint32_t word : bits) low_bits |= word & 0xffff;
-      }
-      if (low_bits != 0) fits = false;
-    }
-  });
-  return fits;
-}
-
 }  // namespace
 
 int64_t BlockBytes(WeightType type) { return InfoOf(type).block_bytes; }
@@ -254,6 +258,17 @@ at::Tensor Widened(const WeightRows& rows) {
   return WidenPanels(PackWeights({rows}, Compute::kFloat32));
 }
 
+bool KeepsWeights(const WeightRows& rows, Compute compute) {
+  switch (compute) {
+    case Compute::kFloat32: return true;
+    // Rounded each time they are used, blocks are slower from about ten rows on.
+    case Compute::kBFloat16: return rows.data.scalar_type() == at::kBFloat16;
+    case Compute::kInt8: return false;
+    case Compute::kInt4: break;
+  }
+  return rows.type == WeightType::kQ4_0 || rows.type == WeightType::kQ4_1;
+}
+
 PackedPanels PackWeights(const std::vector<WeightRows>& stacked, Compute compute) {
   if (stacked.empty()) throw std::invalid_argument("packed matrix: no weight given");
   Stack stack;
@@ -275,14 +290,10 @@ PackedPanels PackWeights(const std::vector<WeightRows>& stacked, Compute compute
     stack.out += part.size(0);
     stack.parts.push_back({std::move(part), rows.type});
   }
-  // Rounded to bfloat16 each time they are used, blocks are slower than bfloat16 panels from about
-  // ten rows on; so are products of bytes with a scale for every block.
-  const bool q8 = type == WeightType::kQ8_0;
-  if (one_type && type != WeightType::kFloat &&
-      (compute == Compute::kFloat32 || (compute == Compute::kInt4 && !q8))) {
+  if (one_type && type != WeightType::kFloat && KeepsWeights(stacked[0], compute)) {
     return PackBlocks(stack, type);
   }
-  return PackFloats(stack, compute, compute == Compute::kFloat32 && FitsBFloat16(stack));
+  return PackFloats(stack, FormatOf(stack, compute));
 }
 
 }  // namespace lmfusion

@@ -24,8 +24,12 @@ at::Tensor WidenPanels(const PackedPanels& packed);
 // The same of weights that are not packed.
 at::Tensor Widened(const WeightRows& rows);
 
-// Writes the stacked weights as panels: blocks as they are, float weights as `compute` wants
-// them. float32 and bfloat16 rows may have any strides. Throws std::invalid_argument.
+// Whether panels made for `compute` hold these weights to the bit.
+bool KeepsWeights(const WeightRows& rows, Compute compute);
+
+// Writes the stacked weights as panels: blocks as they are where KeepsWeights, other weights as
+// `compute` wants them. float32 and bfloat16 rows may have any strides. Throws
+// std::invalid_argument.
 PackedPanels PackWeights(const std::vector<WeightRows>& stacked, Compute compute);
 
 }  // namespace lmfusion

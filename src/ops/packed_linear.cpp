@@ -23,8 +23,8 @@ namespace {
 //   blocks of GGUF files stay blocks (Q4_0 and Q4_1 as "q4", Q8_0 as "q8"), and a weight of
 //   float32 comes into being in registers, d * q + m, rounded once, as the gguf package has it.
 // What is lost otherwise is what `compute` says: kBFloat16 rounds all weights and
-// activations to bfloat16. kInt8 turns weights into 8 bits with one scale an output, and kInt4
-// those that are no blocks of 4 bits into such blocks, of 32 with a float16 scale and minimum.
+// activations to bfloat16. kInt8 turns weights into 8 bits with one scale an output. kInt4 does
+// that with blocks of 8 bits, and turns floats into blocks of 4, 32 with a float16 scale and minimum.
 // Both multiply them with activations of 8 bits, which have a scale for each 32 of a row (one
 // scale for a row loses the small ones beside an outlier, and language models have outliers).
 // Outputs have no such outliers, and a scale for each block would cost kInt8 two operations after
@@ -194,8 +194,10 @@ c10::intrusive_ptr<PackedMatrix> PackedMatrix::FromState(State state) {
       panels.numel() != PanelsOf(out) * PanelBytes(format, BlocksOf(in))) {
     refuse("panels of another size than its header says");
   }
-  if ((compute == Compute::kInt8) != (format == PanelFormat::kInt8) ||
-      (compute == Compute::kInt4 && format != PanelFormat::kQ4)) {
+  const bool of_integers = compute == Compute::kInt8 || compute == Compute::kInt4;
+  const bool integers = format == PanelFormat::kInt8 ||
+                        (format == PanelFormat::kQ4 && compute != Compute::kInt8);
+  if ((of_integers && !integers) || (format == PanelFormat::kInt8 && !of_integers)) {
     refuse("weights of another kind than its products take");
   }
   return c10::intrusive_ptr<PackedMatrix>::unsafe_steal_from_new(

@@ -55,6 +55,19 @@ float RoundToQ4(const float* weights, Q4Weights* block) {
   return error;
 }
 
+float Largest(const float* weights, int64_t count) {
+  float largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(weights[i]));
+  return largest;
+}
+
+void RoundToBytes(const float* weights, float inverse, int8_t* q) {
+  for (int i = 0; i < kBlockInputs; ++i) {
+    const float steps = std::nearbyint(weights[i] * inverse);
+    q[i] = static_cast<int8_t>(std::min(std::max(steps, -127.0f), 127.0f));
+  }
+}
+
 // The bytes of one output's block, as panels kQ8 and kInt8 hold them.
 void WriteBytes(const int8_t* q, uint8_t* words) {
   for (int j = 0; j < 8; ++j) {
@@ -120,6 +133,14 @@ Q4Weights QuantizeQ4(const float* weights) {
   return best;
 }
 
+Q8Weights QuantizeQ8(const float* weights) {
+  Q8Weights block;
+  block.scale = ToHalf(Largest(weights, kBlockInputs) / 127);
+  const float scale = FromHalf(block.scale);
+  RoundToBytes(weights, scale > 0 ? 1 / scale : 0, block.q);
+  return block;
+}
+
 void WriteBlock(const Q4Weights& weights, int64_t output, uint8_t* panel, int64_t block) {
   uint8_t* begin = panel + block * BlockBytes(PanelFormat::kQ4);
   WriteHalf(weights.scale, begin + 2 * output);
@@ -141,18 +162,12 @@ void WriteBlock(const Q8Weights& weights, int64_t output, uint8_t* panel, int64_
 
 void WriteInt8(const float* weights, int64_t blocks, int64_t output, uint8_t* panel) {
   constexpr int64_t kBytes = BlockBytes(PanelFormat::kInt8);
-  float largest = 0;
-  for (int64_t i = 0; i < blocks * kBlockInputs; ++i) {
-    largest = std::max(largest, std::fabs(weights[i]));
-  }
+  const float largest = Largest(weights, blocks * kBlockInputs);
   const float scale = largest / 127, inverse = largest > 1e-30f ? 1 / scale : 0;
   std::memcpy(panel + blocks * kBytes + 4 * output, &scale, sizeof(scale));
   for (int64_t block = 0; block < blocks; ++block) {
     int8_t q[kBlockInputs];
-    for (int i = 0; i < kBlockInputs; ++i) {
-      const float steps = std::nearbyint(weights[block * kBlockInputs + i] * inverse);
-      q[i] = static_cast<int8_t>(std::min(std::max(steps, -127.0f), 127.0f));
-    }
+    RoundToBytes(weights + block * kBlockInputs, inverse, q);
     WriteBytes(q, panel + block * kBytes + 4 * output);
   }
 }

@@ -24,8 +24,9 @@ Q8Weights ReadQ8_0(const uint8_t* block);
 void WeightsOf(const Q4Weights& block, float* w);
 void WeightsOf(const Q8Weights& block, float* w);
 
-// The nearest block of this kind to `weights` [kBlockInputs], which must be finite.
+// The nearest blocks of this kind to `weights` [kBlockInputs], which must be finite.
 Q4Weights QuantizeQ4(const float* weights);
+Q8Weights QuantizeQ8(const float* weights);
 
 // Into lane `output` (0..15) of a block of a panel.
 void WriteBlock(const Q4Weights& weights, int64_t output, uint8_t* panel, int64_t block);
