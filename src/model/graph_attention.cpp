@@ -14,6 +14,7 @@
 namespace lmfusion {
 namespace {
 
+using torch::jit::Module;
 using torch::jit::Node;
 using torch::jit::Value;
 
@@ -64,12 +65,12 @@ struct Columns {
   Value* rows;
   int64_t begin = 0, end = kToTheEnd;
 };
-Columns ColumnsOf(Node* attention, const Heads& heads) {
+Columns ColumnsOf(const Module& module, Node* attention, const Heads& heads) {
   Value* from = heads.from;
   if (heads.heads_first) from = Insert(attention, "aten::transpose", {from, 1, 2});
   const Node* view = NodeOf(from, "aten::view");
   const Node* list = view ? NodeOf(view->input(1), "prim::ListConstruct") : nullptr;
-  if (!list || list->inputs().size() != 4 || RankOf(view->input(0)) != 3) {
+  if (!list || list->inputs().size() != 4 || RankOf(module, view->input(0)) != 3) {
     return {Insert(attention, "aten::flatten", {from, 2, 3})};
   }
   Value* const rows = from->node()->input(0);
@@ -107,7 +108,7 @@ Value* JoinedHeads(Node* attention) {
   return contiguous ? contiguous->output() : reshape->output();
 }
 
-void FuseAttention(Node* node) {
+void FuseAttention(const Module& module, Node* node) {
   if (node->kind() != c10::Symbol::fromQualString("lmfusion::tree_attention")) return;
   const std::optional<Heads> queries = HeadsOf(node->input(0));
   const std::optional<Heads> keys = HeadsOf(node->input(1));
@@ -125,7 +126,7 @@ void FuseAttention(Node* node) {
   std::vector<torch::jit::NamedValue> inputs;
   std::vector<int64_t> columns;
   for (const std::optional<Heads>& heads : {queries, keys, values}) {
-    const Columns part = ColumnsOf(node, *heads);
+    const Columns part = ColumnsOf(module, node, *heads);
     inputs.emplace_back(part.rows);
     columns.insert(columns.end(), {part.begin, part.end});
   }
@@ -150,6 +151,8 @@ void FuseAttention(Node* node) {
 
 }  // namespace
 
-void FuseAttentions(torch::jit::Module& module) { ForEachNode(module, FuseAttention); }
+void FuseAttentions(Module& module) {
+  ForEachNode(module, [&](Node* node) { FuseAttention(module, node); });
+}
 
 }  // namespace lmfusion

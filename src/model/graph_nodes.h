@@ -5,6 +5,7 @@
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -125,8 +126,8 @@ inline std::optional<Slice> SliceOf(const torch::jit::Value* value) {
   return Slice{const_cast<torch::jit::Value*>(node->input(0)), *dim, *begin, *end};
 }
 
-// How many dimensions a tensor of a model's forward graph has; 0: not known.
-size_t RankOf(const torch::jit::Value* value);
+// How many dimensions a tensor of a module's forward graph has; -1: not known.
+int64_t RankOf(const torch::jit::Module& module, const torch::jit::Value* value);
 
 // The numbers a double holds where they stand for "to the end".
 inline bool IsToTheEnd(double end) { return end >= 9.2e18; }

@@ -54,7 +54,7 @@ void SliceSplit(const Module& module, Node* node) {
   if (unpack->kind() != c10::prim::ListUnpack) return;
   const int64_t columns = ColumnsOf(module, node->input(0));
   const bool is_last = IsNumber(node->input(2), -1) ||
-                       (IsNumber(node->input(2), 2) && RankOf(node->input(0)) == 3);
+                       (IsNumber(node->input(2), 2) && RankOf(module, node->input(0)) == 3);
   if (columns == 0 || !is_last) return;
   const auto parts = static_cast<int64_t>(unpack->outputs().size());
   const std::vector<int64_t> widths = WidthsOf(node, columns, parts);
