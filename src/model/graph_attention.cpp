@@ -30,7 +30,7 @@ Value* Untransposed(Value* value, double first, double second) {
 // What became queries or keys [T, heads, width] by a norm and a rotation, either of which may be
 // missing.
 struct Heads {
-  Value* from = nullptr;      // [1, T, heads, width], or [1, heads, T, width]:
+  Value* from = nullptr;  // [1, T, heads, width], or [1, heads, T, width]:
   bool heads_first = false;
   Node* norm = nullptr;
   Node* rotation = nullptr;

@@ -56,8 +56,8 @@ class Casts {
   bool IsCastToFloat(const Node* node) const {
     if (node->kind() == c10::aten::type_as) return IsFloat(node->input(1));
     if (node->kind() != c10::aten::to || node->inputs().size() != 5) return false;
-    return IsNumber(node->input(1), static_cast<double>(at::kFloat)) && IsBool(node->input(3), false) &&
-           IsNone(node->input(4));
+    return IsNumber(node->input(1), static_cast<double>(at::kFloat)) &&
+           IsBool(node->input(3), false) && IsNone(node->input(4));
   }
 
   static bool IsNoDropout(const Node* node) {
@@ -77,7 +77,9 @@ class Casts {
     if (node->kind() == c10::aten::mean) {
       return node->inputs().size() == 4 && IsNone(node->input(3)) && IsFloat(node->input(0));
     }
-    if (node->kind() == c10::aten::matmul) return IsFloat(node->input(0)) && IsFloat(node->input(1));
+    if (node->kind() == c10::aten::matmul) {
+      return IsFloat(node->input(0)) && IsFloat(node->input(1));
+    }
     if (node->kind() == c10::aten::cat || node->kind() == c10::aten::stack) {
       const Node* list = NodeOf(node->input(0), "prim::ListConstruct");
       if (!list) return false;

@@ -26,9 +26,9 @@ struct PackedGraph {
 PackedGraph PackLinears(torch::jit::Module& module, StoredWeights& weights, Compute compute);
 
 // What stands between the products becomes one operator each: norms with their weights, activations
-// with the product they are a gate of (ops/fused_ops.h), residuals with the product or the norm they
-// are added to (lmfusion::linear_add), and all that a layer does with its queries, keys and values
-// (ops/rotary_attention.h). After PackLinears. Returns how many such operators the graph has.
+// with the product they are a gate of (ops/fused_ops.h), residuals with the product or the norm
+// they are added to (lmfusion::linear_add), and all that a layer does with its queries, keys and
+// values (ops/rotary_attention.h). After PackLinears. Returns how many such operators there are.
 int64_t FuseOperators(torch::jit::Module& module);
 
 // Parts of FuseOperators, each for all nodes of the graph.

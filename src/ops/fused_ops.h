@@ -8,7 +8,8 @@
 namespace lmfusion {
 
 // What stands between the linear layers of many models, one operator each instead of five or more.
-// float32 on the CPU. Registered as lmfusion::normalize, rotate, gelu_tanh, silu_mul, gelu_tanh_mul.
+// float32 on the CPU. Registered as lmfusion::normalize, rotate, gelu_tanh, silu_mul and
+// gelu_tanh_mul.
 
 // A norm over the last dimension: x / sqrt(mean(x^2) + epsilon) (Zhang & Sennrich 2019).
 struct Norm {

@@ -101,7 +101,8 @@ def test_layers_are_fused(name: str, tmp_path: Path) -> None:
     assert operators == wanted
     packed = {"phi3": 4, "gpt2": 4, "gpt-neox": 4, "starcoder2": 6, "phi": 6}.get(name, 7)
     assert (stats.packed_linears, stats.plain_linears) == (LAYERS * packed, 0)
-    fused = ("normalize", "rotary_attention", "linear_add", "silu_mul", "gelu_tanh_mul", "gelu_tanh")
+    fused = ("normalize", "rotary_attention", "linear_add", "silu_mul", "gelu_tanh_mul",
+             "gelu_tanh")
     assert stats.fused_operators == sum(operators[kind] for kind in fused) + (
         not first_is_a_product)
 
@@ -126,6 +127,10 @@ def turned_in_unequal_parts(x: torch.Tensor) -> torch.Tensor:
 
 def pairs_turned_the_other_way(x: torch.Tensor) -> torch.Tensor:
     return torch.stack([x[..., 1::2], -x[..., ::2]], dim=-1).flatten(-2)
+
+
+def even_elements_twice(x: torch.Tensor) -> torch.Tensor:
+    return torch.stack([-x[..., ::2], x[..., ::2]], dim=-1).flatten(-2)
 
 
 def keys_at_other_angles(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
@@ -181,6 +186,8 @@ NEAR_MISSES: dict[str, tuple[str, object, str, Callable, dict[str, int]]] = {
                       {"aten::neg": 6}),
     "pairs turned the other way": ("cohere2", modeling_cohere2, "rotate_half",
                                    pairs_turned_the_other_way, {"aten::neg": 4}),
+    "even elements twice": ("cohere2", modeling_cohere2, "rotate_half", even_elements_twice,
+                            {"aten::neg": 4}),
     "keys at other angles": ("llama", modeling_llama, "apply_rotary_pos_emb",
                              keys_at_other_angles, {"rotate": 6, "tree_attention": 3}),
     "rotated part behind": ("glm", modeling_glm, "apply_rotary_pos_emb", rotated_part_behind,
