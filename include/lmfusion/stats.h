@@ -26,7 +26,7 @@ struct Stats {
   int64_t weight_bytes = 0;       // of the model's weights as they are held; 0 for a plain model
   int64_t packed_linears = 0;  // linear layers whose weights are packed for this machine
   int64_t plain_linears = 0;   // linear layers that run as they were exported
-  // Norms (and their weights), rotations, gates, residuals and attentions that were many operators
+  // Norms, activations, residuals and attentions of the model's graph that were several operators
   // and are one.
   int64_t fused_operators = 0;
   bool cached = true;             // false: a plain model, scored without a cache

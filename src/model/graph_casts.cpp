@@ -22,7 +22,8 @@ bool KeepsType(std::string_view kind) {
       "aten::slice",     "aten::view",       "aten::transpose", "aten::unsqueeze", "aten::squeeze",
       "aten::reshape",   "aten::contiguous", "aten::select",    "aten::expand",    "aten::cos",
       "aten::sin",       "aten::silu",       "aten::gelu",      "aten::neg",       "aten::rsqrt",
-      "aten::layer_norm"};
+      "aten::tanh",      "aten::pow",        "aten::flatten",   "aten::layer_norm",
+      "aten::repeat_interleave"};
   return kinds.count(kind) > 0;
 }
 
@@ -55,17 +56,12 @@ class Casts {
   bool IsCastToFloat(const Node* node) const {
     if (node->kind() == c10::aten::type_as) return IsFloat(node->input(1));
     if (node->kind() != c10::aten::to || node->inputs().size() != 5) return false;
-    return IsNumber(node->input(1), static_cast<double>(at::kFloat)) && IsFalse(node->input(3)) &&
-           IsNone(node->input(4));
+    return IsNumber(node->input(1), static_cast<double>(at::kFloat)) &&
+           IsBool(node->input(3), false) && IsNone(node->input(4));
   }
 
   static bool IsNoDropout(const Node* node) {
-    return node->kind() == c10::aten::dropout && IsFalse(node->input(2));
-  }
-
-  static bool IsFalse(const Value* value) {
-    const auto constant = torch::jit::toIValue(value);
-    return constant && constant->isBool() && !constant->toBool();
+    return node->kind() == c10::aten::dropout && IsBool(node->input(2), false);
   }
 
   bool GivesFloat(const Node* node) const {
@@ -78,6 +74,20 @@ class Casts {
       return value.isTensor() && value.toTensor().scalar_type() == at::kFloat;
     }
     if (node->kind() == c10::aten::embedding || KeepsType(kind)) return IsFloat(node->input(0));
+    if (node->kind() == c10::aten::mean) {
+      return node->inputs().size() == 4 && IsNone(node->input(3)) && IsFloat(node->input(0));
+    }
+    if (node->kind() == c10::aten::matmul) {
+      return IsFloat(node->input(0)) && IsFloat(node->input(1));
+    }
+    if (node->kind() == c10::aten::cat || node->kind() == c10::aten::stack) {
+      const Node* list = NodeOf(node->input(0), "prim::ListConstruct");
+      if (!list) return false;
+      for (const Value* part : list->inputs()) {
+        if (!IsFloat(part)) return false;
+      }
+      return true;
+    }
     if (!MixesTypes(kind)) return false;
     // A number beside a tensor of floats does not change its type; a number in a tensor of
     // no dimension (as tracers write them) does not either.

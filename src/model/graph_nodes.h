@@ -3,7 +3,9 @@
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/ir/constants.h>
 #include <torch/csrc/jit/ir/ir.h>
+#include <torch/csrc/jit/passes/dead_code_elimination.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,6 +59,12 @@ inline bool IsNumber(const torch::jit::Value* value, double number) {
   return found && *found == number;
 }
 
+// Whether a value is always this truth value.
+inline bool IsBool(const torch::jit::Value* value, bool truth) {
+  const std::optional<c10::IValue> constant = torch::jit::toIValue(value);
+  return constant && constant->isBool() && constant->toBool() == truth;
+}
+
 // The node of a value of one kind; null for any other.
 inline torch::jit::Node* NodeOf(const torch::jit::Value* value, const char* kind) {
   return Is(value, kind) ? const_cast<torch::jit::Node*>(value->node()) : nullptr;
@@ -84,6 +92,53 @@ inline std::optional<std::vector<double>> NumbersOf(const torch::jit::Value* val
     numbers.push_back(*number);
   }
   return numbers;
+}
+
+inline bool IsListOf(const torch::jit::Value* value, const std::vector<double>& numbers) {
+  return NumbersOf(value) == std::optional<std::vector<double>>(numbers);
+}
+
+inline bool IsTensor(const torch::jit::Value* value) {
+  return value->type()->isSubtypeOf(*c10::TensorType::get());
+}
+
+// a + b, nothing multiplied
+inline bool IsSum(const torch::jit::Node* node) {
+  return node->kind() == c10::aten::add && node->inputs().size() == 3 &&
+         IsNumber(node->input(2), 1);
+}
+inline torch::jit::Node* SumOf(const torch::jit::Value* value) {
+  torch::jit::Node* const sum = NodeOf(value, "aten::add");
+  return sum && IsSum(sum) ? sum : nullptr;
+}
+
+// What slice(x, dim, begin, end, 1) takes from its x, where all numbers are known.
+struct Slice {
+  torch::jit::Value* of = nullptr;
+  double dim = 0, begin = 0, end = 0;
+};
+inline std::optional<Slice> SliceOf(const torch::jit::Value* value) {
+  const torch::jit::Node* node = NodeOf(value, "aten::slice");
+  if (!node || !IsNumber(node->input(4), 1)) return std::nullopt;
+  const std::optional<double> dim = NumberOf(node->input(1));
+  const std::optional<double> begin = NumberOf(node->input(2)), end = NumberOf(node->input(3));
+  if (!dim || !begin || !end || *begin < 0 || *end <= *begin) return std::nullopt;
+  return Slice{const_cast<torch::jit::Value*>(node->input(0)), *dim, *begin, *end};
+}
+
+// How many dimensions a tensor of a module's forward graph has; -1: not known.
+int64_t RankOf(const torch::jit::Module& module, const torch::jit::Value* value);
+
+// The numbers a double holds where they stand for "to the end".
+inline bool IsToTheEnd(double end) { return end >= 9.2e18; }
+
+// `rewrite` for every node that a graph has now, in order; then what has no user left goes.
+template <class Rewrite>
+void ForEachNode(torch::jit::Module& module, Rewrite rewrite) {
+  const std::shared_ptr<torch::jit::Graph> graph = ForwardGraph(module);
+  const std::vector<torch::jit::Node*> nodes(graph->nodes().begin(), graph->nodes().end());
+  for (torch::jit::Node* node : nodes) rewrite(node);
+  torch::jit::EliminateDeadCode(graph->block());
 }
 
 // A new operator in front of a node.

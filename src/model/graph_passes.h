@@ -2,6 +2,8 @@
 
 #include <torch/csrc/jit/api/module.h>
 
+#include <cstdint>
+
 #include "model/stored_weights.h"
 #include "ops/packed_linear.h"
 
@@ -23,19 +25,21 @@ struct PackedGraph {
 // `weights`: of the same module.
 PackedGraph PackLinears(torch::jit::Module& module, StoredWeights& weights, Compute compute);
 
-struct FusedGraph {
-  int64_t norms = 0, norm_weights = 0, rotations = 0, gates = 0, residuals = 0, attentions = 0;
-};
+// What stands between the products becomes one operator each: norms with their weights, activations
+// with the product they are a gate of (ops/fused_ops.h), residuals with the product or the norm
+// they are added to (lmfusion::linear_add), and all that a layer does with its queries, keys and
+// values (ops/rotary_attention.h). After PackLinears. Returns how many such operators there are.
+int64_t FuseOperators(torch::jit::Module& module);
 
-// RMS norms, rotary embeddings, gates and residuals become one operator each (ops/fused_ops.h,
-// lmfusion::linear_add), and what a layer does with its queries, keys and values one more
-// (ops/rotary_attention.h).
-FusedGraph FuseOperators(torch::jit::Module& module);
-
-// Parts of FuseOperators.
+// Parts of FuseOperators, each for all nodes of the graph.
 // Conversions to float32 of what is float32 already go, and dropout, which is for training.
 void DropCasts(torch::jit::Module& module);
-// Whether `node` was a tree attention that became a rotary attention.
-bool FuseAttention(torch::jit::Node* node);
+// Splits and chunks of a product become slices of it; products of flattened rows take them as they
+// are.
+void SliceProducts(torch::jit::Module& module);
+void FuseNorms(torch::jit::Module& module);
+void FuseRotations(torch::jit::Module& module);
+void FuseActivations(torch::jit::Module& module);
+void FuseAttentions(torch::jit::Module& module);
 
 }  // namespace lmfusion

@@ -72,7 +72,7 @@ class TorchScriptLM final : public CausalLM {
     output_.weight = packed_.output;
     output_.scale = description_.logit_scale;
     output_.softcap = description_.logit_softcap;
-    fused_ = FuseOperators(module_);
+    fused_operators_ = FuseOperators(module_);
   }
 
   const ModelDescription& description() const override { return description_; }
@@ -105,8 +105,7 @@ class TorchScriptLM final : public CausalLM {
     stats->weight_bytes = weight_bytes_;
     stats->packed_linears = packed_.linears;
     stats->plain_linears = packed_.plain_linears;
-    stats->fused_operators = fused_.norms + fused_.norm_weights + fused_.rotations +
-                             fused_.gates + fused_.residuals + fused_.attentions;
+    stats->fused_operators = fused_operators_;
   }
 
   void SetWordBeginnings(const std::vector<bool>& begins_word) override {
@@ -163,7 +162,7 @@ class TorchScriptLM final : public CausalLM {
   const ModelDescription description_;
   const std::string slot_format_;
   PackedGraph packed_;
-  FusedGraph fused_;
+  int64_t fused_operators_ = 0;
   int64_t weight_bytes_ = 0;
   PackedOutputLayer output_;
   at::Tensor kv_;      // [layers, 2, slots, kv_heads, head_dim]
