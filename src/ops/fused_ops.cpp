@@ -114,13 +114,23 @@ void CheckFloat(const char* name, const at::Tensor& x) {
               ": float32 on the CPU expected, got ", x.toString(), " ", x.sizes());
 }
 
-// `x` with its leading dimensions joined, without a copy where its rows are evenly spaced.
-at::Tensor Rows(const at::Tensor& x) {
-  const at::Tensor rows = x.dim() == 3 && x.size(0) == 1 ? x.squeeze(0)
-                          : x.dim() > 1                  ? x.flatten(0, -2)
-                                                         : x.unsqueeze(0);
-  return rows.stride(1) == 1 || rows.size(1) == 1 ? rows : rows.contiguous();
-}
+// The rows of a tensor, its leading dimensions joined.
+struct Rows {
+  // Without a copy where rows are evenly spaced, and without a view where nothing lies between.
+  explicit Rows(const at::Tensor& x) : memory(x), width(x.size(-1)), stride(width) {
+    if (!x.is_contiguous()) {
+      memory = x.dim() > 1 ? x.flatten(0, -2) : x.unsqueeze(0);
+      if (memory.stride(1) != 1 && width > 1) memory = memory.contiguous();
+      stride = memory.stride(0);
+    }
+    count = width == 0 ? 0 : memory.numel() / width;
+    data = memory.const_data_ptr<float>();
+  }
+
+  at::Tensor memory;
+  int64_t width, stride, count;
+  const float* data;
+};
 
 // Whether a gate can be applied row by row; false where one of the two is broadcast.
 bool AreRows(const at::Tensor& gate, const at::Tensor& up, const GateColumns& columns) {
@@ -139,14 +149,12 @@ at::Tensor Columns(const at::Tensor& x, int64_t begin, const GateColumns& column
 // `row_of(x row, width, result row, number of the row)` for every row.
 template <class RowOf>
 at::Tensor ByRows(const at::Tensor& x, RowOf row_of) {
-  const at::Tensor in = Rows(x);
+  const Rows in(x);
   at::Tensor out = at::empty(x.sizes(), x.options());
-  const int64_t width = in.size(1), stride = in.stride(0);
-  const float* from = in.const_data_ptr<float>();
   float* to = out.data_ptr<float>();
-  ParallelFor(0, in.size(0), RowsAPiece(width), [&](int64_t begin, int64_t end) {
+  ParallelFor(0, in.count, RowsAPiece(in.width), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      row_of(from + row * stride, width, to + row * width, row);
+      row_of(in.data + row * in.stride, in.width, to + row * in.width, row);
     }
   });
   return out;
@@ -155,21 +163,21 @@ at::Tensor ByRows(const at::Tensor& x, RowOf row_of) {
 template <class Row>
 at::Tensor Gated(const at::Tensor& gate, const at::Tensor& up, const GateColumns& columns,
                  Row gate_row) {
-  const at::Tensor g = Rows(gate), u = up.is_same(gate) ? g : Rows(up);
-  const int64_t rows = g.size(0), width = columns.width < 0 ? g.size(1) : columns.width;
-  TORCH_CHECK(columns.gate_begin >= 0 && columns.gate_begin + width <= g.size(1) &&
-                  columns.up_begin >= 0 && columns.up_begin + width <= u.size(1),
+  const Rows g(gate), u = up.is_same(gate) ? g : Rows(up);
+  const int64_t width = columns.width < 0 ? g.width : columns.width;
+  TORCH_CHECK(columns.gate_begin >= 0 && columns.gate_begin + width <= g.width &&
+                  columns.up_begin >= 0 && columns.up_begin + width <= u.width,
               "gate: columns ", columns.gate_begin, " and ", columns.up_begin, " of width ", width,
               " do not lie in ", gate.sizes(), " and ", up.sizes());
   std::vector<int64_t> sizes = gate.sizes().vec();
   sizes.back() = width;
   at::Tensor out = at::empty(sizes, gate.options());
-  const float* gates = g.const_data_ptr<float>() + columns.gate_begin;
-  const float* ups = u.const_data_ptr<float>() + columns.up_begin;
+  const float* gates = g.data + columns.gate_begin;
+  const float* ups = u.data + columns.up_begin;
   float* to = out.data_ptr<float>();
-  ParallelFor(0, rows, RowsAPiece(width), [&](int64_t begin, int64_t end) {
+  ParallelFor(0, g.count, RowsAPiece(width), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      gate_row(gates + row * g.stride(0), ups + row * u.stride(0), width, to + row * width);
+      gate_row(gates + row * g.stride, ups + row * u.stride, width, to + row * width);
     }
   });
   return out;
