@@ -30,7 +30,8 @@ constexpr int64_t RoundedUp(int64_t bytes, int64_t unit) { return (bytes + unit 
 class Piece {
  public:
   explicit Piece(int64_t bytes) : mapped_(RoundedUp(bytes, kLargePage) + kLargePage) {
-    void* memory = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    constexpr int kMayDo = PROT_READ | PROT_WRITE, kKind = MAP_PRIVATE | MAP_ANONYMOUS;
+    void* memory = mmap(nullptr, mapped_, kMayDo, kKind, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     mapping_ = static_cast<uint8_t*>(memory);
     const auto address = reinterpret_cast<uintptr_t>(mapping_);
@@ -46,8 +47,7 @@ class Piece {
   uint8_t* Take(int64_t bytes) {
     if (size_ - taken_ < bytes) return nullptr;
     uint8_t* memory = begin_ + taken_;
-    taken_ += RoundedUp(bytes, kAlignment);
-    taken_ = std::min(taken_, size_);
+    taken_ = std::min(size_, taken_ + RoundedUp(bytes, kAlignment));
     return memory;
   }
 
