@@ -62,10 +62,12 @@ def sweeps(threads: int, cache_bytes: int) -> Iterator[Sweep]:
         for percent in CACHE_PERCENT))
     yield Sweep("threads", tuple(
         Point(count, USUAL, ("--threads", str(count))) for count in range(1, threads + 1)))
-    yield Sweep("decoders at once", tuple(
-        Point(count, USUAL, ("--clients", str(count))) for count in (1, 2, 4, 8)))
+    for axis, shape in (("decoders at once", USUAL), ("decoders of one beam at once", ONE_BEAM)):
+        yield Sweep(axis, tuple(
+            Point(count, shape, ("--clients", str(count))) for count in (1, 2, 4, 8)))
 
 
+ONE_BEAM = Shape(utterances=4, beams=1, candidates=3)  # forward passes of very few tokens
 CACHE_SHAPE = Shape(utterances=1, beams=50, candidates=3)
 
 
