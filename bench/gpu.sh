@@ -120,6 +120,7 @@ fi
 say "tests on the device"
 step 150 "$python" -m pytest -q -rs -p no:cacheprovider -k "$selection" \
   tests/python/test_device.py tests/python/test_scorer_on_device.py \
+  tests/python/test_decoders_on_device.py \
   tests/python/test_memory_plan.py > "$out/pytest.log" 2>&1
 tail -15 "$out/pytest.log"
 benchmark() {  # SECONDS_AT_MOST OPTION...
