@@ -24,7 +24,8 @@ namespace {
 //   float32 comes into being in registers, d * q + m, rounded once, as the gguf package has it.
 // What is lost otherwise is what `compute` says: kBFloat16 rounds all weights and
 // activations to bfloat16. kInt8 turns weights into 8 bits with one scale an output. kInt4 does
-// that with blocks of 8 bits, and turns floats into blocks of 4, 32 with a float16 scale and minimum.
+// that with blocks of 8 bits, and turns floats into blocks of 4, which have a float16 scale and
+// minimum for 32.
 // Both multiply them with activations of 8 bits, which have a scale for each 32 of a row (one
 // scale for a row loses the small ones beside an outlier, and language models have outliers).
 // Outputs have no such outliers, and a scale for each block would cost kInt8 two operations after

@@ -19,8 +19,8 @@ enum class Compute {
   kBFloat16,  // weights and activations rounded to bfloat16, float32 sums
   kInt8,      // 8-bit weights, a scale for each output; 8-bit activations, a scale for every 32;
               // float32 sums of these
-  kInt4,      // 4-bit weights, a scale and a minimum for every 32, but blocks of 8 bits as kInt8 has
-              // them; activations as for kInt8
+  kInt4,      // 4-bit weights, a scale and a minimum for every 32, but blocks of 8 bits as kInt8
+              // has them; activations as for kInt8
 };
 Compute ComputeByName(const std::string& name);  // "float32", "bfloat16", "int8", "int4";
                                                  // std::invalid_argument

@@ -23,7 +23,9 @@ constexpr int64_t kLargePage = int64_t{2} << 20;
 constexpr int64_t kPieceBytes = int64_t{32} << 20;
 constexpr int64_t kAlignment = 64;
 
-constexpr int64_t RoundedUp(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
+constexpr int64_t RoundedUp(int64_t bytes, int64_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
 
 #if defined(__linux__)
 // A piece of address space; its pages come into being, as zeros, when they are touched.
