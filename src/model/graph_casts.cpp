@@ -1,8 +1,5 @@
-#include <torch/csrc/jit/passes/dead_code_elimination.h>
-
 #include <string_view>
 #include <unordered_set>
-#include <vector>
 
 #include "model/graph_nodes.h"
 #include "model/graph_passes.h"
@@ -36,17 +33,14 @@ class Casts {
   explicit Casts(torch::jit::Module& module) : module_(module) {}
 
   void Run() {
-    const std::shared_ptr<torch::jit::Graph> graph = ForwardGraph(module_);
-    const std::vector<Node*> nodes(graph->nodes().begin(), graph->nodes().end());
-    for (Node* node : nodes) {
-      if (node->outputs().size() != 1) continue;
+    ForEachNode(module_, [this](Node* node) {
+      if (node->outputs().size() != 1) return;
       if (IsNoDropout(node) || (IsCastToFloat(node) && IsFloat(node->input(0)))) {
         node->output()->replaceAllUsesWith(node->input(0));
       } else if (IsCastToFloat(node) || GivesFloat(node)) {
         floats_.insert(node->output());
       }
-    }
-    torch::jit::EliminateDeadCode(graph->block());
+    });
   }
 
  private:
