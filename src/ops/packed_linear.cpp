@@ -195,10 +195,11 @@ c10::intrusive_ptr<PackedMatrix> PackedMatrix::FromState(State state) {
       panels.numel() != PanelsOf(out) * PanelBytes(format, BlocksOf(in))) {
     refuse("panels of another size than its header says");
   }
-  const bool of_integers = compute == Compute::kInt8 || compute == Compute::kInt4;
-  const bool integers = format == PanelFormat::kInt8 ||
-                        (format == PanelFormat::kQ4 && compute != Compute::kInt8);
-  if ((of_integers && !integers) || (format == PanelFormat::kInt8 && !of_integers)) {
+  const bool int8 = format == PanelFormat::kInt8;
+  const bool fits = compute == Compute::kInt8   ? int8
+                    : compute == Compute::kInt4 ? int8 || format == PanelFormat::kQ4
+                                                : !int8;
+  if (!fits) {
     refuse("weights of another kind than its products take");
   }
   return c10::intrusive_ptr<PackedMatrix>::unsafe_steal_from_new(
