@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "lmfusion/errors.h"
+#include "ops/narrow_weights.h"
 #include "ops/pack_weights.h"
 
 namespace lmfusion {
@@ -106,7 +107,10 @@ void StoredWeights::Widen() {
     const WeightType type = TypeOf(tensor);
     if (type == WeightType::kFloat && tensor.scalar_type() != at::kBFloat16) continue;
     at::Tensor& wide = widened[{MemoryOf(tensor), tensor.sizes().vec()}];
-    if (!wide.defined()) wide = Widened({tensor, type});
+    if (!wide.defined()) {
+      wide = type == WeightType::kFloat ? tensor.to(at::kFloat)
+                                        : Narrowed({tensor, type}, "float32").values;
+    }
     attribute.owner->setAttr(attribute.name, wide);
   }
   blocks_.clear();

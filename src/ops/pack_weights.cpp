@@ -253,11 +253,6 @@ at::Tensor WidenPanels(const PackedPanels& packed) {
   return wide;
 }
 
-at::Tensor Widened(const WeightRows& rows) {
-  if (rows.type == WeightType::kFloat) return rows.data.to(at::kFloat);
-  return WidenPanels(PackWeights({rows}, Compute::kFloat32));
-}
-
 bool KeepsWeights(const WeightRows& rows, Compute compute) {
   switch (compute) {
     case Compute::kFloat32: return true;

@@ -21,9 +21,6 @@ int64_t BlockBytes(WeightType type);
 // The weights [out, in] float32 that the panels hold.
 at::Tensor WidenPanels(const PackedPanels& packed);
 
-// The same of weights that are not packed.
-at::Tensor Widened(const WeightRows& rows);
-
 // Whether panels made for `compute` hold these weights to the bit.
 bool KeepsWeights(const WeightRows& rows, Compute compute);
 
