@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "ops/instruction_set.h"
+#include "kernels/simd/instruction_set.h"
 #include "ops/output_ops.h"
 #include "ops/packed_linear.h"
-#include "ops/parallel.h"
+#include "kernels/threads/parallel.h"
 
 namespace lmfusion {
 namespace {

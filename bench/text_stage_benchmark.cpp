@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "lmfusion/truecaser.h"
-#include "text_stage.h"
+#include "text/stage/text_stage.h"
 
 namespace lmfusion {
 namespace {

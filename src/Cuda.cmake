@@ -58,10 +58,10 @@ find_package(CUDAToolkit 13.0 REQUIRED)
 message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 
 add_library(lmfusion_cuda SHARED
-  src/model/cuda_runtime.cpp
+  src/engine/cuda_runtime.cpp
   src/ops/cuda_operators.cpp
-  src/ops/output_cuda.cu
-  src/ops/tree_attention_cuda.cu)
+  src/kernels/output/output_cuda.cu
+  src/kernels/attention/tree_attention_cuda.cu)
 target_include_directories(lmfusion_cuda PRIVATE src)
 target_link_libraries(lmfusion_cuda PRIVATE
   lmfusion torch_libraries CUDA::cudart

@@ -11,7 +11,7 @@
 #include "bindings.h"
 #include "lmfusion/options.h"
 #include "lmfusion/truecaser.h"
-#include "text_stage.h"
+#include "text/stage/text_stage.h"
 
 namespace py = pybind11;
 

@@ -1,7 +1,7 @@
 """How much memory a model and its cache take, computed from the model's description alone.
 
 The numbers are those of the engine: `slot_bytes` is what it reserves for one token of the cache
-(src/model/torchscript_lm.cpp, src/model/device_lm.cpp).
+(src/engine/torchscript_lm.cpp, src/engine/device_lm.cpp).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 NUMBER_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "float8": 1.0}
 COMPUTE_TYPES = ("float32", "bfloat16", "int8", "int4")
 # Bytes of a weight by its type: 32 share a float16 scale, and a minimum where they have 4 bits
-# (src/ops/panel_format.h, src/ops/narrow_weights.h).
+# (src/kernels/linear/panel_format.h, src/ops/narrow_weights.h).
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 34 / 32, "int4": 20 / 32,
                 "q4_0": 20 / 32, "q4_1": 20 / 32, "q8_0": 34 / 32}
 

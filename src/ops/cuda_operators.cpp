@@ -9,7 +9,7 @@
 #include <algorithm>
 
 #include "ops/narrow_weights.h"
-#include "ops/output_launch.h"
+#include "kernels/output/output_launch.h"
 #include "ops/tree_attention_blocks.h"
 
 namespace lmfusion {

@@ -8,9 +8,9 @@
 #include <optional>
 #include <vector>
 
-#include "ops/clones.h"
-#include "ops/fast_exp.h"
-#include "ops/parallel.h"
+#include "kernels/simd/clones.h"
+#include "kernels/simd/fast_exp.h"
+#include "kernels/threads/parallel.h"
 
 namespace lmfusion {
 namespace {

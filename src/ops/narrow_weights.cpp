@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "ops/pack_weights.h"
-#include "ops/parallel.h"
-#include "ops/weight_blocks.h"
+#include "kernels/threads/parallel.h"
+#include "kernels/linear/weight_blocks.h"
 
 namespace lmfusion {
 namespace {

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "ops/output_kernel.h"
+#include "kernels/output/output_kernel.h"
 #include "ops/packed_linear.h"
 
 namespace lmfusion {

@@ -10,10 +10,10 @@
 #include <stdexcept>
 #include <string>
 
-#include "ops/linear_kernels.h"
-#include "ops/parallel.h"
-#include "ops/weight_blocks.h"
-#include "ops/weight_memory.h"
+#include "kernels/linear/linear_kernels.h"
+#include "kernels/threads/parallel.h"
+#include "kernels/linear/weight_blocks.h"
+#include "kernels/linear/weight_memory.h"
 
 namespace lmfusion {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "ops/packed_linear.h"
-#include "ops/panel_format.h"
+#include "kernels/linear/panel_format.h"
 
 namespace lmfusion {
 

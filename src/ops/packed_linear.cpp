@@ -9,8 +9,8 @@
 
 #include "ops/pack_weights.h"
 #include "ops/panel_products.h"
-#include "ops/parallel.h"
-#include "ops/weight_blocks.h"
+#include "kernels/threads/parallel.h"
+#include "kernels/linear/weight_blocks.h"
 
 namespace lmfusion {
 namespace {

@@ -9,7 +9,7 @@
 #include <tuple>
 #include <vector>
 
-#include "ops/panel_format.h"
+#include "kernels/linear/panel_format.h"
 
 namespace lmfusion {
 

@@ -6,11 +6,11 @@
 #include <utility>
 #include <vector>
 
-#include "ops/linear_kernels.h"
+#include "kernels/linear/linear_kernels.h"
 #include "ops/output_ops.h"
 #include "ops/panel_products.h"
-#include "ops/parallel.h"
-#include "ops/weight_blocks.h"
+#include "kernels/threads/parallel.h"
+#include "kernels/linear/weight_blocks.h"
 
 namespace lmfusion {
 namespace {

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "ops/parallel.h"
+#include "kernels/threads/parallel.h"
 
 namespace lmfusion {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "ops/linear_kernels.h"
+#include "kernels/linear/linear_kernels.h"
 #include "ops/packed_linear.h"
 
 namespace lmfusion {

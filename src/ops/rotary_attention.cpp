@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ops/fused_ops.h"
-#include "ops/parallel.h"
+#include "kernels/threads/parallel.h"
 
 namespace lmfusion {
 namespace {

@@ -27,7 +27,7 @@ struct TreeAttentionArguments {
   at::Tensor positions;              // [T] int64
   at::Tensor slots;                  // [T] int32
   at::Tensor segments;               // [S, 5] int32
-  at::Tensor segment_slots;          // [K] int32; [K, 4]: query blocks, see ops/query_blocks.h
+  at::Tensor segment_slots;          // [K] int32; [K, 4]: query blocks, see kernels/attention/query_blocks.h
   int64_t layer = 0;
   double scale = 1;                  // multiplies query . key
   int64_t window = 0;                // tokens; 0: unlimited

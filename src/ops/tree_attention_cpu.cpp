@@ -6,9 +6,9 @@
 #include <limits>
 #include <vector>
 
-#include "ops/clones.h"
-#include "ops/fast_exp.h"
-#include "ops/parallel.h"
+#include "kernels/simd/clones.h"
+#include "kernels/simd/fast_exp.h"
+#include "kernels/threads/parallel.h"
 #include "ops/tree_attention.h"
 
 namespace lmfusion {

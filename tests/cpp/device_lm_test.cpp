@@ -1,6 +1,6 @@
 // The device path around the kernels, on a device that the tests make up: memory that runs out,
 // recordings that fail, waits, loading. The oracle is the same small model in plain float64.
-#include "model/device_lm.h"
+#include "engine/device_lm.h"
 
 #include <ATen/ATen.h>
 #include <ATen/record_function.h>
@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "counting_allocator.h"
-#include "model/device_module.h"
-#include "path_scorer.h"
+#include "engine/device_module.h"
+#include "cache/path_scorer.h"
 
 namespace lmfusion {
 namespace {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "lmfusion/errors.h"
-#include "model/causal_lm.h"
+#include "tree/causal_lm.h"
 
 namespace lmfusion {
 

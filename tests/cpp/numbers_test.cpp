@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "ops/numbers.h"
+#include "kernels/device/numbers.h"
 
 namespace lmfusion {
 namespace {

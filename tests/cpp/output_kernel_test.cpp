@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ops/narrow_weights.h"
-#include "ops/output_kernel.h"
+#include "kernels/output/output_kernel.h"
 
 namespace lmfusion {
 namespace {

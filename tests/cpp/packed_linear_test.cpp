@@ -14,7 +14,7 @@
 #include <sstream>
 #include <thread>
 
-#include "ops/instruction_set.h"
+#include "kernels/simd/instruction_set.h"
 
 namespace lmfusion {
 namespace {

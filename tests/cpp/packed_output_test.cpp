@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "ops/instruction_set.h"
+#include "kernels/simd/instruction_set.h"
 #include "ops/output_ops.h"
 
 namespace lmfusion {

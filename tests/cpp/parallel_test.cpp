@@ -1,4 +1,4 @@
-#include "ops/parallel.h"
+#include "kernels/threads/parallel.h"
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 // Trees, plans, cache and modes against a model that can be computed by hand (hash_lm.h).
 
-#include "path_scorer.h"
+#include "cache/path_scorer.h"
 
 #include <gtest/gtest.h>
 

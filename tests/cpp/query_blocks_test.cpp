@@ -6,8 +6,8 @@
 #include <random>
 #include <vector>
 
-#include "ops/query_blocks.h"
-#include "ops/tree_attention_launch.h"
+#include "kernels/attention/query_blocks.h"
+#include "kernels/attention/tree_attention_launch.h"
 #include "tree/batch_plan.h"
 
 namespace lmfusion {

@@ -5,8 +5,8 @@
 #include <stdexcept>
 #include <vector>
 
-#include "model/staged_plan.h"
-#include "path_piece.h"
+#include "engine/staged_plan.h"
+#include "cache/path_piece.h"
 
 namespace lmfusion {
 namespace {

@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "text_stage.h"
+#include "text/stage/text_stage.h"
 #include "toy_text.h"
 
 namespace lmfusion {

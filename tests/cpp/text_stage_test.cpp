@@ -1,4 +1,4 @@
-#include "text_stage.h"
+#include "text/stage/text_stage.h"
 
 #include <gtest/gtest.h>
 

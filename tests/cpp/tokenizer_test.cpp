@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "lmfusion/errors.h"
-#include "text/cuts.h"
-#include "text/normalizer.h"
-#include "text/piece_cache.h"
-#include "text/split_pattern.h"
-#include "text/utf8.h"
+#include "text/tokenizers/cuts.h"
+#include "text/tokenizers/normalizer.h"
+#include "text/tokenizers/piece_cache.h"
+#include "text/tokenizers/split_pattern.h"
+#include "text/unicode/utf8.h"
 
 namespace lmfusion {
 namespace {

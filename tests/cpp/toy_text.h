@@ -10,7 +10,7 @@
 
 #include "hash_lm.h"
 #include "lmfusion/tokenizer.h"
-#include "token_paths.h"
+#include "base/token_paths.h"
 
 namespace lmfusion {
 

@@ -14,13 +14,13 @@
 #include <vector>
 
 #include "lmfusion/errors.h"
-#include "text/treebank.h"
-#include "text/truecase_memo.h"
+#include "text/casing/treebank.h"
+#include "text/casing/truecase_memo.h"
 
 namespace lmfusion {
 namespace {
 
-// A truecaser file, written by hand as src/text/truecase_model.h describes it.
+// A truecaser file, written by hand as src/text/casing/truecase_model.h describes it.
 class ModelFile {
  public:
   using Pair = std::pair<std::string, std::string>;

@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "cache_snapshot.h"
+#include "cache/cache_snapshot.h"
 #include "hash_lm.h"
 #include "lmfusion/errors.h"
-#include "path_scorer.h"
+#include "cache/path_scorer.h"
 #include "tree/token_tree.h"
 
 namespace lmfusion {

@@ -1,4 +1,4 @@
-#include "ops/weight_memory.h"
+#include "kernels/linear/weight_memory.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

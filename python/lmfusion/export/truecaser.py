@@ -28,7 +28,7 @@ Word = int  # number of a word in the sorted list of all words
 def export_truecaser(path: str | os.PathLike[str],
                      distributions: str | os.PathLike[str] | Mapping[str, Any] | None = None
                      ) -> Path:
-    """Writes a truecaser file (its format: src/text/truecase_model.h).
+    """Writes a truecaser file (its format: src/text/casing/truecase_model.h).
 
     Args:
         path: the file to write; it is replaced only when the new one is complete.

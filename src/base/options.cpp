@@ -1,0 +1,57 @@
+#include "lmfusion/options.h"
+
+#include <cmath>
+#include <sstream>
+#include <stdexcept>
+
+#include "base/one_of.h"
+
+namespace lmfusion {
+namespace {
+
+constexpr NamedValue<Mode> kModes[] = {
+    {"tree", Mode::kTree}, {"grouped", Mode::kGrouped}, {"uncached", Mode::kUncached}};
+constexpr NamedValue<Boundary> kBoundaries[] = {{"plain", Boundary::kPlain},
+                                                {"word", Boundary::kWord}};
+
+void Require(bool holds, const std::string& what, const std::string& value,
+             const std::string& expectation) {
+  if (!holds) {
+    throw std::invalid_argument(what + " = " + value + "; " + expectation + " expected");
+  }
+}
+
+}  // namespace
+
+Mode ModeByName(const std::string& name) { return OneOf("mode", name, kModes); }
+const char* Name(Mode mode) { return NameOf(mode, kModes); }
+Boundary BoundaryByName(const std::string& name) { return OneOf("boundary", name, kBoundaries); }
+const char* Name(Boundary boundary) { return NameOf(boundary, kBoundaries); }
+
+void ScorerOptions::Validate() const {
+  Require(std::isfinite(weight), "weight", std::to_string(weight), "a finite number");
+  Require(std::isfinite(word_insertion_bonus), "word_insertion_bonus",
+          std::to_string(word_insertion_bonus), "a finite number");
+  Require(homophone_aggregation == "max" || homophone_aggregation == "logsumexp",
+          "homophone_aggregation", "\"" + homophone_aggregation + "\"",
+          "\"max\" or \"logsumexp\"");
+  Require(max_context_length >= 1, "max_context_length", std::to_string(max_context_length),
+          "at least 1 token");
+  Require(max_batch_tokens >= 1, "max_batch_tokens", std::to_string(max_batch_tokens),
+          "at least 1 token");
+  Require(kv_cache_bytes == -1 || kv_cache_bytes > 0, "kv_cache_bytes",
+          std::to_string(kv_cache_bytes), "a number of bytes, or -1 for \"auto\"");
+}
+
+std::string ScorerOptions::ToString() const {
+  std::ostringstream out;
+  out << "weight=" << weight << ", word_insertion_bonus=" << word_insertion_bonus
+      << ", homophone_aggregation=\"" << homophone_aggregation << "\", device=\"" << device
+      << "\", compute=\"" << compute << "\", kv_dtype=\"" << kv_dtype << "\", mode=\"" << Name(mode) << "\", boundary=\""
+      << Name(boundary) << "\", bos=\"" << bos << "\", max_context_length=" << max_context_length
+      << ", max_batch_tokens=" << max_batch_tokens << ", kv_cache_bytes=" << kv_cache_bytes
+      << ", casing=\"" << casing << "\"";
+  return out.str();
+}
+
+}  // namespace lmfusion

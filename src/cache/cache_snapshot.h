@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tree/causal_lm.h"
+#include "tree/token_tree.h"
+
+namespace lmfusion {
+
+// Note [Cache snapshot]
+// A file of nodes of a token tree with what their slots hold, for scorers of the same model.
+// Numbers are as x86-64 keeps them (little-endian, IEEE 754). In order:
+//
+//     char    magic[8]        "lmfcache"
+//     uint32  format          1
+//     uint32  identity_bytes
+//     int64   nodes, slots, slot_bytes
+//     uint64  word_beginnings (SnapshotOwner)
+//     char    identity[identity_bytes]   JSON: what must be equal in the scorer that reads it
+//     Node    node[nodes]                parents before children
+//     char    slot[slots][slot_bytes]    of the nodes that have one, in their order
+//     uint64  checksum                   of all before it
+//
+// where Node is int32 parent (its index; -1: the root), int32 token, float32 log_prob, normalizer,
+// word_end (nats; NaN: not known), int32 has_slot. A file is written beside its place and renamed,
+// so there is never half of one, and it is checked as a whole before any of it is used.
+
+// A checksum of bytes; any change of one 8-byte word changes it.
+uint64_t Checksum(const char* bytes, size_t size, uint64_t before = 0);
+
+// Who may use a snapshot: the model, its types, and which tokens begin a word (0: not known; ends
+// of words are read by scorers of the same value only).
+struct SnapshotOwner {
+  std::string identity;  // JSON
+  uint64_t word_beginnings = 0;
+};
+SnapshotOwner OwnerOf(const CausalLM& model, uint64_t word_beginnings);
+
+// All nodes below `root`, parents before children.
+std::vector<NodeId> NodesBelow(const TokenTree& tree, NodeId root);
+
+// Writes `nodes`: whole paths from one root, parents before children. Returns how many have a slot.
+// Throws CacheFileError where the file cannot be written; then it is as it was.
+int64_t WriteSnapshot(const std::string& file, const SnapshotOwner& owner, const TokenTree& tree,
+                      const std::vector<NodeId>& nodes, CausalLM& model);
+
+// Adds the file's nodes below `root`; what is known already stays, other paths may lose their
+// slots, oldest first. Returns the number of slots filled. Before anything is changed it throws
+// CacheFileError, and CacheBudgetError where `bytes`, the budget of slots and nodes, does not hold
+// the whole file.
+int64_t ReadSnapshot(const std::string& file, const SnapshotOwner& owner, TokenTree& tree,
+                     NodeId root, CausalLM& model, int64_t bytes);
+
+}  // namespace lmfusion

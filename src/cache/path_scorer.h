@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lmfusion/options.h"
+#include "lmfusion/stats.h"
+#include "tree/causal_lm.h"
+#include "base/token_paths.h"
+
+namespace lmfusion {
+
+class PlainLM;
+
+// Log-probabilities of token paths; nothing here knows of texts. Thread safe.
+class PathScorer {
+ public:
+  virtual ~PathScorer() = default;
+
+  // Throws CacheBudgetError, NumericalError, std::invalid_argument (a token that is not in the
+  // vocabulary, a path that is too long, a first token that is to be scored); then nothing is kept
+  // of what was not right.
+  // reused: [paths][tokens of the path], whether the cache held them; may be null.
+  virtual PathScores Score(const TokenPaths& paths, const std::string& cache_namespace,
+                           std::vector<std::vector<bool>>* reused = nullptr) = 0;
+
+  // Computes what Score(paths) would, and of each path with nothing to score the path itself with
+  // the log-normaliser after it. Returns the number of tokens computed. Whatever else the cache
+  // holds may be forgotten for it, but none of these. Calls that come meanwhile wait. Throws as
+  // Score; CacheBudgetError, before anything is done, where the cache cannot hold all of it.
+  // This and the next two throw std::invalid_argument where nothing is kept between calls.
+  virtual int64_t Prime(const TokenPaths& paths, const std::string& cache_namespace);
+  // Writes and reads a cache snapshot (cache_snapshot.h) of one namespace; `paths`: only these
+  // paths; null: all. Return the number of tokens written, or read and not held before.
+  virtual int64_t Save(const std::string& file, const TokenPaths* paths,
+                       const std::string& cache_namespace);
+  virtual int64_t Load(const std::string& file, const std::string& cache_namespace);
+
+  virtual const ModelDescription& description() const = 0;
+  // Adds this scorer's counters to `stats`.
+  virtual void AddTo(Stats* stats) const = 0;
+  virtual void ResetStats() = 0;
+  // Forgets all paths; waits for calls in progress.
+  virtual void Clear() = 0;
+
+ protected:
+  static void CheckPaths(const TokenPaths& paths, const ModelDescription& description);
+};
+
+struct PathScorerOptions {
+  Mode mode = Mode::kTree;
+  int64_t max_batch_tokens = 512;
+  int64_t kv_cache_bytes = int64_t{1} << 30;
+  // The same for scorers that agree on which tokens begin a word; 0: nobody asks.
+  uint64_t word_beginnings = 0;
+};
+
+// The tree, the plans, the model and the cache meet here. Calls that wait for each other run as
+// one. Throws CacheBudgetError where kv_cache_bytes does not hold two tokens.
+std::unique_ptr<PathScorer> CachedPathScorer(std::unique_ptr<CausalLM> model,
+                                             PathScorerOptions options);
+
+// Every path on its own, in padded batches.
+std::unique_ptr<PathScorer> PlainPathScorer(std::unique_ptr<PlainLM> model,
+                                            PathScorerOptions options);
+
+}  // namespace lmfusion

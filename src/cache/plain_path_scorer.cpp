@@ -1,0 +1,110 @@
+#include <algorithm>
+#include <mutex>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "tree/plain_lm.h"
+#include "cache/path_scorer.h"
+#include "base/stopwatch.h"
+
+namespace lmfusion {
+namespace {
+
+class Scorer final : public PathScorer {
+ public:
+  Scorer(std::unique_ptr<PlainLM> model, PathScorerOptions options)
+      : model_(std::move(model)), options_(options) {}
+
+  PathScores Score(const TokenPaths& paths, const std::string&,
+                   std::vector<std::vector<bool>>* reused) override {
+    CheckPaths(paths, model_->description());
+    const std::lock_guard<std::mutex> lock(mutex_);
+    PathScores scores(paths);
+    if (reused != nullptr) {
+      for (const TokenPaths::Path& path : paths.paths) reused->emplace_back(path.size(), false);
+    }
+    // Paths of like length share a batch, so that little of it is padding.
+    std::vector<size_t> order(paths.paths.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      return paths.paths[a].size() < paths.paths[b].size();
+    });
+    for (size_t begin = 0; begin < order.size();) {
+      size_t end = begin + 1;
+      while (end < order.size() && (end - begin + 1) * paths.paths[order[end]].size() <=
+                                       static_cast<size_t>(options_.max_batch_tokens)) {
+        ++end;
+      }
+      ScoreBatch(paths, {order.begin() + begin, order.begin() + end}, &scores);
+      begin = end;
+    }
+    return scores;
+  }
+
+  const ModelDescription& description() const override { return model_->description(); }
+
+  void AddTo(Stats* stats) const override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stats->tokens_computed += computed_;
+    stats->forwards += forwards_;
+    stats->forward_seconds += seconds_;
+    stats->cached = false;
+  }
+
+  void ResetStats() override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    computed_ = forwards_ = 0;
+    seconds_ = 0;
+  }
+
+  void Clear() override {}
+
+ private:
+  void ScoreBatch(const TokenPaths& paths, const std::vector<size_t>& members,
+                  PathScores* scores) {
+    std::vector<std::vector<int32_t>> tokens;
+    std::vector<size_t> kept;  // an empty path has nothing to score
+    bool word_ends = false;
+    for (const size_t i : members) {
+      const TokenPaths::Path& path = paths.paths[i];
+      if (path.size() == 0) continue;
+      kept.push_back(i);
+      tokens.emplace_back();
+      if (path.prefix != nullptr) {
+        tokens.back().assign(path.prefix->begin(), path.prefix->begin() + path.prefix_size);
+      }
+      tokens.back().insert(tokens.back().end(), path.tail.begin(), path.tail.end());
+      word_ends = word_ends || path.ends_word;
+      computed_ += path.size();
+    }
+    if (tokens.empty()) return;
+    Stopwatch watch;
+    const PlainLM::Answers answers = model_->Score(tokens, word_ends);
+    seconds_ += watch.Lap();
+    ++forwards_;
+    for (size_t k = 0; k < kept.size(); ++k) {
+      const TokenPaths::Path& path = paths.paths[kept[k]];
+      const std::vector<float>& all = answers.log_probs[k];  // of token 1 on
+      if (path.scored_begin < path.size()) {
+        scores->log_probs[kept[k]].assign(all.begin() + path.scored_begin - 1, all.end());
+      }
+      if (path.ends_word) scores->word_end[kept[k]] = answers.word_ends[k];
+    }
+  }
+
+  const std::unique_ptr<PlainLM> model_;
+  const PathScorerOptions options_;
+  mutable std::mutex mutex_;
+  uint64_t computed_ = 0, forwards_ = 0;
+  double seconds_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<PathScorer> PlainPathScorer(std::unique_ptr<PlainLM> model,
+                                            PathScorerOptions options) {
+  return std::make_unique<Scorer>(std::move(model), options);
+}
+
+}  // namespace lmfusion

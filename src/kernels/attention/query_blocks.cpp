@@ -1,0 +1,88 @@
+#include "kernels/attention/query_blocks.h"
+
+#include <algorithm>
+
+namespace lmfusion {
+namespace {
+
+struct Segment {
+  int32_t key_begin, key_end, token_begin, token_end, first_position;
+};
+
+// The keys of `segment` that a token of [begin, end) may see: those not after all of them.
+void AddKeys(const Segment& segment, const int32_t* slots, const int64_t* positions,
+             int32_t begin, int32_t end, std::vector<QueryKey>* keys) {
+  int64_t last_position = -1;
+  for (int32_t t = std::max(begin, segment.token_begin); t < std::min(end, segment.token_end);
+       ++t) {
+    last_position = std::max(last_position, positions[t]);
+  }
+  const int32_t shift = segment.first_position - segment.key_begin;
+  const int32_t key_end = static_cast<int32_t>(
+      std::min<int64_t>(segment.key_end, last_position + 1 - shift));
+  for (int32_t key = segment.key_begin; key < key_end; ++key) {
+    keys->push_back({slots[key], key + shift, segment.token_begin, segment.token_end});
+  }
+}
+
+// Cuts the keys of every block into parts so that there are about options.wanted_blocks pieces.
+void Split(const QueryBlockOptions& options, std::vector<QueryBlock>* blocks) {
+  const int64_t count = static_cast<int64_t>(blocks->size());
+  if (count == 0 || count * options.kv_heads >= options.wanted_blocks) return;
+  int64_t keys = 0;
+  for (const QueryBlock& block : *blocks) keys += block.key_end - block.key_begin;
+  // Rows: the pieces and one merge a block, all within kMaxSplitBlocks with twice the room.
+  const int64_t most = kMaxSplitBlocks / (2 * options.kv_heads) - 2 * count;
+  const int64_t pieces = std::min<int64_t>(options.wanted_blocks / options.kv_heads, most);
+  if (pieces <= count) return;
+  const int64_t size = std::max<int64_t>(options.min_part_keys, (keys + pieces - 1) / pieces);
+  std::vector<QueryBlock> cut, merges;
+  int32_t part = 0;
+  for (const QueryBlock& block : *blocks) {
+    const int64_t parts = (block.key_end - block.key_begin + size - 1) / size;
+    if (parts <= 1) {
+      cut.push_back(block);
+      continue;
+    }
+    merges.push_back(
+        {block.token_begin, block.token_end, -1, static_cast<int32_t>(parts), part});
+    for (int64_t key = block.key_begin; key < block.key_end; key += size) {
+      cut.push_back({block.token_begin, block.token_end, static_cast<int32_t>(key),
+                     static_cast<int32_t>(std::min<int64_t>(block.key_end, key + size)), part++});
+    }
+  }
+  cut.insert(cut.end(), merges.begin(), merges.end());
+  *blocks = std::move(cut);
+}
+
+}  // namespace
+
+QueryBlocks BlockQueries(const int32_t* segments, int64_t segment_count,
+                         const int32_t* segment_slots, const int64_t* positions, int64_t tokens,
+                         int64_t padded_tokens, const QueryBlockOptions& options) {
+  QueryBlocks result;
+  const auto* all = reinterpret_cast<const Segment*>(segments);
+  const int32_t size = BlockTokens(options.group);
+  // Segments begin in the order of their tokens: a sweep meets each once.
+  std::vector<int64_t> open;
+  int64_t next = 0;
+  for (int64_t first = 0; first < padded_tokens; first += size) {
+    const auto begin = static_cast<int32_t>(first);
+    const auto end = static_cast<int32_t>(std::min<int64_t>(padded_tokens, first + size));
+    const auto real_end = static_cast<int32_t>(std::min<int64_t>(end, tokens));
+    open.erase(std::remove_if(open.begin(), open.end(),
+                              [&](int64_t s) { return all[s].token_end <= begin; }),
+               open.end());
+    for (; next < segment_count && all[next].token_begin < real_end; ++next) open.push_back(next);
+    const auto key_begin = static_cast<int32_t>(result.keys.size());
+    for (const int64_t s : open) {
+      AddKeys(all[s], segment_slots, positions, begin, real_end, &result.keys);
+    }
+    result.blocks.push_back(
+        {begin, end, key_begin, static_cast<int32_t>(result.keys.size()), -1});
+  }
+  Split(options, &result.blocks);
+  return result;
+}
+
+}  // namespace lmfusion

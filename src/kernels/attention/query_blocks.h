@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/device/host_device.h"
+
+namespace lmfusion {
+
+// Note [Query blocks]
+// What tree attention reads on a CUDA device, made on the host from the segments of Note [Tree
+// attention], once a forward pass for all layers. The tokens of a batch are cut into blocks of
+// neighbours; depth-first order makes neighbours share nearly all of their ancestors. A block
+// lists every key that any of its tokens sees once, so that a thread block reads it once for all
+// its queries and all query heads of a key/value head. Segments are dissolved: the short ones
+// near the leaves fill the same tiles of keys as the long common trunk, and the tiles are dense
+// enough for matrix instructions. The price is that the trunk is read once a block of tokens
+// instead of once; the blocks of one moment find it in the second-level cache. A thread block a
+// segment would read every key once, but writes and merges a partial result for each token and
+// branching, which is more traffic than the keys of the contexts this library is for.
+//
+// Where a batch has too few blocks to fill the device, the keys of a block are cut into parts,
+// whose results a second kernel merges.
+//
+// In place of segments, the operator gets on such a device:
+//   segments       [W, 5] int32, one row a piece of work (QueryBlock); rows of no tokens are padding
+//   segment_slots  [4 K] int32, the keys of all blocks (QueryKey)
+struct QueryBlock {
+  int32_t token_begin, token_end;
+  int32_t key_begin, key_end;  // its keys; key_begin -1: a merge of key_end parts from `part` on
+  int32_t part;                // where the result goes; -1: it is the whole result
+};
+struct QueryKey {
+  int32_t slot, position;
+  int32_t token_begin, token_end;  // the tokens below
+};
+
+constexpr int kBlockRows = 64;  // queries (tokens x query heads of one key/value head) of a block
+// Blocks (of one key/value head) of a batch whose keys are cut into parts, at most. Bounds the
+// memory of partial results.
+constexpr int kMaxSplitBlocks = 2048;
+
+// Tokens of a block, for this many query heads a key/value head.
+LMFUSION_HOST_DEVICE int BlockTokens(int group) {
+  return group >= kBlockRows ? 1 : kBlockRows / group;
+}
+
+struct QueryBlocks {
+  std::vector<QueryBlock> blocks;
+  std::vector<QueryKey> keys;
+};
+
+struct QueryBlockOptions {
+  int group = 1;     // query heads a key/value head
+  int kv_heads = 1;
+  // Thread blocks that fill the device; the keys of a block are cut into parts below that.
+  int wanted_blocks = 264;
+  int min_part_keys = 128;
+};
+
+// segments: [S][5], segment_slots: [K], positions: [tokens], as BatchPlan holds them. Tokens from
+// `tokens` to `padded_tokens` see nothing; their result is zero.
+QueryBlocks BlockQueries(const int32_t* segments, int64_t segment_count,
+                         const int32_t* segment_slots, const int64_t* positions, int64_t tokens,
+                         int64_t padded_tokens, const QueryBlockOptions& options);
+
+}  // namespace lmfusion

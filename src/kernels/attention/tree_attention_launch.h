@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention/tree_attention_kernel.h"
+
+namespace lmfusion {
+
+// Bytes of partial results that LaunchTreeAttention needs behind part_values and part_stats
+// together; 0 where no keys are split.
+int64_t PartBytes(const BlockAttention& attention);
+
+// Points part_values and part_stats into `memory`.
+void SetParts(void* memory, BlockAttention* attention);
+
+// Writes keys and values to their slots, attends, merges. Nothing is waited for. `stream` is a
+// cudaStream_t; matrix instructions are used where the device (compute capability 10 * major +
+// minor) and the types have them. Returns null, or the text of the CUDA error.
+const char* LaunchTreeAttention(const BlockAttention& attention, int capability, void* stream);
+
+// The same on the host, thread block by thread block: what the kernels' arithmetic gives.
+void RunTreeAttentionSerially(const BlockAttention& attention, bool matrix);
+
+// Whether matrix instructions can serve these shapes and types.
+bool FitsMatrixAttention(const BlockAttention& attention);
+
+}  // namespace lmfusion

@@ -1,0 +1,174 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/device/block_executor.h"
+#include "kernels/device/numbers.h"
+
+// The bodies of the kernels behind output_ops.h and narrow_weights.h; see Note [One kernel body,
+// two executors].
+namespace lmfusion {
+
+constexpr int kOutputThreads = 256;
+
+struct OutputFormula {
+  const float* bias = nullptr;  // [vocabulary] or null
+  float scale = 1, softcap = 0;
+};
+
+LMFUSION_HOST_DEVICE float LogitOf(const OutputFormula& f, float product, int64_t word) {
+  float logit = product;
+  if (f.bias != nullptr) logit += f.bias[word];
+  logit *= f.scale;
+  return f.softcap != 0 ? f.softcap * tanhf(logit / f.softcap) : logit;
+}
+
+// The logarithm of a sum of exponentials so far, as (largest, sum relative to it).
+struct LogSum {
+  float largest, sum;
+};
+LMFUSION_HOST_DEVICE LogSum EmptyLogSum() { return {FloatOf(0xff800000u), 0.0f}; }
+LMFUSION_HOST_DEVICE LogSum Join(LogSum a, LogSum b) {
+  const float largest = fmaxf(a.largest, b.largest);
+  float sum = 0;
+  if (a.sum > 0) sum += a.sum * expf(a.largest - largest);
+  if (b.sum > 0) sum += b.sum * expf(b.largest - largest);
+  // A NaN among the logits must reach the result: fmaxf and the comparisons pass it by.
+  if (a.sum != a.sum || b.sum != b.sum) sum = a.sum + b.sum;
+  return {largest, sum};
+}
+
+// One tile of the vocabulary: products [rows, words] of hidden states and output rows.
+struct VocabularyTile {
+  const float* products = nullptr;
+  int64_t words = 0, first_word = 0;
+  OutputFormula formula;
+  const bool* subset = nullptr;  // [vocabulary] or null
+  LogSum* sums = nullptr;        // [2, rows] (all words, the subset), carried from tile to tile
+  int64_t rows = 0;
+  float* results = nullptr;      // [2, rows] nats, written with the last tile; else null
+};
+
+struct LogSumState {
+  LogSum all, some;
+};
+
+// Thread block: one row of a tile.
+struct AddTileBody {
+  struct Shared {
+    LogSum all[kOutputThreads], some[kOutputThreads];
+  };
+  using State = LogSumState;
+
+  template <typename Block>
+  static LMFUSION_HOST_DEVICE void Run(Block& block, const VocabularyTile& t, int64_t row,
+                                       Shared& shared) {
+    block.ForEach([&](int thread, State& state) {
+      state.all = state.some = EmptyLogSum();
+      for (int64_t i = thread; i < t.words; i += kOutputThreads) {
+        const float logit =
+            LogitOf(t.formula, t.products[row * t.words + i], t.first_word + i);
+        const LogSum one{logit, logit == logit ? 1.0f : logit};
+        state.all = Join(state.all, one);
+        if (t.subset != nullptr && t.subset[t.first_word + i]) state.some = Join(state.some, one);
+      }
+      shared.all[thread] = state.all;
+      shared.some[thread] = state.some;
+    });
+    for (int half = kOutputThreads / 2; half > 0; half /= 2) {
+      block.Sync();
+      block.ForEach([&](int thread, State&) {
+        if (thread >= half) return;
+        shared.all[thread] = Join(shared.all[thread], shared.all[thread + half]);
+        shared.some[thread] = Join(shared.some[thread], shared.some[thread + half]);
+      });
+    }
+    block.ForEach([&](int thread, State&) {
+      if (thread != 0) return;
+      for (int part = 0; part < (t.subset != nullptr ? 2 : 1); ++part) {
+        LogSum* sums = t.sums + part * t.rows + row;
+        const LogSum tile = part == 0 ? shared.all[0] : shared.some[0];
+        *sums = t.first_word == 0 ? tile : Join(*sums, tile);
+        if (t.results != nullptr) {
+          t.results[part * t.rows + row] = sums->largest + logf(sums->sum);
+        }
+      }
+    });
+  }
+};
+
+// One logit a row: hidden [rows, size] . weight[tokens[row]].
+struct RowLogits {
+  const void* hidden = nullptr;
+  NumberType hidden_type = NumberType::kFloat32;
+  const void* weight = nullptr;  // [vocabulary, size]
+  NumberType weight_type = NumberType::kFloat32;
+  const int64_t* tokens = nullptr;
+  OutputFormula formula;
+  float* results = nullptr;
+  int64_t rows = 0, size = 0;
+};
+
+// Thread block: one row.
+struct RowLogitBody {
+  struct Shared {
+    float sums[kOutputThreads];
+  };
+  struct State {};
+
+  template <typename Block>
+  static LMFUSION_HOST_DEVICE void Run(Block& block, const RowLogits& r, int64_t row,
+                                       Shared& shared) {
+    block.ForEach([&](int thread, State&) {
+      float sum = 0;
+      for (int64_t i = thread; i < r.size; i += kOutputThreads) {
+        sum += LoadNumber(r.hidden, r.hidden_type, row * r.size + i) *
+               LoadNumber(r.weight, r.weight_type, r.tokens[row] * r.size + i);
+      }
+      shared.sums[thread] = sum;
+    });
+    for (int half = kOutputThreads / 2; half > 0; half /= 2) {
+      block.Sync();
+      block.ForEach([&](int thread, State&) {
+        if (thread < half) shared.sums[thread] += shared.sums[thread + half];
+      });
+    }
+    block.ForEach([&](int thread, State&) {
+      if (thread == 0) r.results[row] = LogitOf(r.formula, shared.sums[0], r.tokens[row]);
+    });
+  }
+};
+
+// Integers times scales, see ops/narrow_weights.h.
+struct QuantizedMatrix {
+  const void* values = nullptr;  // int8 [rows, columns], or two of 4 bits a byte [rows, columns/2]
+  const Float16* scales = nullptr;  // [rows, columns / group], of 4 bits [.., 2] with a minimum
+  int64_t rows = 0, columns = 0, group = 0;
+  int bits = 8;
+  BFloat16* result = nullptr;  // [rows, columns]
+};
+
+// Elements 2 * pair and 2 * pair + 1. One thread a pair.
+LMFUSION_HOST_DEVICE void DequantizePair(const QuantizedMatrix& m, int64_t pair) {
+  const int64_t first = 2 * pair;
+  const int64_t row = first / m.columns, column = first % m.columns;
+  const int64_t block = row * (m.columns / m.group) + column / m.group;
+  float scale, minimum = 0;
+  int low, high;
+  if (m.bits == 4) {
+    const uint8_t byte = static_cast<const uint8_t*>(m.values)[pair];
+    low = byte & 15;
+    high = byte >> 4;
+    scale = ToFloat(m.scales[2 * block]);
+    minimum = ToFloat(m.scales[2 * block + 1]);
+  } else {
+    low = static_cast<const int8_t*>(m.values)[first];
+    high = static_cast<const int8_t*>(m.values)[first + 1];
+    scale = ToFloat(m.scales[block]);
+  }
+  m.result[first] = Convert<BFloat16>::From(static_cast<float>(low) * scale + minimum);
+  m.result[first + 1] = Convert<BFloat16>::From(static_cast<float>(high) * scale + minimum);
+}
+
+}  // namespace lmfusion

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <vector>
+
+#include "base/token_paths.h"
+
+namespace lmfusion {
+
+// From the log-probabilities of paths to those of candidates, nats: see TokenPaths.
+
+// [alternatives]
+std::vector<double> AlternativeSums(const TokenPaths& paths, const PathScores& scores);
+// [candidates]
+std::vector<double> CandidateSums(const TokenPaths& paths, const PathScores& scores);
+
+// log(sum(exp(values))), at least one value.
+double LogSumExp(const std::vector<double>& values);
+
+}  // namespace lmfusion

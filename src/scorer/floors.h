@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cache/path_scorer.h"
+#include "base/token_paths.h"
+
+namespace lmfusion {
+
+// As scorer.Score, but a candidate is let go at the first token where its sum falls below its
+// floor: its log_probs are then {-infinity}. floors: [candidates], nats; -infinity: none.
+//
+// Note [Floors]
+// Log-probabilities only add up to less, so a partial sum below the floor settles the candidate.
+// Paths are scored one token deeper a round, all candidates in one request, and what a round
+// computed is in the cache for the next. A candidate of several paths (casing variants, tokens
+// that span the join) is scored whole, as its partial sums do not bound it.
+PathScores ScoreAboveFloors(PathScorer& scorer, const TokenPaths& paths,
+                            const std::vector<double>& floors,
+                            const std::string& cache_namespace);
+
+}  // namespace lmfusion

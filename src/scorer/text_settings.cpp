@@ -1,0 +1,68 @@
+#include "scorer/text_settings.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "lmfusion/truecaser.h"
+
+namespace lmfusion {
+namespace {
+
+// Positions of the model that max_context_length leaves to a candidate.
+constexpr int64_t kLeastCandidatePositions = 16;
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> MakeTokenizer(const ScorerOptions& options, const Bundle& bundle) {
+  if (options.tokenizer != nullptr) return options.tokenizer;
+  if (bundle.description.tokenizer == "tokenizer.json") return TokenizerFromJson(bundle.tokenizer);
+  if (bundle.description.tokenizer == "tokenizer.model") {
+    return TokenizerFromSentencePiece(bundle.tokenizer);
+  }
+  return nullptr;  // enough for token paths
+}
+
+std::shared_ptr<const Casing> MakeCasing(const ScorerOptions& options, const Bundle& bundle) {
+  if (options.casing_object != nullptr) return options.casing_object;
+  if (options.casing != "truecase" && options.casing != "truecase-compat") {
+    return CasingByName(options.casing);
+  }
+  const bool compat = options.casing == "truecase-compat";
+  if (!options.truecaser.empty()) return TruecaserFromFile(options.truecaser, compat);
+  if (!bundle.truecaser.empty()) return TruecaserFromBytes(bundle.truecaser, compat);
+  throw std::invalid_argument(
+      "casing = \"" + options.casing + "\" needs a truecaser, and the model file has none; make "
+      "one with `python -m lmfusion export-truecaser` and name it in the option truecaser");
+}
+
+int32_t StartToken(const ScorerOptions& options, const ModelDescription& model,
+                   const Tokenizer* tokenizer) {
+  if (options.bos == "auto") return model.bos_token_id;
+  if (options.bos == "tokenizer") return model.tokenizer_adds_bos ? model.bos_token_id : -1;
+  if (options.bos == "none") return -1;
+  const int32_t id = tokenizer == nullptr ? -1 : tokenizer->PieceId(options.bos);
+  if (id < 0) {
+    throw std::invalid_argument("bos = \"" + options.bos + "\" is neither \"auto\", \"tokenizer\" "
+                                "nor \"none\", nor a token of the vocabulary");
+  }
+  return id;
+}
+
+int64_t ContextLength(const ScorerOptions& options, const ModelDescription& model) {
+  if (model.max_positions == 0) return options.max_context_length;
+  const int64_t left = std::min(kLeastCandidatePositions, model.max_positions / 2);
+  return std::max<int64_t>(1, std::min(options.max_context_length,
+                                       model.max_positions - 1 - left));
+}
+
+std::vector<bool> WordBeginnings(const Tokenizer& tokenizer, const ModelDescription& model) {
+  std::vector<bool> begins(model.vocabulary_size, false);
+  const auto known = std::min<int64_t>(model.vocabulary_size, tokenizer.VocabularySize());
+  for (int32_t id = 0; id < known; ++id) begins[id] = tokenizer.BeginsWord(id);
+  if (model.eos_token_id >= 0 && model.eos_token_id < model.vocabulary_size) {
+    begins[model.eos_token_id] = true;
+  }
+  return begins;
+}
+
+}  // namespace lmfusion

@@ -1,0 +1,76 @@
+#include <stdexcept>
+#include <utility>
+
+#include "lmfusion/scorer.h"
+#include "scorer/scorer_impl.h"
+#include "base/stopwatch.h"
+#include "text/stage/text_stage.h"
+
+namespace lmfusion {
+namespace {
+
+// Adds the paths of `more` as further candidates.
+void Append(TokenPaths more, TokenPaths* paths) {
+  const auto alternatives = static_cast<int32_t>(paths->candidate_of.size());
+  for (TokenPaths::Path& path : more.paths) {
+    path.alternative += alternatives;
+    paths->paths.push_back(std::move(path));
+  }
+  for (const int32_t candidate : more.candidate_of) {
+    paths->candidate_of.push_back(paths->candidates + candidate);
+  }
+  paths->candidates += more.candidates;
+}
+
+// The contexts themselves: nothing of the empty candidate is scored.
+TokenPaths Contexts(const TextStage& text, const std::vector<std::string>& contexts,
+                    TextCounters* counters) {
+  const std::vector<std::string> empty_word{""};
+  return text.Continuations(
+      contexts, std::vector<std::vector<std::string>>(contexts.size(), empty_word), counters);
+}
+
+}  // namespace
+
+int64_t LMFusionScorer::prime(const std::vector<std::string>& contexts,
+                              const std::vector<std::string>& vocabulary,
+                              const std::vector<std::string>& after,
+                              const std::string& cache_namespace) {
+  const TextStage& text = impl_->Text();
+  if (!vocabulary.empty() && after.empty()) {
+    throw std::invalid_argument(
+        "after is empty, so the words of vocabulary follow nothing; \"\" is the beginning of a "
+        "text");
+  }
+  Stopwatch watch;
+  TextCounters counters;
+  TokenPaths paths = Contexts(text, contexts, &counters);
+  if (!vocabulary.empty()) {
+    Append(Contexts(text, after, &counters), &paths);
+    for (const std::string& context : after) {
+      Append(text.Continuations({context}, {vocabulary}, &counters), &paths);
+    }
+  }
+  Stats added;
+  added.tokens_requested = TokenCount(paths);
+  added.truncated_contexts = counters.truncated_contexts;
+  added.text_bytes_tokenized = counters.bytes_tokenized;
+  added.text_seconds = watch.Lap();
+  impl_->Count(added);
+  return impl_->path_scorer->Prime(paths, cache_namespace);
+}
+
+int64_t LMFusionScorer::save_cache(const std::string& path,
+                                   const std::vector<std::string>& contexts,
+                                   const std::string& cache_namespace) {
+  if (contexts.empty()) return impl_->path_scorer->Save(path, nullptr, cache_namespace);
+  TextCounters counters;
+  const TokenPaths paths = Contexts(impl_->Text(), contexts, &counters);
+  return impl_->path_scorer->Save(path, &paths, cache_namespace);
+}
+
+int64_t LMFusionScorer::load_cache(const std::string& path, const std::string& cache_namespace) {
+  return impl_->path_scorer->Load(path, cache_namespace);
+}
+
+}  // namespace lmfusion

@@ -1,0 +1,325 @@
+#include "text/stage/text_stage.h"
+
+#include <algorithm>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+#include "lmfusion/errors.h"
+#include "text/casing/left_to_right_casing.h"
+#include "text/stage/path_writer.h"
+#include "text/unicode/python_string.h"
+#include "text/stage/text_tokens.h"
+#include "text/unicode/utf8.h"
+
+// Note [Scored span]
+// Every score is a difference of two texts' log-probabilities, L(text) - L(context), where the
+// context is text[0, context_bytes) and L sums over all tokens of a text (and, under the boundary
+// policy "word", adds the end of its last word). Tokens that both begin with cancel, so the path of
+// the text is scored after the longest common prefix of both; what is left of the context's tokens
+// is a second path of sign -1. So the scores of a text's words sum to the text's, wherever it is
+// split and whatever merges happen at the joins. docs/boundaries.md has an example.
+
+namespace lmfusion {
+namespace {
+
+struct Where {
+  const char* list;
+  size_t i;
+  const char* inner = nullptr;  // a second index, or a second list and its index
+  size_t j = 0;
+
+  std::string operator()() const {
+    std::string text = std::string(list) + "[" + std::to_string(i) + "]";
+    if (inner != nullptr) text += std::string(inner) + "[" + std::to_string(j) + "]";
+    return text;
+  }
+};
+
+void CheckUtf8At(std::string_view text, const Where& where) {
+  try {
+    CheckUtf8(text);
+  } catch (const TextError& error) {
+    throw TextError(where() + ": " + error.what());
+  }
+}
+
+bool EndsInSpace(std::string_view text) {
+  return IsPythonSpace(CharacterBefore(text, text.size()).value);
+}
+
+}  // namespace
+
+struct TextStage::Impl {
+  class ContextPaths;
+
+  Impl(std::shared_ptr<const Tokenizer> tokenizer_given, std::shared_ptr<const Casing> casing_given,
+       TextStageOptions options_given)
+      : casing(std::move(casing_given)),
+        left_to_right(dynamic_cast<const LeftToRightCasing*>(casing.get())),
+        options(options_given),
+        tokens(std::move(tokenizer_given), options.start_token) {}
+
+  PathLimits limits() const {
+    return {options.start_token >= 0, options.max_context_length, options.max_path_length};
+  }
+
+  // Checks what a casing made of a candidate.
+  static void CheckCased(const CasedText& cased, const Where& where) {
+    CheckUtf8At(cased.text, where);
+    const size_t begin = cased.context_bytes;
+    if (begin <= cased.text.size() &&
+        (begin == cased.text.size() || (cased.text[begin] & 0xc0) != 0x80)) {
+      return;
+    }
+    throw std::invalid_argument(where() + ": the casing put the candidate at byte " +
+                                std::to_string(begin) + " of " +
+                                std::to_string(cased.text.size()) + ", which begins no character");
+  }
+
+  TokenPaths Continuations(const std::vector<std::string>& contexts,
+                           const std::vector<std::vector<std::string>>& candidate_words,
+                           TextCounters* counters) const;
+  // The candidates of contexts[i] under a casing that reads a context alike before any word, and
+  // under any casing.
+  void SameContext(const std::string& context, const std::vector<std::string>& words, size_t i,
+                   TokenPaths* paths, TextCounters* counters) const;
+  void AnyContext(const std::string& context, const std::vector<std::string>& words, size_t i,
+                  TokenPaths* paths, TextCounters* counters) const;
+
+  // Whether L(text) has an end of a word.
+  bool EndsWord(std::string_view text) const {
+    return options.boundary == Boundary::kWord && !text.empty() && !EndsInSpace(text);
+  }
+
+  const std::shared_ptr<const Casing> casing;
+  const LeftToRightCasing* const left_to_right;  // `casing` where it is one; else null
+  const TextStageOptions options;
+  const TextTokens tokens;
+};
+
+// One cased context: writes the paths of the texts that extend it. Not thread safe.
+class TextStage::Impl::ContextPaths {
+ public:
+  ContextPaths(const Impl& stage, std::string_view context, TokenPaths* paths,
+               TextCounters* counters)
+      : stage_(stage),
+        counters_(counters),
+        context_(stage.tokens.Find(context, &counters->bytes_tokenized)),
+        ends_word_(stage.EndsWord(context)),
+        writer_(context_->tokens, stage.limits(), paths) {}
+
+  const std::string& text() const { return context_->source; }
+  bool truncated() const { return writer_.truncated(); }
+
+  // log p(text) - log p(context); `text` begins with the context.
+  void Extended(std::string_view text, const Where& where) {
+    const size_t size = context_->source.size();
+    const size_t cut = stage_.tokens.LastCut(text, size);
+    std::vector<int32_t> tail = stage_.tokens.EncodeFrom(text, cut, &counters_->bytes_tokenized);
+    size_t shared = writer_.context_size();
+    if (cut < size) shared = Shared(text.substr(0, cut), &tail);
+    Write({shared, std::move(tail), shared, 1, stage_.EndsWord(text)}, where);
+    if (shared < writer_.context_size() || ends_word_) {
+      Write({writer_.context_size(), {}, shared, -1, ends_word_}, where);
+    }
+  }
+
+  // log p(the text ends | context).
+  void Ended(const Where& where) {
+    const size_t size = writer_.context_size();
+    Write({size, {stage_.options.end_token}, size, 1, false}, where);
+    if (ends_word_) Write({size, {}, size, -1, true}, where);
+  }
+
+  // log p(context), or log p(context and the end of the text).
+  void Whole(bool eos, const Where& where) {
+    std::vector<int32_t> tail;
+    if (eos) tail.push_back(stage_.options.end_token);
+    Write({writer_.context_size(), std::move(tail), 0, 1, ends_word_ && !eos}, where);
+  }
+
+ private:
+  void Write(PathWriter::Span span, const Where& where) { writer_.Write(std::move(span), where); }
+
+  // The number of tokens that the context and a text have in common, where `tail` follows the
+  // tokens of `before_cut` in the text. Makes `tail` what follows the common ones.
+  size_t Shared(std::string_view before_cut, std::vector<int32_t>* tail) {
+    const size_t start = stage_.options.start_token >= 0 ? 1 : 0;
+    if (!before_cut.empty() &&
+        (before_cut_ == nullptr || before_cut_->source.size() != before_cut.size())) {
+      before_cut_ = stage_.tokens.Find(before_cut, &counters_->bytes_tokenized);
+    }
+    const int32_t* const context = writer_.context_tokens();
+    const int32_t* const context_end = context + writer_.context_size();
+    const int32_t* before = nullptr;
+    const int32_t* before_end = nullptr;
+    if (!before_cut.empty()) {
+      before = before_cut_->tokens->data() + start;
+      before_end = before_cut_->tokens->data() + before_cut_->tokens->size();
+    }
+    const auto [in_context, in_before] = std::mismatch(context, context_end, before, before_end);
+    if (in_before != before_end) {
+      tail->insert(tail->begin(), in_before, before_end);
+      return static_cast<size_t>(in_context - context);
+    }
+    const auto [differs, in_tail] =
+        std::mismatch(in_context, context_end, tail->cbegin(), tail->cend());
+    tail->erase(tail->cbegin(), in_tail);
+    return static_cast<size_t>(differs - context);
+  }
+
+  const Impl& stage_;
+  TextCounters* const counters_;
+  const std::shared_ptr<const TokenizedText> context_;
+  const bool ends_word_;
+  PathWriter writer_;
+  std::shared_ptr<const TokenizedText> before_cut_;  // the part of the context before the cut used last
+};
+
+namespace {
+
+void BeginCandidate(TokenPaths* paths) { ++paths->candidates; }
+void BeginAlternative(TokenPaths* paths) { paths->candidate_of.push_back(paths->candidates - 1); }
+
+}  // namespace
+
+void TextStage::Impl::SameContext(const std::string& context,
+                                  const std::vector<std::string>& words, size_t i,
+                                  TokenPaths* paths, TextCounters* counters) const {
+  std::string text = left_to_right->Context(context);
+  const size_t context_bytes = text.size();
+  ContextPaths writer(*this, text, paths, counters);
+  for (size_t j = 0; j < words.size(); ++j) {
+    const Where where{"candidate_words", i, "", j};
+    CheckUtf8At(words[j], where);
+    text.resize(context_bytes);
+    left_to_right->Append(words[j], &text);
+    BeginCandidate(paths);
+    BeginAlternative(paths);
+    writer.Extended(text, where);
+  }
+  if (writer.truncated()) ++counters->truncated_contexts;
+}
+
+void TextStage::Impl::AnyContext(const std::string& context, const std::vector<std::string>& words,
+                                 size_t i, TokenPaths* paths, TextCounters* counters) const {
+  std::optional<ContextPaths> writer;  // of the cased context met last
+  bool truncated = false;
+  for (size_t j = 0; j < words.size(); ++j) {
+    const Where where{"candidate_words", i, "", j};
+    CheckUtf8At(words[j], where);
+    BeginCandidate(paths);
+    for (const CasedText& cased : casing->Alternatives(context, words[j])) {
+      CheckCased(cased, where);
+      const auto before = std::string_view(cased.text).substr(0, cased.context_bytes);
+      if (!writer || writer->text() != before) writer.emplace(*this, before, paths, counters);
+      BeginAlternative(paths);
+      writer->Extended(cased.text, where);
+      truncated = truncated || writer->truncated();
+    }
+  }
+  if (truncated) ++counters->truncated_contexts;
+}
+
+TokenPaths TextStage::Impl::Continuations(
+    const std::vector<std::string>& contexts,
+    const std::vector<std::vector<std::string>>& candidate_words, TextCounters* counters) const {
+  TokenPaths paths;
+  size_t candidates = 0;
+  for (const auto& words : candidate_words) candidates += words.size();
+  paths.paths.reserve(candidates);
+  paths.candidate_of.reserve(candidates);
+  for (size_t i = 0; i < contexts.size(); ++i) {
+    CheckUtf8At(contexts[i], {"contexts", i});
+    if (candidate_words[i].empty()) continue;
+    const auto one_context = left_to_right != nullptr ? &Impl::SameContext : &Impl::AnyContext;
+    (this->*one_context)(contexts[i], candidate_words[i], i, &paths, counters);
+  }
+  return paths;
+}
+
+TextStage::TextStage(std::shared_ptr<const Tokenizer> tokenizer,
+                     std::shared_ptr<const Casing> casing, TextStageOptions options) {
+  if (tokenizer == nullptr) throw std::invalid_argument("the text stage needs a tokenizer");
+  if (casing == nullptr) throw std::invalid_argument("the text stage needs a casing");
+  if (options.max_context_length < 1) {
+    throw std::invalid_argument("max_context_length is " +
+                                std::to_string(options.max_context_length) +
+                                "; it must be at least 1");
+  }
+  impl_ = std::make_unique<Impl>(std::move(tokenizer), std::move(casing), options);
+}
+
+TextStage::~TextStage() = default;
+
+TokenPaths TextStage::Continuations(const std::vector<std::string>& contexts,
+                                    const std::vector<std::vector<std::string>>& candidate_words,
+                                    TextCounters* counters) const {
+  return impl_->Continuations(contexts, candidate_words, counters);
+}
+
+TokenPaths TextStage::Texts(const std::vector<std::string>& texts, bool eos,
+                            TextCounters* counters) const {
+  if (eos && impl_->options.end_token < 0) {
+    throw std::invalid_argument("eos: the model has no end-of-text token");
+  }
+  TokenPaths paths;
+  paths.paths.reserve(texts.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const Where where{"texts", i};
+    CheckUtf8At(texts[i], where);
+    const std::string text = impl_->casing->Apply("", texts[i]).text;
+    CheckUtf8At(text, where);
+    Impl::ContextPaths writer(*impl_, text, &paths, counters);
+    BeginCandidate(&paths);
+    BeginAlternative(&paths);
+    writer.Whole(eos, where);
+    if (writer.truncated()) ++counters->truncated_contexts;
+  }
+  return paths;
+}
+
+TokenPaths TextStage::Endings(const std::vector<std::string>& texts,
+                              const std::vector<std::string>& endings,
+                              TextCounters* counters) const {
+  for (size_t j = 0; j < endings.size(); ++j) {
+    CheckUtf8At(endings[j], {"endings", j});
+    if (endings[j].empty() && impl_->options.end_token < 0) {
+      throw std::invalid_argument("endings[" + std::to_string(j) +
+                                  "] is empty, which stands for the end-of-text token; the model "
+                                  "has none");
+    }
+  }
+  TokenPaths paths;
+  paths.paths.reserve(texts.size() * endings.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    CheckUtf8At(texts[i], {"texts", i});
+    if (endings.empty()) continue;
+    std::string text = impl_->casing->Apply("", texts[i]).text;
+    CheckUtf8At(text, {"texts", i});
+    const size_t size = text.size();
+    Impl::ContextPaths writer(*impl_, text, &paths, counters);
+    for (size_t j = 0; j < endings.size(); ++j) {
+      const Where where{"texts", i, " with endings", j};
+      BeginCandidate(&paths);
+      BeginAlternative(&paths);
+      if (endings[j].empty()) {
+        writer.Ended(where);
+      } else {
+        text.replace(size, std::string::npos, endings[j]);
+        writer.Extended(text, where);
+      }
+    }
+    if (writer.truncated()) ++counters->truncated_contexts;
+  }
+  return paths;
+}
+
+CasedText TextStage::Cased(const std::string& context, const std::string& word) const {
+  CheckUtf8At(context, {"contexts", 0});
+  CheckUtf8At(word, {"candidate_words", 0, "", 0});
+  return impl_->casing->Apply(context, word);
+}
+
+}  // namespace lmfusion

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lmfusion/casing.h"
+#include "lmfusion/options.h"
+#include "lmfusion/tokenizer.h"
+#include "base/token_paths.h"
+
+namespace lmfusion {
+
+struct TextStageOptions {
+  int32_t start_token = -1;  // before every text; -1: none
+  int32_t end_token = -1;    // -1: none
+  int64_t max_context_length = 512;  // tokens
+  int64_t max_path_length = 0;       // tokens of a path that the model takes; 0: no limit
+  Boundary boundary = Boundary::kPlain;
+};
+
+struct TextCounters {
+  uint64_t truncated_contexts = 0;
+  uint64_t bytes_tokenized = 0;
+};
+
+// Strings to token paths: joins, cases, tokenizes, cuts. Remembers the tokens of the contexts it
+// saw last, so that a call costs in proportion to its new words. Thread safe.
+class TextStage {
+ public:
+  TextStage(std::shared_ptr<const Tokenizer> tokenizer, std::shared_ptr<const Casing> casing,
+            TextStageOptions options);
+  ~TextStage();
+
+  // One candidate per word, in order. Shapes are checked by the caller.
+  TokenPaths Continuations(const std::vector<std::string>& contexts,
+                           const std::vector<std::vector<std::string>>& candidate_words,
+                           TextCounters* counters) const;
+  // One candidate per text; whole texts are cased too. Throws std::invalid_argument for `eos` and
+  // the ending "" where the model has no end token.
+  TokenPaths Texts(const std::vector<std::string>& texts, bool eos, TextCounters* counters) const;
+  // texts.size() * endings.size() candidates: the text is cased as a whole text, the ending follows
+  // it as given, without a space; the ending "" is the end token.
+  TokenPaths Endings(const std::vector<std::string>& texts,
+                     const std::vector<std::string>& endings, TextCounters* counters) const;
+  // For people: the cased text of one candidate.
+  CasedText Cased(const std::string& context, const std::string& word) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lmfusion
