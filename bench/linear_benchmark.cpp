@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "kernels/simd/instruction_set.h"
+#include "kernels/threads/parallel.h"
 #include "ops/output_ops.h"
 #include "ops/packed_linear.h"
-#include "kernels/threads/parallel.h"
 
 namespace lmfusion {
 namespace {
@@ -30,8 +30,7 @@ at::Tensor Blocks(int64_t out, int64_t in, int64_t block_bytes) {
   return blocks.view({out, -1});
 }
 
-c10::intrusive_ptr<PackedMatrix> Matrix(int64_t weights, int64_t out, int64_t in,
-                                        Compute compute) {
+c10::intrusive_ptr<PackedMatrix> Matrix(int64_t weights, int64_t out, int64_t in, Compute compute) {
   WeightRows rows;
   switch (weights) {
     case kFloat32Weights: rows = {at::randn({out, in})}; break;
@@ -79,7 +78,7 @@ void LayersOfEveryType(benchmark::internal::Benchmark* benchmark) {
       {Compute::kFloat32, kFloat32Weights},   {Compute::kFloat32, kBFloat16Weights},
       {Compute::kFloat32, kQ4_1Weights},      {Compute::kFloat32, kQ8_0Weights},
       {Compute::kBFloat16, kBFloat16Weights}, {Compute::kBFloat16, kQ4_1Weights},
-      {Compute::kInt8, kFloat32Weights},         {Compute::kInt4, kQ4_1Weights}};
+      {Compute::kInt8, kFloat32Weights},      {Compute::kInt4, kQ4_1Weights}};
   for (const auto& [compute, weights] : kinds) {
     for (int64_t rows : {1, 4, 12, 15, 16, 17, 20, 24, 32, 128, 512}) {
       benchmark->Args({static_cast<int64_t>(compute), weights, rows});

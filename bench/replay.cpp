@@ -26,8 +26,7 @@ Scores Score(LMFusionScorer* scorer, const Request& request, const std::string& 
                                          cache_namespace);
     case Request::Kind::kEndings:
       return scorer->score_endings(request.texts, request.endings, cache_namespace);
-    case Request::Kind::kTexts:
-      break;
+    case Request::Kind::kTexts: break;
   }
   Scores scores;
   for (double score : scorer->score_texts(request.texts, request.eos, cache_namespace)) {
@@ -159,14 +158,10 @@ Cold ColdByName(const std::string& name) {
 
 const char* Name(Cold cold) {
   switch (cold) {
-    case Cold::kUtterance:
-      return "utterance";
-    case Cold::kCall:
-      return "call";
-    case Cold::kRepeat:
-      return "repeat";
-    case Cold::kNever:
-      break;
+    case Cold::kUtterance: return "utterance";
+    case Cold::kCall: return "call";
+    case Cold::kRepeat: return "repeat";
+    case Cold::kNever: break;
   }
   return "never";
 }

@@ -29,8 +29,8 @@ struct ReplayOptions {
 
 // One repetition of all requests by all clients.
 struct Repetition {
-  double seconds = 0;                // wall time, less the time in which caches were emptied
-  double one_client_seconds = 0;     // the same by one client alone; 0 where there is one only
+  double seconds = 0;             // wall time, less the time in which caches were emptied
+  double one_client_seconds = 0;  // the same by one client alone; 0 where there is one only
   uint64_t one_client_forwards = 0;
   std::vector<double> call_seconds;  // [clients * requests]
   Stats stats;

@@ -56,9 +56,9 @@ std::string LexiconSearch::Decode(const Emissions& emissions) const {
     const std::vector<double> ends = lm_.finish(texts);
     for (size_t i = 0; i < ended.size(); ++i) ended[i].score += options_.lm_weight * ends[i];
   }
-  const auto best = std::max_element(
-      ended.begin(), ended.end(),
-      [](const Hypothesis& a, const Hypothesis& b) { return a.score < b.score; });
+  const auto best =
+      std::max_element(ended.begin(), ended.end(),
+                       [](const Hypothesis& a, const Hypothesis& b) { return a.score < b.score; });
   return best->text.text();
 }
 

@@ -8,9 +8,9 @@
 #include "lmfusion/state.h"
 
 struct SearchOptions {
-  int beam = 64;              // hypotheses a frame
-  double lm_weight = 0;       // of log p; 0 asks no language model
-  double word_bonus = 0;      // for every word
+  int beam = 64;          // hypotheses a frame
+  double lm_weight = 0;   // of log p; 0 asks no language model
+  double word_bonus = 0;  // for every word
 };
 
 // Best-path CTC search over the words of a lexicon, one space between words. At every frame, all
@@ -24,7 +24,7 @@ class LexiconSearch {
   std::string Decode(const Emissions& emissions) const;
 
  private:
-  struct Node {  // of the tree of all spellings
+  struct Node {                   // of the tree of all spellings
     std::map<int, int> children;  // unit -> node
     std::string word;             // that ends here; empty: none
   };

@@ -11,7 +11,7 @@ namespace lmfusion {
 
 // Context and candidate joined and cased as one text.
 struct CasedText {
-  std::string text;         // UTF-8
+  std::string text;          // UTF-8
   size_t context_bytes = 0;  // text[0, context_bytes) is the context, the rest is scored
 };
 

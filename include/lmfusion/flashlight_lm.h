@@ -23,7 +23,8 @@ namespace lmfusion {
 class FlashlightLM : public fl::lib::text::LM {
  public:
   // words: the word of each index of the decoder's word dictionary; an empty word (that of the
-  // unknown word, say) costs nothing and adds no text. endings: how an utterance ends, for finish().
+  // unknown word, say) costs nothing and adds no text. endings: how an utterance ends, for
+  // finish().
   FlashlightLM(LMFusionScorer& scorer, std::vector<std::string> words,
                std::vector<std::string> endings = {".", "?", "!"})
       : scorer_(scorer, std::move(endings)), words_(std::move(words)) {}
@@ -39,8 +40,8 @@ class FlashlightLM : public fl::lib::text::LM {
   std::pair<fl::lib::text::LMStatePtr, float> score(const fl::lib::text::LMStatePtr& state,
                                                     const int word_index) override {
     if (word_index < 0 || word_index >= static_cast<int>(words_.size())) {
-      throw std::invalid_argument("word index " + std::to_string(word_index) + " is not within the " +
-                                  std::to_string(words_.size()) +
+      throw std::invalid_argument("word index " + std::to_string(word_index) +
+                                  " is not within the " + std::to_string(words_.size()) +
                                   " words of the adapter; give it the decoder's dictionary");
     }
     auto child = state->child<fl::lib::text::LMState>(word_index);

@@ -34,7 +34,7 @@ struct ScorerOptions {
   // "logsumexp".
   std::string homophone_aggregation = "max";
 
-  std::string device = "cpu";  // "cpu", "cuda", "cuda:1"
+  std::string device = "cpu";       // "cpu", "cuda", "cuda:1"
   std::string compute = "float32";  // see docs/speed.md
   // What keys and values are kept in on a device: "float32", "bfloat16", "float16", "float8", or
   // "auto" for the type of `compute` (bfloat16 for int8 and int4). docs/memory.md
@@ -57,8 +57,8 @@ struct ScorerOptions {
   // truecasings read the bundle's truecaser or `truecaser`.
   std::string casing = "none";
   std::string truecaser;  // path of a truecaser file; empty: the one in the bundle
-  std::shared_ptr<const Casing> casing_object;     // in place of `casing`, where given
-  std::shared_ptr<const Tokenizer> tokenizer;      // in place of the bundle's, where given
+  std::shared_ptr<const Casing> casing_object;  // in place of `casing`, where given
+  std::shared_ptr<const Tokenizer> tokenizer;   // in place of the bundle's, where given
 
   // Throws std::invalid_argument, naming the field, its value and what is allowed.
   void Validate() const;

@@ -14,23 +14,23 @@ namespace lmfusion {
 struct Explanation {
   struct Token {
     int32_t id = -1;
-    std::string piece;      // as the vocabulary writes it; empty for a tokenizer without pieces
-    float log_prob = 0;     // nats; NaN for tokens that are not scored (the context)
+    std::string piece;   // as the vocabulary writes it; empty for a tokenizer without pieces
+    float log_prob = 0;  // nats; NaN for tokens that are not scored (the context)
     bool scored = false;
-    bool reused = false;    // the cache held it before this call
+    bool reused = false;  // the cache held it before this call
   };
-  std::string text;             // context and word, joined and cased
-  size_t context_bytes = 0;     // text[0, context_bytes) is the context
-  std::vector<Token> tokens;    // of the whole text, the start token first
+  std::string text;           // context and word, joined and cased
+  size_t context_bytes = 0;   // text[0, context_bytes) is the context
+  std::vector<Token> tokens;  // of the whole text, the start token first
   // Where the tokens of the context alone are not the first tokens of the text (a token spans the
   // join): the context's own tokens from the first that differs, whose log-probabilities are
   // subtracted. See docs/boundaries.md.
   std::vector<Token> subtracted;
-  double word_end_log_prob = 0;  // boundary "word": log p(the word ends); else 0
+  double word_end_log_prob = 0;    // boundary "word": log p(the word ends); else 0
   double word_begin_log_prob = 0;  // boundary "word": log p(the context's word ends); else 0
-  double log_prob = 0;           // nats; the sum that the score weighs
-  double score = 0;              // weight * log_prob + word_insertion_bonus
-  uint64_t tokens_computed = 0;  // by this call
+  double log_prob = 0;             // nats; the sum that the score weighs
+  double score = 0;                // weight * log_prob + word_insertion_bonus
+  uint64_t tokens_computed = 0;    // by this call
 };
 
 // What one call may ask for besides its scores.
@@ -104,9 +104,9 @@ class LMFusionScorer {
 
   // [paths] of the log p of each token from scored_begin[path] on (at least 1), nats: the layer
   // below texts. Ids as the model counts them; nothing is put before them.
-  std::vector<std::vector<float>> score_token_paths(
-      const std::vector<std::vector<int32_t>>& paths, const std::vector<int32_t>& scored_begin,
-      const std::string& cache_namespace = "");
+  std::vector<std::vector<float>> score_token_paths(const std::vector<std::vector<int32_t>>& paths,
+                                                    const std::vector<int32_t>& scored_begin,
+                                                    const std::string& cache_namespace = "");
 
   // Warm start (docs/warm_start.md). All need mode "tree" and a model with tree attention
   // (std::invalid_argument).

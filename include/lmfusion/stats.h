@@ -8,15 +8,15 @@ namespace lmfusion {
 // What a scorer has done since it was made or its counters were reset.
 struct Stats {
   uint64_t calls = 0;
-  uint64_t candidates = 0;        // candidates and whole texts
-  uint64_t tokens_requested = 0;  // tokens of all texts, start tokens included, nothing shared
-  uint64_t tokens_computed = 0;   // tokens that went through the model
-  uint64_t tokens_reused = 0;     // distinct tokens of a call that the cache already held
-  uint64_t forwards = 0;          // forward passes
-  uint64_t tokens_padded = 0;     // rows of forward passes that were padding, on a device
-  uint64_t forwards_replayed = 0;  // forward passes that were replayed (CUDA graphs)
-  uint64_t evictions = 0;         // slots taken back to make room
-  uint64_t truncated_contexts = 0;  // contexts cut to max_context_length
+  uint64_t candidates = 0;            // candidates and whole texts
+  uint64_t tokens_requested = 0;      // tokens of all texts, start tokens included, nothing shared
+  uint64_t tokens_computed = 0;       // tokens that went through the model
+  uint64_t tokens_reused = 0;         // distinct tokens of a call that the cache already held
+  uint64_t forwards = 0;              // forward passes
+  uint64_t tokens_padded = 0;         // rows of forward passes that were padding, on a device
+  uint64_t forwards_replayed = 0;     // forward passes that were replayed (CUDA graphs)
+  uint64_t evictions = 0;             // slots taken back to make room
+  uint64_t truncated_contexts = 0;    // contexts cut to max_context_length
   uint64_t text_bytes_tokenized = 0;  // bytes of text that went through the tokenizer
 
   // Not reset:
@@ -24,12 +24,12 @@ struct Stats {
   int64_t cache_bytes_limit = 0;  // kv_cache_bytes
   int64_t cached_tokens = 0;      // slots in use
   int64_t weight_bytes = 0;       // of the model's weights as they are held; 0 for a plain model
-  int64_t packed_linears = 0;  // linear layers whose weights are packed for this machine
-  int64_t plain_linears = 0;   // linear layers that run as they were exported
+  int64_t packed_linears = 0;     // linear layers whose weights are packed for this machine
+  int64_t plain_linears = 0;      // linear layers that run as they were exported
   // Norms, activations, residuals and attentions of the model's graph that were several operators
   // and are one.
   int64_t fused_operators = 0;
-  bool cached = true;             // false: a plain model, scored without a cache
+  bool cached = true;  // false: a plain model, scored without a cache
 
   // Seconds of wall time, by stage, summed over threads.
   double text_seconds = 0;     // casing and tokenizing

@@ -155,8 +155,8 @@ void BindScorer(py::module_& m) {
            "word_insertion_bonus"_a = 0.0, "homophone_aggregation"_a = "max", "device"_a = "cpu",
            "compute"_a = "float32", "max_context_length"_a = 512, "casing"_a = "none",
            "truecaser"_a = "", "tokenizer"_a = py::none(), "kv_cache_bytes"_a = -1,
-           "max_batch_tokens"_a = 512, "bos"_a = "auto", "boundary"_a = "plain",
-           "mode"_a = "tree", "kv_dtype"_a = "auto")
+           "max_batch_tokens"_a = 512, "bos"_a = "auto", "boundary"_a = "plain", "mode"_a = "tree",
+           "kv_dtype"_a = "auto")
       .def("score_continuations",
            Ragged(py::overload_cast<const Texts&, const std::vector<Texts>&, const CallOptions&>(
                &LMFusionScorer::score_continuations)),

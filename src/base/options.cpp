@@ -33,8 +33,7 @@ void ScorerOptions::Validate() const {
   Require(std::isfinite(word_insertion_bonus), "word_insertion_bonus",
           std::to_string(word_insertion_bonus), "a finite number");
   Require(homophone_aggregation == "max" || homophone_aggregation == "logsumexp",
-          "homophone_aggregation", "\"" + homophone_aggregation + "\"",
-          "\"max\" or \"logsumexp\"");
+          "homophone_aggregation", "\"" + homophone_aggregation + "\"", "\"max\" or \"logsumexp\"");
   Require(max_context_length >= 1, "max_context_length", std::to_string(max_context_length),
           "at least 1 token");
   Require(max_batch_tokens >= 1, "max_batch_tokens", std::to_string(max_batch_tokens),
@@ -47,8 +46,9 @@ std::string ScorerOptions::ToString() const {
   std::ostringstream out;
   out << "weight=" << weight << ", word_insertion_bonus=" << word_insertion_bonus
       << ", homophone_aggregation=\"" << homophone_aggregation << "\", device=\"" << device
-      << "\", compute=\"" << compute << "\", kv_dtype=\"" << kv_dtype << "\", mode=\"" << Name(mode) << "\", boundary=\""
-      << Name(boundary) << "\", bos=\"" << bos << "\", max_context_length=" << max_context_length
+      << "\", compute=\"" << compute << "\", kv_dtype=\"" << kv_dtype << "\", mode=\"" << Name(mode)
+      << "\", boundary=\"" << Name(boundary) << "\", bos=\"" << bos
+      << "\", max_context_length=" << max_context_length
       << ", max_batch_tokens=" << max_batch_tokens << ", kv_cache_bytes=" << kv_cache_bytes
       << ", casing=\"" << casing << "\"";
   return out.str();

@@ -36,7 +36,7 @@ class StoredWeights {
  private:
   WeightType TypeOf(const at::Tensor& tensor) const;
 
-  std::vector<Attribute> tensors_;  // all attributes that are tensors
+  std::vector<Attribute> tensors_;            // all attributes that are tensors
   std::map<const void*, WeightType> blocks_;  // by their memory
 };
 

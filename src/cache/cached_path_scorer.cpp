@@ -7,12 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "base/stopwatch.h"
 #include "cache/cache_snapshot.h"
-#include "lmfusion/errors.h"
 #include "cache/path_piece.h"
 #include "cache/path_scorer.h"
 #include "cache/request_piece.h"
-#include "base/stopwatch.h"
+#include "lmfusion/errors.h"
 #include "tree/token_tree.h"
 
 // Note [Calls that wait run as one]
@@ -205,8 +205,7 @@ class Scorer final : public PathScorer {
 
   void WorkJointly(const std::vector<Request*>& requests, PathPiece::Counts* counts) {
     switch (options_.mode) {
-      case Mode::kTree:
-        return WorkOffTree(requests, counts);
+      case Mode::kTree: return WorkOffTree(requests, counts);
       case Mode::kGrouped:
         for (Request* request : requests) WorkOffGrouped(request, counts);
         return;

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <string>
 
-#include "lmfusion/errors.h"
 #include "base/stopwatch.h"
+#include "lmfusion/errors.h"
 #include "tree/batch_plan.h"
 
 namespace lmfusion {

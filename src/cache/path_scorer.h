@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "base/token_paths.h"
 #include "lmfusion/options.h"
 #include "lmfusion/stats.h"
 #include "tree/causal_lm.h"
-#include "base/token_paths.h"
 
 namespace lmfusion {
 

@@ -4,9 +4,9 @@
 #include <utility>
 #include <vector>
 
-#include "tree/plain_lm.h"
-#include "cache/path_scorer.h"
 #include "base/stopwatch.h"
+#include "cache/path_scorer.h"
+#include "tree/plain_lm.h"
 
 namespace lmfusion {
 namespace {
@@ -61,8 +61,7 @@ class Scorer final : public PathScorer {
   void Clear() override {}
 
  private:
-  void ScoreBatch(const TokenPaths& paths, const std::vector<size_t>& members,
-                  PathScores* scores) {
+  void ScoreBatch(const TokenPaths& paths, const std::vector<size_t>& members, PathScores* scores) {
     std::vector<std::vector<int32_t>> tokens;
     std::vector<size_t> kept;  // an empty path has nothing to score
     bool word_ends = false;

@@ -7,9 +7,9 @@
 #include <tuple>
 #include <vector>
 
+#include "base/token_paths.h"
 #include "cache/path_piece.h"
 #include "cache/path_scorer.h"
-#include "base/token_paths.h"
 #include "tree/token_tree.h"
 
 namespace lmfusion {

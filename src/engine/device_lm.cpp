@@ -15,11 +15,11 @@
 #include <utility>
 #include <vector>
 
-#include "lmfusion/errors.h"
 #include "engine/device_module.h"
 #include "engine/device_runtime.h"
 #include "engine/slot_rows.h"
 #include "engine/staged_plan.h"
+#include "lmfusion/errors.h"
 
 // Note [Recorded forward passes]
 // A small batch is hundreds of small kernels, whose launches take longer than they run. Batches of
@@ -48,7 +48,8 @@ at::ScalarType TypeByName(const std::string& name) {
   if (name == "float16") return at::kHalf;
   if (name == "bfloat16") return at::kBFloat16;
   if (name == "float8") return at::kFloat8_e4m3fn;
-  throw std::invalid_argument("kv_dtype = \"" + name + "\"; \"auto\", \"float32\", \"bfloat16\", "
+  throw std::invalid_argument("kv_dtype = \"" + name +
+                              "\"; \"auto\", \"float32\", \"bfloat16\", "
                               "\"float16\" or \"float8\" expected");
 }
 
@@ -63,7 +64,8 @@ at::ScalarType ActivationType(const std::string& compute) {
   if (compute == "float32") return at::kFloat;
   if (compute == "float16") return at::kHalf;
   if (compute == "bfloat16" || compute == "int8" || compute == "int4") return at::kBFloat16;
-  throw std::invalid_argument("compute = \"" + compute + "\"; \"float32\", \"bfloat16\", "
+  throw std::invalid_argument("compute = \"" + compute +
+                              "\"; \"float32\", \"bfloat16\", "
                               "\"float16\", \"int8\" or \"int4\" expected on a device");
 }
 
@@ -261,8 +263,7 @@ class Model final : public CausalLM {
       found = recorded_.emplace(size, std::move(made)).first;
     }
     Recorded& recorded = found->second;
-    recorded.buffer.narrow(0, 0, staged.buffer.numel())
-        .copy_(staged.buffer, /*non_blocking=*/true);
+    recorded.buffer.narrow(0, 0, staged.buffer.numel()).copy_(staged.buffer, /*non_blocking=*/true);
     if (!is_new && recording_ && recorded.recording < 0) {
       const PlanTensors views = ViewsOf(recorded.buffer, recorded.layout);
       recorded.recording = runtime_->Record([this, views] {
@@ -312,9 +313,8 @@ class Model final : public CausalLM {
   at::Tensor Ask(const OutputQuestions& questions) {
     const auto normalizers = static_cast<int64_t>(questions.normalizer_slots.size());
     const auto logits = static_cast<int64_t>(questions.logit_slots.size());
-    const at::Tensor asked =
-        at::empty({normalizers + 2 * logits},
-                  at::TensorOptions(at::kInt).pinned_memory(device_.is_cuda()));
+    const at::Tensor asked = at::empty(
+        {normalizers + 2 * logits}, at::TensorOptions(at::kInt).pinned_memory(device_.is_cuda()));
     int32_t* data = asked.data_ptr<int32_t>();
     data = std::copy(questions.normalizer_slots.begin(), questions.normalizer_slots.end(), data);
     data = std::copy(questions.logit_slots.begin(), questions.logit_slots.end(), data);

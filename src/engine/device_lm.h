@@ -5,9 +5,9 @@
 #include <memory>
 #include <string>
 
-#include "tree/causal_lm.h"
-#include "engine/device_runtime.h"
 #include "bundle/stored_weights.h"
+#include "engine/device_runtime.h"
+#include "tree/causal_lm.h"
 
 namespace lmfusion {
 

@@ -15,8 +15,8 @@
 #include <utility>
 #include <vector>
 
-#include "lmfusion/errors.h"
 #include "engine/weight_readings.h"
+#include "lmfusion/errors.h"
 #include "ops/narrow_weights.h"
 
 namespace lmfusion {
@@ -162,8 +162,8 @@ class Mover {
     Node* const after = x->node()->kind() == torch::jit::prim::Param ? nullptr : x->node();
     const torch::jit::WithInsertPoint at(after != nullptr ? after->next()
                                                           : *graph_->nodes().begin());
-    rounded = graph_->insert(c10::aten::to,
-                             {x, static_cast<int64_t>(type), false, false, c10::IValue()});
+    rounded =
+        graph_->insert(c10::aten::to, {x, static_cast<int64_t>(type), false, false, c10::IValue()});
     return rounded;
   }
 
@@ -181,11 +181,11 @@ class Mover {
   }
 
   // Tied weights move once, in each form that they are used in.
-  NarrowWeight Moved(const Attribute& attribute, const WeightRows& weight,
-                     const std::string& type, const std::string& form) {
+  NarrowWeight Moved(const Attribute& attribute, const WeightRows& weight, const std::string& type,
+                     const std::string& form) {
     const bool plain = type != "int8" && type != "int4" && form != "addmm";
-    NarrowWeight& moved = moved_[MemoryOf(attribute)]
-                                [{type + (plain ? "" : form), weight.data.sizes().vec()}];
+    NarrowWeight& moved =
+        moved_[MemoryOf(attribute)][{type + (plain ? "" : form), weight.data.sizes().vec()}];
     if (moved.values.defined()) return moved;
     const NarrowWeight narrow = Narrowed(weight, type);
     moved.values = narrow.values.to(device_);

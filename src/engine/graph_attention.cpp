@@ -146,7 +146,7 @@ void FuseAttention(const Module& module, Node* node) {
   Value* const result = Insert(node, "lmfusion::rotary_attention", inputs);
   joined->replaceAllUsesWith(result);
   node->output()->replaceAllUsesWith(result);  // what lies between is dead
-  node->destroy();  // it writes keys and values, so it would never be
+  node->destroy();                             // it writes keys and values, so it would never be
 }
 
 }  // namespace

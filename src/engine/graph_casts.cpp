@@ -16,11 +16,11 @@ using torch::jit::Value;
 // What they give is float32 where their first tensor is.
 bool KeepsType(std::string_view kind) {
   static const std::unordered_set<std::string_view> kinds = {
-      "aten::slice",     "aten::view",       "aten::transpose", "aten::unsqueeze", "aten::squeeze",
-      "aten::reshape",   "aten::contiguous", "aten::select",    "aten::expand",    "aten::cos",
-      "aten::sin",       "aten::silu",       "aten::gelu",      "aten::neg",       "aten::rsqrt",
-      "aten::tanh",      "aten::pow",        "aten::flatten",   "aten::layer_norm",
-      "aten::repeat_interleave"};
+      "aten::slice",   "aten::view",    "aten::transpose",  "aten::unsqueeze",
+      "aten::squeeze", "aten::reshape", "aten::contiguous", "aten::select",
+      "aten::expand",  "aten::cos",     "aten::sin",        "aten::silu",
+      "aten::gelu",    "aten::neg",     "aten::rsqrt",      "aten::tanh",
+      "aten::pow",     "aten::flatten", "aten::layer_norm", "aten::repeat_interleave"};
   return kinds.count(kind) > 0;
 }
 

@@ -41,9 +41,9 @@ Value* Added(Node* sum, Value* part, Value* residual) {
   }
   Node* const norm = NodeOf(part, "lmfusion::normalize");  // as Gemma 2's and OLMo 2's
   if (!norm || !IsNone(norm->input(3))) return nullptr;
-  return Insert(sum, "lmfusion::normalize",
-                {norm->input(0), norm->input(1), norm->input(2), residual, norm->input(4),
-                 norm->input(5)});
+  return Insert(
+      sum, "lmfusion::normalize",
+      {norm->input(0), norm->input(1), norm->input(2), residual, norm->input(4), norm->input(5)});
 }
 
 // A residual and a product, or a norm, either way round
@@ -62,8 +62,8 @@ void FuseResidual(Node* sum) {
 
 bool IsFused(const Node* node) {
   static const std::unordered_set<std::string_view> kinds = {
-      "lmfusion::normalize",     "lmfusion::rotate",     "lmfusion::gelu_tanh",
-      "lmfusion::silu_mul",      "lmfusion::linear_add", "lmfusion::gelu_tanh_mul",
+      "lmfusion::normalize",       "lmfusion::rotate",     "lmfusion::gelu_tanh",
+      "lmfusion::silu_mul",        "lmfusion::linear_add", "lmfusion::gelu_tanh_mul",
       "lmfusion::rotary_attention"};
   return kinds.count(node->kind().toQualString()) > 0;
 }

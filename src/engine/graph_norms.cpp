@@ -114,10 +114,9 @@ void FuseNormWeight(Node* product, NormWeights* weights) {
     }
     Value* const weight = weights->At(product, product->input(1 - side));
     if (!weight) continue;
-    product->output()->replaceAllUsesWith(
-        Insert(product, "lmfusion::normalize",
-               {norm->input(0), weight, norm->input(2), norm->input(3), norm->input(4),
-                norm->input(5)}));
+    product->output()->replaceAllUsesWith(Insert(
+        product, "lmfusion::normalize",
+        {norm->input(0), weight, norm->input(2), norm->input(3), norm->input(4), norm->input(5)}));
     return;
   }
 }

@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include "lmfusion/errors.h"
 #include "engine/graph_nodes.h"
 #include "engine/graph_passes.h"
 #include "engine/weight_readings.h"
+#include "lmfusion/errors.h"
 #include "ops/pack_weights.h"
 
 namespace lmfusion {
@@ -52,8 +52,14 @@ std::optional<Linear> LinearOf(const torch::jit::Module& module, const StoredWei
   const std::optional<Attribute> attribute = AttributeOf(module, node->input(addmm ? 2 : 1));
   const std::optional<WeightRows> weight = weights.Matrix(attribute);
   if (!weight || (addmm && weight->type != WeightType::kFloat)) return std::nullopt;
-  Linear found{node,  node->input(addmm ? 1 : 0),     *attribute,  weight->type,
-               weight->data.scalar_type(), addmm, weight->data.size(addmm ? 1 : 0), std::nullopt};
+  Linear found{node,
+               node->input(addmm ? 1 : 0),
+               *attribute,
+               weight->type,
+               weight->data.scalar_type(),
+               addmm,
+               weight->data.size(addmm ? 1 : 0),
+               std::nullopt};
   if (bias_value->type()->kind() != c10::TypeKind::NoneType) {
     found.bias = BiasIn(AttributeOf(module, bias_value));
     if (!found.bias) return std::nullopt;
@@ -97,8 +103,7 @@ class Packer {
       std::optional<Linear> linear = LinearOf(module_, weights_, node);
       if (!linear) {
         packed_.plain_linears += node->kind() == c10::aten::linear ||
-                                 node->kind() == c10::aten::addmm ||
-                                 node->kind() == c10::aten::mm;
+                                 node->kind() == c10::aten::addmm || node->kind() == c10::aten::mm;
         continue;
       }
       const auto key = std::make_tuple(linear->input, linear->type, linear->number);
@@ -151,9 +156,9 @@ class Packer {
     int64_t begin = 0;
     for (const Linear& linear : group) {
       const int64_t end = begin + linear.outputs;
-      Value* const part =
-          group.size() == 1 ? product
-                            : graph_.insert(c10::aten::slice, {product, -1, begin, end, 1});
+      Value* const part = group.size() == 1
+                              ? product
+                              : graph_.insert(c10::aten::slice, {product, -1, begin, end, 1});
       linear.node->output()->replaceAllUsesWith(part);
       begin = end;
     }

@@ -13,9 +13,9 @@ namespace lmfusion {
 // they do not recognise stays as it was exported, and works.
 
 struct PackedGraph {
-  int64_t linears = 0;        // products that are packed
-  int64_t plain_linears = 0;  // products that are not, for whatever reason
-  int64_t bytes = 0;          // of all packed matrices
+  int64_t linears = 0;                      // products that are packed
+  int64_t plain_linears = 0;                // products that are not, for whatever reason
+  int64_t bytes = 0;                        // of all packed matrices
   c10::intrusive_ptr<PackedMatrix> output;  // of attribute output_weight (and output_bias)
 };
 

@@ -54,10 +54,15 @@ class Ranks {
       const int64_t first = Of(node->input(0)), second = Of(node->input(1));
       return std::min(first, second) == kUnknown ? kUnknown : std::max(first, second);
     }
-    static const std::unordered_set<std::string_view> same = {
-        "lmfusion::linear",    "lmfusion::linear_add",    "lmfusion::normalize",
-        "lmfusion::silu_mul",  "lmfusion::gelu_tanh_mul", "lmfusion::gelu_tanh",
-        "aten::to",            "aten::slice",             "aten::contiguous"};
+    static const std::unordered_set<std::string_view> same = {"lmfusion::linear",
+                                                              "lmfusion::linear_add",
+                                                              "lmfusion::normalize",
+                                                              "lmfusion::silu_mul",
+                                                              "lmfusion::gelu_tanh_mul",
+                                                              "lmfusion::gelu_tanh",
+                                                              "aten::to",
+                                                              "aten::slice",
+                                                              "aten::contiguous"};
     return same.count(kind) > 0 ? Of(node->input(0)) : kUnknown;
   }
 

@@ -88,8 +88,7 @@ void TakeRowsAsTheyAre(const Module& module, Node* view) {
   const bool is_back = IsSize(sizes->input(0), x, 0) && IsSize(sizes->input(1), x, 1) &&
                        IsNumber(sizes->input(2), static_cast<double>(matrix->out_features()));
   if (!is_flat || !is_back) return;
-  view->output()->replaceAllUsesWith(
-      Insert(view, "lmfusion::linear", {x, linear->input(1)}));
+  view->output()->replaceAllUsesWith(Insert(view, "lmfusion::linear", {x, linear->input(1)}));
 }
 
 }  // namespace

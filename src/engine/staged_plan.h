@@ -47,7 +47,7 @@ struct StagedPlan {
 // padded_tokens: at least as many as there are. pad_blocks: blocks too are padded, with rows of no
 // tokens. pinned: in memory that a device copies from by itself. A padding token is
 // token 0 at position 0, written to `spare_slot`; it sees nothing.
-StagedPlan StagePlan(const BatchPlan& plan, const QueryBlockOptions& options,
-                     int64_t padded_tokens, bool pad_blocks, SlotId spare_slot, bool pinned);
+StagedPlan StagePlan(const BatchPlan& plan, const QueryBlockOptions& options, int64_t padded_tokens,
+                     bool pad_blocks, SlotId spare_slot, bool pinned);
 
 }  // namespace lmfusion

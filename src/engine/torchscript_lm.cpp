@@ -10,14 +10,14 @@
 #include <optional>
 #include <utility>
 
-#include "lmfusion/errors.h"
+#include "bundle/stored_weights.h"
 #include "engine/device_lm.h"
 #include "engine/device_runtime.h"
 #include "engine/graph_passes.h"
 #include "engine/slot_rows.h"
-#include "bundle/stored_weights.h"
-#include "ops/output_ops.h"
 #include "kernels/threads/parallel.h"
+#include "lmfusion/errors.h"
+#include "ops/output_ops.h"
 
 namespace lmfusion {
 namespace {
@@ -116,9 +116,8 @@ class TorchScriptLM final : public CausalLM {
     const AsExported guard;
     const OnlyOurThreads threads(fully_packed());
     const auto segments = static_cast<int64_t>(plan.segments.size());
-    const at::Tensor segment_table =
-        at::from_blob(const_cast<BatchPlan::Segment*>(plan.segments.data()), {segments, 5},
-                      at::kInt);
+    const at::Tensor segment_table = at::from_blob(
+        const_cast<BatchPlan::Segment*>(plan.segments.data()), {segments, 5}, at::kInt);
     const at::Tensor hidden =
         module_
             .forward({View(plan.tokens), View(plan.positions), View(plan.slots), segment_table,
@@ -165,8 +164,8 @@ class TorchScriptLM final : public CausalLM {
   int64_t fused_operators_ = 0;
   int64_t weight_bytes_ = 0;
   PackedOutputLayer output_;
-  at::Tensor kv_;      // [layers, 2, slots, kv_heads, head_dim]
-  at::Tensor hidden_;  // [slots, hidden_size]
+  at::Tensor kv_;           // [layers, 2, slots, kv_heads, head_dim]
+  at::Tensor hidden_;       // [slots, hidden_size]
   at::Tensor begins_word_;  // [vocabulary] bool
   bool finite_ = true;
 };
@@ -227,10 +226,13 @@ int64_t VocabularyOf(torch::jit::Module& module, const std::string& path) {
     const at::Tensor logits = module.forward({ids, at::ones({1, 2}, at::kLong)}).toTensor();
     if (logits.dim() == 3 && logits.size(0) == 1 && logits.size(1) == 2) return logits.size(2);
   } catch (const std::exception& error) {
-    throw ModelFileError(path + " is not a causal language model (ids [B, T], mask [B, T]) -> "
-                         "logits [B, T, vocabulary]: " + error.what());
+    throw ModelFileError(path +
+                         " is not a causal language model (ids [B, T], mask [B, T]) -> "
+                         "logits [B, T, vocabulary]: " +
+                         error.what());
   }
-  throw ModelFileError(path + " is not a causal language model: forward(ids, mask) did not give "
+  throw ModelFileError(path +
+                       " is not a causal language model: forward(ids, mask) did not give "
                        "logits [B, T, vocabulary]");
 }
 

@@ -3,8 +3,8 @@
 #include <memory>
 #include <string>
 
-#include "lmfusion/options.h"
 #include "bundle/bundle.h"
+#include "lmfusion/options.h"
 #include "tree/causal_lm.h"
 #include "tree/plain_lm.h"
 
@@ -12,7 +12,7 @@ namespace lmfusion {
 
 struct LoadedModel {
   Bundle bundle;
-  std::unique_ptr<CausalLM> tree;   // one of the two is null
+  std::unique_ptr<CausalLM> tree;  // one of the two is null
   std::unique_ptr<PlainLM> plain;
 };
 

@@ -8,8 +8,8 @@
 
 #include <algorithm>
 
-#include "ops/narrow_weights.h"
 #include "kernels/output/output_launch.h"
+#include "ops/narrow_weights.h"
 #include "ops/tree_attention_blocks.h"
 
 namespace lmfusion {
@@ -31,12 +31,9 @@ int Capability() {
 
 NumberType TypeOf(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return NumberType::kFloat32;
-    case at::kHalf:
-      return NumberType::kFloat16;
-    case at::kBFloat16:
-      return NumberType::kBFloat16;
+    case at::kFloat: return NumberType::kFloat32;
+    case at::kHalf: return NumberType::kFloat16;
+    case at::kBFloat16: return NumberType::kBFloat16;
     default:
       TORCH_CHECK(false, "output layer of type ", tensor.scalar_type(),
                   "; float32, float16 or bfloat16 expected");
@@ -46,8 +43,8 @@ NumberType TypeOf(const at::Tensor& tensor) {
 at::Tensor TreeAttention(const at::Tensor& queries, const at::Tensor& keys,
                          const at::Tensor& values, const std::optional<at::Tensor>& sinks,
                          at::Tensor& kv, const at::Tensor& positions, const at::Tensor& slots,
-                         const at::Tensor& segments, const at::Tensor& segment_slots,
-                         int64_t layer, double scale, int64_t window, double softcap) {
+                         const at::Tensor& segments, const at::Tensor& segment_slots, int64_t layer,
+                         double scale, int64_t window, double softcap) {
   const c10::cuda::CUDAGuard guard(queries.device());
   const TreeAttentionArguments arguments =
       CheckedTreeAttention(queries, keys, values, sinks, kv, positions, slots, segments,
@@ -81,8 +78,7 @@ at::Tensor LogNormalizers(const at::Tensor& hidden, const at::Tensor& weight,
       std::min(vocabulary, std::max<int64_t>(kTileNumbers / std::max<int64_t>(rows, 1), 1024));
   for (int64_t begin = 0; begin < vocabulary; begin += words) {
     const int64_t end = std::min(begin + words, vocabulary);
-    const at::Tensor products =
-        ProductsInFloat32(hidden, weight.slice(0, begin, end)).contiguous();
+    const at::Tensor products = ProductsInFloat32(hidden, weight.slice(0, begin, end)).contiguous();
     VocabularyTile tile;
     tile.products = products.const_data_ptr<float>();
     tile.words = end - begin;
@@ -105,8 +101,7 @@ at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& weight,
   const at::Tensor ids = tokens.to(at::kLong).contiguous(), matrix = weight.contiguous();
   const std::optional<at::Tensor> bias32 =
       bias ? std::optional<at::Tensor>(bias->to(at::kFloat).contiguous()) : std::nullopt;
-  const at::Tensor results =
-      at::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat));
+  const at::Tensor results = at::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat));
   RowLogits rows;
   rows.hidden = narrow.const_data_ptr();
   rows.weight = matrix.const_data_ptr();

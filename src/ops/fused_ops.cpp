@@ -185,9 +185,9 @@ at::Tensor Gated(const at::Tensor& gate, const at::Tensor& up, const GateColumns
 
 at::Tensor Dense(const char* name, const std::optional<at::Tensor>& numbers, int64_t width) {
   if (!numbers) return {};
-  TORCH_CHECK(numbers->dim() == 1 && numbers->numel() == width &&
-                  numbers->scalar_type() == at::kFloat,
-              "normalize: float32 ", name, " [", width, "] expected, got ", numbers->sizes());
+  TORCH_CHECK(
+      numbers->dim() == 1 && numbers->numel() == width && numbers->scalar_type() == at::kFloat,
+      "normalize: float32 ", name, " [", width, "] expected, got ", numbers->sizes());
   return numbers->contiguous();
 }
 
@@ -243,9 +243,8 @@ at::Tensor Rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 
 at::Tensor GeluTanh(const at::Tensor& x) {
   CheckFloat("gelu_tanh", x);
-  return ByRows(x, [](const float* from, int64_t n, float* to, int64_t) {
-    GeluTanhRow(from, n, to);
-  });
+  return ByRows(x,
+                [](const float* from, int64_t n, float* to, int64_t) { GeluTanhRow(from, n, to); });
 }
 
 at::Tensor SiluMul(const at::Tensor& gate, const at::Tensor& up, const GateColumns& columns) {
@@ -273,7 +272,9 @@ TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
   m.def("gelu_tanh(Tensor x) -> Tensor", &GeluTanh);
   const auto with_columns = [](auto gate) {
     return [gate](const at::Tensor& x, const at::Tensor& up, int64_t gate_begin, int64_t up_begin,
-                  int64_t width) { return gate(x, up, GateColumns{gate_begin, up_begin, width}); };
+                  int64_t width) {
+      return gate(x, up, GateColumns{gate_begin, up_begin, width});
+    };
   };
   m.def(
       "silu_mul(Tensor gate, Tensor up, int gate_begin=0, int up_begin=0, int width=-1) -> Tensor",

@@ -9,9 +9,9 @@
 #include <stdexcept>
 #include <vector>
 
-#include "ops/pack_weights.h"
-#include "kernels/threads/parallel.h"
 #include "kernels/linear/weight_blocks.h"
+#include "kernels/threads/parallel.h"
+#include "ops/pack_weights.h"
 
 namespace lmfusion {
 namespace {
@@ -128,9 +128,8 @@ NarrowWeight Quantized(const WeightRows& weight, bool four_bits) {
 NarrowWeight Repacked(const WeightRows& weight) {
   const BlockWriter writer(weight.data.size(0), ColumnsOf(weight),
                            weight.type != WeightType::kQ8_0);
-  ForBlocks(weight.data, weight.type, [&writer](const auto& block, int64_t number) {
-    writer.Write(block, number);
-  });
+  ForBlocks(weight.data, weight.type,
+            [&writer](const auto& block, int64_t number) { writer.Write(block, number); });
   return {writer.values, writer.scales};
 }
 
@@ -172,10 +171,9 @@ NarrowWeight Narrowed(const WeightRows& weight, const std::string& compute) {
 
 at::Tensor Widened(const at::Tensor& values, const std::optional<at::Tensor>& scales) {
   if (!scales) return values;
-  static const auto dequantize =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("lmfusion::dequantize", "")
-          .typed<at::Tensor(const at::Tensor&, const at::Tensor&)>();
+  static const auto dequantize = c10::Dispatcher::singleton()
+                                     .findSchemaOrThrow("lmfusion::dequantize", "")
+                                     .typed<at::Tensor(const at::Tensor&, const at::Tensor&)>();
   return dequantize.call(values, *scales);
 }
 

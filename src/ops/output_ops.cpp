@@ -18,10 +18,9 @@ namespace {
 constexpr int64_t kTileElements = int64_t{1} << 21;
 
 void Check(const char* name, const at::Tensor& hidden, const OutputLayer& output) {
-  TORCH_CHECK(hidden.dim() == 2 && output.weight.dim() == 2 &&
-                  hidden.size(1) == output.weight.size(1),
-              name, ": hidden ", hidden.sizes(), " does not fit the output matrix ",
-              output.weight.sizes());
+  TORCH_CHECK(
+      hidden.dim() == 2 && output.weight.dim() == 2 && hidden.size(1) == output.weight.size(1),
+      name, ": hidden ", hidden.sizes(), " does not fit the output matrix ", output.weight.sizes());
   TORCH_CHECK(!output.bias || output.bias->numel() == output.weight.size(0), name,
               ": one bias a word expected");
 }
@@ -67,8 +66,7 @@ at::Tensor LogSumExp(const std::vector<at::Tensor>& parts) {
 // [1, N], or with a subset [2, N].
 at::Tensor LogNormalizersOp(const at::Tensor& hidden, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias,
-                            const std::optional<at::Tensor>& subset, double scale,
-                            double softcap) {
+                            const std::optional<at::Tensor>& subset, double scale, double softcap) {
   const OutputLayer output{weight, bias, scale, softcap};
   if (!subset) return LogNormalizer(hidden, output).unsqueeze(0);
   const auto [all, some] = LogNormalizers(hidden, output, *subset);

@@ -11,9 +11,9 @@
 #include <string>
 
 #include "kernels/linear/linear_kernels.h"
-#include "kernels/threads/parallel.h"
 #include "kernels/linear/weight_blocks.h"
 #include "kernels/linear/weight_memory.h"
+#include "kernels/threads/parallel.h"
 
 namespace lmfusion {
 namespace {
@@ -35,8 +35,8 @@ TypeInfo InfoOf(WeightType type) {
 
 [[noreturn]] void Refuse(const WeightRows& rows, const char* expected) {
   std::ostringstream message;
-  message << "packed matrix: a weight of type " << InfoOf(rows.type).name << " must be "
-          << expected << ", got " << rows.data.sizes() << " of " << rows.data.dtype();
+  message << "packed matrix: a weight of type " << InfoOf(rows.type).name << " must be " << expected
+          << ", got " << rows.data.sizes() << " of " << rows.data.dtype();
   throw std::invalid_argument(message.str());
 }
 

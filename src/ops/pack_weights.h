@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "ops/packed_linear.h"
 #include "kernels/linear/panel_format.h"
+#include "ops/packed_linear.h"
 
 namespace lmfusion {
 

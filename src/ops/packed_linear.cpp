@@ -7,10 +7,10 @@
 #include <stdexcept>
 #include <utility>
 
+#include "kernels/linear/weight_blocks.h"
+#include "kernels/threads/parallel.h"
 #include "ops/pack_weights.h"
 #include "ops/panel_products.h"
-#include "kernels/threads/parallel.h"
-#include "kernels/linear/weight_blocks.h"
 
 namespace lmfusion {
 namespace {
@@ -114,10 +114,10 @@ at::Tensor PackedMatrix::Multiply(const at::Tensor& x) const { return MultiplyAd
 
 at::Tensor PackedMatrix::MultiplyAdd(const at::Tensor& x, const at::Tensor& residual,
                                      float scale) const {
-  TORCH_CHECK(x.dim() > 0 && x.size(-1) == in_ && x.scalar_type() == at::kFloat &&
-                  x.device().is_cpu(),
-              "linear: float32 activations [..., ", in_, "] on the CPU expected, got ", x.sizes(),
-              " of ", x.dtype());
+  TORCH_CHECK(
+      x.dim() > 0 && x.size(-1) == in_ && x.scalar_type() == at::kFloat && x.device().is_cpu(),
+      "linear: float32 activations [..., ", in_, "] on the CPU expected, got ", x.sizes(), " of ",
+      x.dtype());
   const at::Tensor rows = x.contiguous();
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = out_;
@@ -167,16 +167,13 @@ at::Tensor PackedMatrix::Rows(const at::Tensor& ids) const {
   return rows;
 }
 
-at::Tensor PackedMatrix::Dequantized() const {
-  return WidenPanels({format_, out_, in_, panels_});
-}
+at::Tensor PackedMatrix::Dequantized() const { return WidenPanels({format_, out_, in_, panels_}); }
 
 std::string PackedMatrix::format() const { return kFormatNames[static_cast<int>(format_)]; }
 
 PackedMatrix::State PackedMatrix::state() const {
-  return {{static_cast<int64_t>(compute_), static_cast<int64_t>(format_), out_, in_},
-          panels_,
-          bias_};
+  return {
+      {static_cast<int64_t>(compute_), static_cast<int64_t>(format_), out_, in_}, panels_, bias_};
 }
 
 c10::intrusive_ptr<PackedMatrix> PackedMatrix::FromState(State state) {
@@ -216,10 +213,9 @@ TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
       .def("format", &PackedMatrix::format)
       .def("out_features", &PackedMatrix::out_features)
       .def("in_features", &PackedMatrix::in_features)
-      .def_pickle([](const c10::intrusive_ptr<PackedMatrix>& self) { return self->state(); },
-                  [](PackedMatrix::State state) {
-                    return PackedMatrix::FromState(std::move(state));
-                  });
+      .def_pickle(
+          [](const c10::intrusive_ptr<PackedMatrix>& self) { return self->state(); },
+          [](PackedMatrix::State state) { return PackedMatrix::FromState(std::move(state)); });
   m.def(
       "pack(Tensor[] weights, str[] types, Tensor? bias, str compute) -> "
       "__torch__.torch.classes.lmfusion.PackedMatrix",

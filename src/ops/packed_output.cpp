@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "kernels/linear/linear_kernels.h"
+#include "kernels/linear/weight_blocks.h"
+#include "kernels/threads/parallel.h"
 #include "ops/output_ops.h"
 #include "ops/panel_products.h"
-#include "kernels/threads/parallel.h"
-#include "kernels/linear/weight_blocks.h"
 
 namespace lmfusion {
 namespace {
@@ -137,10 +137,10 @@ at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& rows, const a
   const int64_t* row = row_ids.const_data_ptr<int64_t>();
   const int64_t* token = token_ids.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < count; ++i) {
-    TORCH_CHECK_INDEX(row[i] >= 0 && row[i] < hidden.size(0) && token[i] >= 0 &&
-                          token[i] < weight.out_features(),
-                      "token_logits: row ", row[i], " of ", hidden.size(0), ", token ", token[i],
-                      " of ", weight.out_features());
+    TORCH_CHECK_INDEX(
+        row[i] >= 0 && row[i] < hidden.size(0) && token[i] >= 0 && token[i] < weight.out_features(),
+        "token_logits: row ", row[i], " of ", hidden.size(0), ", token ", token[i], " of ",
+        weight.out_features());
   }
   // Of all hidden states, those asked for: there may be many more, and they are rounded.
   const auto [asked, row_of] = at::_unique(row_ids, /*sorted=*/true, /*return_inverse=*/true);

@@ -79,10 +79,9 @@ void PanelProducts::Pack(const float* x, int64_t rows) {
   const int64_t in = matrix_.in_features();
   const int64_t most = path_ == Path::kInt8 ? kernels_.max_int8_tokens : kernels_.max_tokens;
   const int64_t count = (rows + most - 1) / most;
-  const int64_t words_per_row =
-      blocks_ * (path_ == Path::kFloat32    ? kBlockInputs
-                 : path_ == Path::kBFloat16 ? kBlockInputs / 2
-                                            : kInt8BlockWords);
+  const int64_t words_per_row = blocks_ * (path_ == Path::kFloat32    ? kBlockInputs
+                                           : path_ == Path::kBFloat16 ? kBlockInputs / 2
+                                                                      : kInt8BlockWords);
   thread_local std::vector<uint32_t> packed_memory, rounded_memory;
   uint32_t* packed = Scratch(&packed_memory, rows * words_per_row);
   if (round_) {
@@ -101,14 +100,13 @@ void PanelProducts::Pack(const float* x, int64_t rows) {
                     : path_ == Path::kBFloat16 ? kernels_.pack_bfloat16
                                                : kernels_.pack_int8;
   const int64_t grain = std::max<int64_t>(1, kSerialInputs / (most * in));
-  ParallelFor(0, count, rows * in <= kSerialInputs ? count : grain,
-              [&](int64_t begin, int64_t end) {
-                for (int64_t i = begin; i < end; ++i) {
-                  const TokenBlock& block = token_blocks_[i];
-                  pack({x + block.first * in, in, block.tokens,
-                        const_cast<uint32_t*>(block.packed)});
-                }
-              });
+  ParallelFor(
+      0, count, rows * in <= kSerialInputs ? count : grain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const TokenBlock& block = token_blocks_[i];
+          pack({x + block.first * in, in, block.tokens, const_cast<uint32_t*>(block.packed)});
+        }
+      });
 }
 
 PanelKernel PanelProducts::KernelFor(int tokens) const {
@@ -121,14 +119,13 @@ PanelKernel PanelProducts::KernelFor(int tokens) const {
   return kernels_.float32[static_cast<int>(format)][tokens];
 }
 
-void PanelProducts::Compute(int64_t first_panel, int64_t panels, float* y,
-                            int64_t y_stride) const {
+void PanelProducts::Compute(int64_t first_panel, int64_t panels, float* y, int64_t y_stride) const {
   const uint8_t* weights = matrix_.panels().const_data_ptr<uint8_t>() + first_panel * panel_bytes_;
-  const float* bias =
-      matrix_.bias() ? matrix_.bias()->const_data_ptr<float>() + first_panel * kPanelOutputs
-                     : nullptr;
-  const int64_t outputs = std::min(panels * kPanelOutputs,
-                                   matrix_.out_features() - first_panel * kPanelOutputs);
+  const float* bias = matrix_.bias()
+                          ? matrix_.bias()->const_data_ptr<float>() + first_panel * kPanelOutputs
+                          : nullptr;
+  const int64_t outputs =
+      std::min(panels * kPanelOutputs, matrix_.out_features() - first_panel * kPanelOutputs);
   PanelProduct product{weights, panel_bytes_, blocks_, bias, nullptr, y, y_stride, outputs};
   if (!unpack_) {
     for (const TokenBlock& block : token_blocks_) {

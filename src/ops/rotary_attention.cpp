@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "ops/fused_ops.h"
 #include "kernels/threads/parallel.h"
+#include "ops/fused_ops.h"
 
 namespace lmfusion {
 namespace {
@@ -20,11 +20,13 @@ std::pair<HeadColumns, int64_t> ColumnsOf(const char* name, const at::Tensor& x,
                                           int64_t end, int64_t tokens, int64_t head_dim) {
   TORCH_CHECK(x.dim() == 3 && x.size(0) == 1 && x.size(1) == tokens &&
                   x.scalar_type() == at::kFloat && x.device().is_cpu(),
-              "rotary_attention: float32 ", name, " [1, ", tokens, ", columns] on the CPU "
-              "expected, got ", x.sizes(), " of ", x.dtype());
+              "rotary_attention: float32 ", name, " [1, ", tokens,
+              ", columns] on the CPU "
+              "expected, got ",
+              x.sizes(), " of ", x.dtype());
   const int64_t width = std::min(end, x.size(2)) - begin;
-  TORCH_CHECK(begin >= 0 && width > 0 && width % head_dim == 0, "rotary_attention: columns ",
-              begin, " to ", end, " of ", name, " ", x.sizes(), " are no heads of ", head_dim);
+  TORCH_CHECK(begin >= 0 && width > 0 && width % head_dim == 0, "rotary_attention: columns ", begin,
+              " to ", end, " of ", name, " ", x.sizes(), " are no heads of ", head_dim);
   return {{x.stride(2) == 1 ? x : x.contiguous(), begin}, width};
 }
 
@@ -80,27 +82,34 @@ at::Tensor Angles(const std::optional<at::Tensor>& angles, int64_t tokens, int64
   return angles->contiguous();
 }
 
-at::Tensor RotaryAttentionOp(
-    const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-    at::IntArrayRef columns, const std::optional<at::Tensor>& query_weight, double query_epsilon,
-    const std::optional<at::Tensor>& key_weight, double key_epsilon,
-    const std::optional<at::Tensor>& cos, const std::optional<at::Tensor>& sin, bool interleaved,
-    const std::optional<at::Tensor>& sinks, at::Tensor& kv, const at::Tensor& positions,
-    const at::Tensor& slots, const at::Tensor& segments, const at::Tensor& segment_slots,
-    int64_t layer, double scale, int64_t window, double softcap) {
-  TORCH_CHECK(kv.dim() == 5 && queries.dim() == 3 && columns.size() == 6,
-              "rotary_attention: kv ", kv.sizes(), ", queries ", queries.sizes(), ", columns ",
-              columns);
+at::Tensor RotaryAttentionOp(const at::Tensor& queries, const at::Tensor& keys,
+                             const at::Tensor& values, at::IntArrayRef columns,
+                             const std::optional<at::Tensor>& query_weight, double query_epsilon,
+                             const std::optional<at::Tensor>& key_weight, double key_epsilon,
+                             const std::optional<at::Tensor>& cos,
+                             const std::optional<at::Tensor>& sin, bool interleaved,
+                             const std::optional<at::Tensor>& sinks, at::Tensor& kv,
+                             const at::Tensor& positions, const at::Tensor& slots,
+                             const at::Tensor& segments, const at::Tensor& segment_slots,
+                             int64_t layer, double scale, int64_t window, double softcap) {
+  TORCH_CHECK(kv.dim() == 5 && queries.dim() == 3 && columns.size() == 6, "rotary_attention: kv ",
+              kv.sizes(), ", queries ", queries.sizes(), ", columns ", columns);
   const int64_t tokens = queries.size(1), head_dim = kv.size(4);
-  const auto [q, q_width] =
-      ColumnsOf("queries", queries, columns[0], columns[1], tokens, head_dim);
+  const auto [q, q_width] = ColumnsOf("queries", queries, columns[0], columns[1], tokens, head_dim);
   const auto [k, k_width] = ColumnsOf("keys", keys, columns[2], columns[3], tokens, head_dim);
   const auto [v, v_width] = ColumnsOf("values", values, columns[4], columns[5], tokens, head_dim);
   TORCH_CHECK(k_width == v_width, "rotary_attention: ", k_width, " columns of keys and ", v_width,
               " of values");
   return RotaryAttention(
-      {q, k, v, q_width / head_dim, {query_weight, query_epsilon}, {key_weight, key_epsilon}, cos,
-       sin, interleaved},
+      {q,
+       k,
+       v,
+       q_width / head_dim,
+       {query_weight, query_epsilon},
+       {key_weight, key_epsilon},
+       cos,
+       sin,
+       interleaved},
       CheckedTreeBatch({tokens, q_width / head_dim, k_width / head_dim, head_dim}, sinks, kv,
                        positions, slots, segments, segment_slots, layer, scale, window, softcap));
 }

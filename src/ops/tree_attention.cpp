@@ -15,16 +15,17 @@ void CheckHeads(const at::Tensor& queries, const at::Tensor& keys, const at::Ten
               queries.sizes(), ", ", keys.sizes(), ", ", values.sizes());
   TORCH_CHECK(keys.size(0) == queries.size(0) && queries.size(2) == keys.size(2),
               "tree_attention: queries ", queries.sizes(), " do not fit keys ", keys.sizes());
-  TORCH_CHECK(keys.scalar_type() == queries.scalar_type() &&
-                  values.scalar_type() == queries.scalar_type(),
-              "tree_attention: queries, keys and values of one type expected");
+  TORCH_CHECK(
+      keys.scalar_type() == queries.scalar_type() && values.scalar_type() == queries.scalar_type(),
+      "tree_attention: queries, keys and values of one type expected");
 }
 
 // The kernels trust their index tensors, which come from our own plans; shapes and types come
 // from a model file and are checked.
 void CheckBatch(const TreeAttentionArguments& a, const HeadShape& heads) {
-  TORCH_CHECK(heads.kv_heads > 0 && heads.query_heads % heads.kv_heads == 0, "tree_attention: ",
-              heads.query_heads, " heads of queries do not fit ", heads.kv_heads, " of keys");
+  TORCH_CHECK(heads.kv_heads > 0 && heads.query_heads % heads.kv_heads == 0,
+              "tree_attention: ", heads.query_heads, " heads of queries do not fit ",
+              heads.kv_heads, " of keys");
   TORCH_CHECK(a.kv.dim() == 5 && a.kv.size(1) == 2 && a.kv.size(3) == heads.kv_heads &&
                   a.kv.size(4) == heads.head_dim && a.kv.is_contiguous(),
               "tree_attention: kv ", a.kv.sizes(), " does not fit keys of ", heads.kv_heads,
@@ -48,8 +49,8 @@ at::Tensor DenseHeads(const at::Tensor& tensor) {
 at::Tensor TreeAttention(const at::Tensor& queries, const at::Tensor& keys,
                          const at::Tensor& values, const std::optional<at::Tensor>& sinks,
                          at::Tensor& kv, const at::Tensor& positions, const at::Tensor& slots,
-                         const at::Tensor& segments, const at::Tensor& segment_slots,
-                         int64_t layer, double scale, int64_t window, double softcap) {
+                         const at::Tensor& segments, const at::Tensor& segment_slots, int64_t layer,
+                         double scale, int64_t window, double softcap) {
   TreeAttentionArguments arguments =
       CheckedTreeAttention(queries, keys, values, sinks, kv, positions, slots, segments,
                            segment_slots, layer, scale, window, softcap);
@@ -67,9 +68,9 @@ at::Tensor TreeAttention(const at::Tensor& queries, const at::Tensor& keys,
 TreeAttentionArguments CheckedTreeBatch(const HeadShape& heads,
                                         const std::optional<at::Tensor>& sinks, at::Tensor& kv,
                                         const at::Tensor& positions, const at::Tensor& slots,
-                                        const at::Tensor& segments,
-                                        const at::Tensor& segment_slots, int64_t layer,
-                                        double scale, int64_t window, double softcap) {
+                                        const at::Tensor& segments, const at::Tensor& segment_slots,
+                                        int64_t layer, double scale, int64_t window,
+                                        double softcap) {
   TreeAttentionArguments arguments;
   arguments.kv = kv;
   arguments.positions = positions.contiguous();
@@ -85,15 +86,17 @@ TreeAttentionArguments CheckedTreeBatch(const HeadShape& heads,
   return arguments;
 }
 
-TreeAttentionArguments CheckedTreeAttention(
-    const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-    const std::optional<at::Tensor>& sinks, at::Tensor& kv, const at::Tensor& positions,
-    const at::Tensor& slots, const at::Tensor& segments, const at::Tensor& segment_slots,
-    int64_t layer, double scale, int64_t window, double softcap) {
+TreeAttentionArguments CheckedTreeAttention(const at::Tensor& queries, const at::Tensor& keys,
+                                            const at::Tensor& values,
+                                            const std::optional<at::Tensor>& sinks, at::Tensor& kv,
+                                            const at::Tensor& positions, const at::Tensor& slots,
+                                            const at::Tensor& segments,
+                                            const at::Tensor& segment_slots, int64_t layer,
+                                            double scale, int64_t window, double softcap) {
   CheckHeads(queries, keys, values);
-  TreeAttentionArguments arguments = CheckedTreeBatch(
-      {queries.size(0), queries.size(1), keys.size(1), keys.size(2)}, sinks, kv, positions, slots,
-      segments, segment_slots, layer, scale, window, softcap);
+  TreeAttentionArguments arguments =
+      CheckedTreeBatch({queries.size(0), queries.size(1), keys.size(1), keys.size(2)}, sinks, kv,
+                       positions, slots, segments, segment_slots, layer, scale, window, softcap);
   arguments.queries = DenseHeads(queries);
   arguments.keys = DenseHeads(keys);
   arguments.values = DenseHeads(values);

@@ -19,19 +19,20 @@ namespace lmfusion {
 // batch itself: those come before some tokens of their own range.
 // Every shared ancestor is thus named once, whatever the number of tokens that see it.
 struct TreeAttentionArguments {
-  at::Tensor queries;                // [T, query_heads, head_dim]
-  at::Tensor keys;                   // [T, kv_heads, head_dim]
-  at::Tensor values;                 // [T, kv_heads, head_dim]
-  std::optional<at::Tensor> sinks;   // [query_heads]: a logit in every softmax, without a value
-  at::Tensor kv;                     // [layers, 2, slots, kv_heads, head_dim], written at `slots`
-  at::Tensor positions;              // [T] int64
-  at::Tensor slots;                  // [T] int32
-  at::Tensor segments;               // [S, 5] int32
-  at::Tensor segment_slots;          // [K] int32; [K, 4]: query blocks, see kernels/attention/query_blocks.h
+  at::Tensor queries;               // [T, query_heads, head_dim]
+  at::Tensor keys;                  // [T, kv_heads, head_dim]
+  at::Tensor values;                // [T, kv_heads, head_dim]
+  std::optional<at::Tensor> sinks;  // [query_heads]: a logit in every softmax, without a value
+  at::Tensor kv;                    // [layers, 2, slots, kv_heads, head_dim], written at `slots`
+  at::Tensor positions;             // [T] int64
+  at::Tensor slots;                 // [T] int32
+  at::Tensor segments;              // [S, 5] int32
+  at::Tensor
+      segment_slots;  // [K] int32; [K, 4]: query blocks, see kernels/attention/query_blocks.h
   int64_t layer = 0;
-  double scale = 1;                  // multiplies query . key
-  int64_t window = 0;                // tokens; 0: unlimited
-  double softcap = 0;                // s -> softcap * tanh(s / softcap); 0: none
+  double scale = 1;    // multiplies query . key
+  int64_t window = 0;  // tokens; 0: unlimited
+  double softcap = 0;  // s -> softcap * tanh(s / softcap); 0: none
 };
 
 // Writes keys and values to their slots, then attends. Returns [T, query_heads, head_dim].
@@ -48,15 +49,17 @@ struct HeadShape {
 TreeAttentionArguments CheckedTreeBatch(const HeadShape& heads,
                                         const std::optional<at::Tensor>& sinks, at::Tensor& kv,
                                         const at::Tensor& positions, const at::Tensor& slots,
-                                        const at::Tensor& segments,
-                                        const at::Tensor& segment_slots, int64_t layer,
-                                        double scale, int64_t window, double softcap);
+                                        const at::Tensor& segments, const at::Tensor& segment_slots,
+                                        int64_t layer, double scale, int64_t window,
+                                        double softcap);
 
 // The arguments of the operator, checked: heads dense, index tensors contiguous.
-TreeAttentionArguments CheckedTreeAttention(
-    const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-    const std::optional<at::Tensor>& sinks, at::Tensor& kv, const at::Tensor& positions,
-    const at::Tensor& slots, const at::Tensor& segments, const at::Tensor& segment_slots,
-    int64_t layer, double scale, int64_t window, double softcap);
+TreeAttentionArguments CheckedTreeAttention(const at::Tensor& queries, const at::Tensor& keys,
+                                            const at::Tensor& values,
+                                            const std::optional<at::Tensor>& sinks, at::Tensor& kv,
+                                            const at::Tensor& positions, const at::Tensor& slots,
+                                            const at::Tensor& segments,
+                                            const at::Tensor& segment_slots, int64_t layer,
+                                            double scale, int64_t window, double softcap);
 
 }  // namespace lmfusion

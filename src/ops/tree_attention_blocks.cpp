@@ -7,14 +7,10 @@ namespace {
 
 NumberType TypeOf(const at::Tensor& tensor, const char* what) {
   switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return NumberType::kFloat32;
-    case at::kHalf:
-      return NumberType::kFloat16;
-    case at::kBFloat16:
-      return NumberType::kBFloat16;
-    case at::kFloat8_e4m3fn:
-      return NumberType::kFloat8;
+    case at::kFloat: return NumberType::kFloat32;
+    case at::kHalf: return NumberType::kFloat16;
+    case at::kBFloat16: return NumberType::kBFloat16;
+    case at::kFloat8_e4m3fn: return NumberType::kFloat8;
     default:
       TORCH_CHECK(false, "tree_attention: ", what, " of type ", tensor.scalar_type(),
                   "; float32, float16, bfloat16 or float8_e4m3fn expected");

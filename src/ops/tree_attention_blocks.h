@@ -1,7 +1,7 @@
 #pragma once
 
-#include "ops/tree_attention.h"
 #include "kernels/attention/tree_attention_launch.h"
+#include "ops/tree_attention.h"
 
 namespace lmfusion {
 

@@ -18,7 +18,7 @@ namespace {
 // three or four pieces do not come out even on two threads.
 constexpr int64_t kTokenBlock = 16, kSmallTokenBlock = 6;
 constexpr int64_t kFewPieces = 16;
-constexpr int kKeyTile = 64;     // keys scored before the running softmax is updated
+constexpr int kKeyTile = 64;  // keys scored before the running softmax is updated
 
 struct Segment {
   int32_t key_begin, key_end, token_begin, token_end, first_position;
@@ -32,20 +32,20 @@ struct Softmax {
 
 // Some tokens and a tile of keys that they may see, for the queries of one key/value head.
 struct Tile {
-  const float* queries;      // of the first token and the head's first query, [.][dim]
-  float* outputs;            // beside them
-  int64_t query_stride;      // from token to token
-  const float* keys;         // the head's part of the pool
+  const float* queries;  // of the first token and the head's first query, [.][dim]
+  float* outputs;        // beside them
+  int64_t query_stride;  // from token to token
+  const float* keys;     // the head's part of the pool
   const float* values;
   int64_t key_stride;        // from slot to slot
   const int32_t* slots;      // of the keys
   const int64_t* positions;  // of the tokens
   int tokens, group, dim;
-  int64_t first_position;    // of the first key; the others follow one by one
+  int64_t first_position;  // of the first key; the others follow one by one
   int keys_in_tile;
   int64_t window;
   float scale, softcap;
-  Softmax* softmax;          // [tokens][group]
+  Softmax* softmax;  // [tokens][group]
 };
 
 // Sixteen numbers: one AVX-512 register, two of AVX2, four of SSE.
@@ -239,8 +239,7 @@ class Kernel {
               int64_t kv_head, Softmax* softmax) const {
     const int64_t head = kv_head * group_, part = kv_head * head_dim_;
     Tile tile;
-    tile.queries =
-        a_.queries.const_data_ptr<float>() + (begin * query_heads_ + head) * head_dim_;
+    tile.queries = a_.queries.const_data_ptr<float>() + (begin * query_heads_ + head) * head_dim_;
     tile.outputs = Output(begin, head);
     tile.query_stride = query_heads_ * head_dim_;
     tile.keys = pool_keys_ + part;

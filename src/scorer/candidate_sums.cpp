@@ -30,8 +30,8 @@ std::vector<double> CandidateSums(const TokenPaths& paths, const PathScores& sco
     size_t end = begin + 1;
     const int32_t candidate = paths.candidate_of[begin];
     while (end < sums.size() && paths.candidate_of[end] == candidate) ++end;
-    candidates[candidate] = end == begin + 1 ? sums[begin]
-                                             : LogSumExp({sums.begin() + begin, sums.begin() + end});
+    candidates[candidate] =
+        end == begin + 1 ? sums[begin] : LogSumExp({sums.begin() + begin, sums.begin() + end});
     begin = end;
   }
   return candidates;

@@ -19,8 +19,8 @@ std::vector<Explanation::Token> Tokens(const Path& path, const std::vector<float
     token.id = i < path.prefix_size ? (*path.prefix)[i] : path.tail[i - path.prefix_size];
     if (token.id < tokenizer.VocabularySize()) token.piece = tokenizer.Piece(token.id);
     token.scored = i >= path.scored_begin;
-    token.log_prob = token.scored ? log_probs[i - path.scored_begin]
-                                  : std::numeric_limits<float>::quiet_NaN();
+    token.log_prob =
+        token.scored ? log_probs[i - path.scored_begin] : std::numeric_limits<float>::quiet_NaN();
     token.reused = !reused.empty() && reused[i];
     tokens.push_back(std::move(token));
   }

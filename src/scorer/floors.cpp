@@ -36,8 +36,7 @@ Path FirstTokens(const Path& path, int32_t size, int32_t scored_begin) {
 }  // namespace
 
 PathScores ScoreAboveFloors(PathScorer& scorer, const TokenPaths& paths,
-                            const std::vector<double>& floors,
-                            const std::string& cache_namespace) {
+                            const std::vector<double>& floors, const std::string& cache_namespace) {
   const std::vector<double> path_floors = PathFloors(paths, floors);
   PathScores scores(paths);
   std::vector<double> sums(paths.paths.size(), 0.0);
@@ -48,8 +47,7 @@ PathScores ScoreAboveFloors(PathScorer& scorer, const TokenPaths& paths,
     for (const size_t i : open) {
       const Path& path = paths.paths[i];
       const int32_t begin = path.scored_begin + static_cast<int32_t>(scores.log_probs[i].size());
-      const int32_t size =
-          path_floors[i] == kNone ? path.size() : std::min(path.size(), begin + 1);
+      const int32_t size = path_floors[i] == kNone ? path.size() : std::min(path.size(), begin + 1);
       round.paths.push_back(FirstTokens(path, size, begin));
       round.paths.back().alternative = round.candidates;
       round.candidate_of.push_back(round.candidates++);

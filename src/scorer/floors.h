@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "cache/path_scorer.h"
 #include "base/token_paths.h"
+#include "cache/path_scorer.h"
 
 namespace lmfusion {
 
@@ -17,7 +17,6 @@ namespace lmfusion {
 // computed is in the cache for the next. A candidate of several paths (casing variants, tokens
 // that span the join) is scored whole, as its partial sums do not bound it.
 PathScores ScoreAboveFloors(PathScorer& scorer, const TokenPaths& paths,
-                            const std::vector<double>& floors,
-                            const std::string& cache_namespace);
+                            const std::vector<double>& floors, const std::string& cache_namespace);
 
 }  // namespace lmfusion

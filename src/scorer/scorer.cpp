@@ -6,10 +6,10 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/stopwatch.h"
 #include "scorer/candidate_sums.h"
 #include "scorer/explanation.h"
 #include "scorer/scorer_impl.h"
-#include "base/stopwatch.h"
 
 namespace lmfusion {
 namespace {
@@ -97,8 +97,8 @@ std::vector<std::vector<double>> LMFusionScorer::score_continuations(
 std::vector<double> LMFusionScorer::score_texts(const std::vector<std::string>& texts, bool eos,
                                                 const std::string& cache_namespace) {
   const TextStage& text = impl_->Text();
-  return impl_->Score(
-      [&](TextCounters* counters) { return text.Texts(texts, eos, counters); }, cache_namespace);
+  return impl_->Score([&](TextCounters* counters) { return text.Texts(texts, eos, counters); },
+                      cache_namespace);
 }
 
 std::vector<double> LMFusionScorer::score_texts_batch(const std::vector<std::string>& texts,
@@ -126,9 +126,9 @@ std::vector<std::vector<double>> LMFusionScorer::score_endings(
     const std::vector<std::string>& texts, const std::vector<std::string>& endings,
     const std::string& cache_namespace) {
   const TextStage& text = impl_->Text();
-  const std::vector<double> sums = impl_->Score(
-      [&](TextCounters* counters) { return text.Endings(texts, endings, counters); },
-      cache_namespace);
+  const std::vector<double> sums =
+      impl_->Score([&](TextCounters* counters) { return text.Endings(texts, endings, counters); },
+                   cache_namespace);
   std::vector<std::vector<double>> rows;
   for (size_t i = 0; i < texts.size(); ++i) {
     const auto begin = sums.begin() + i * endings.size();
@@ -149,8 +149,8 @@ std::vector<std::vector<float>> LMFusionScorer::score_token_paths(
   TokenPaths token_paths;
   for (size_t i = 0; i < paths.size(); ++i) {
     if (scored_begin[i] < 0 || scored_begin[i] > static_cast<int64_t>(paths[i].size())) {
-      throw std::invalid_argument("scored_begin[" + std::to_string(i) + "] = " +
-                                  std::to_string(scored_begin[i]) + " is not within the " +
+      throw std::invalid_argument("scored_begin[" + std::to_string(i) +
+                                  "] = " + std::to_string(scored_begin[i]) + " is not within the " +
                                   std::to_string(paths[i].size()) + " tokens of its path");
     }
     TokenPaths::Path path;

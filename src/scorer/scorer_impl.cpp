@@ -4,11 +4,11 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/stopwatch.h"
 #include "cache/cache_snapshot.h"
+#include "engine/torchscript_lm.h"
 #include "scorer/candidate_sums.h"
 #include "scorer/floors.h"
-#include "engine/torchscript_lm.h"
-#include "base/stopwatch.h"
 #include "scorer/text_settings.h"
 
 namespace lmfusion {

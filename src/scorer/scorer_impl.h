@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "scorer/latencies.h"
-#include "lmfusion/scorer.h"
-#include "cache/path_scorer.h"
-#include "text/stage/text_stage.h"
 #include "base/token_paths.h"
+#include "cache/path_scorer.h"
+#include "lmfusion/scorer.h"
+#include "scorer/latencies.h"
+#include "text/stage/text_stage.h"
 
 namespace lmfusion {
 

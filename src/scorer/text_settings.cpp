@@ -31,7 +31,8 @@ std::shared_ptr<const Casing> MakeCasing(const ScorerOptions& options, const Bun
   if (!options.truecaser.empty()) return TruecaserFromFile(options.truecaser, compat);
   if (!bundle.truecaser.empty()) return TruecaserFromBytes(bundle.truecaser, compat);
   throw std::invalid_argument(
-      "casing = \"" + options.casing + "\" needs a truecaser, and the model file has none; make "
+      "casing = \"" + options.casing +
+      "\" needs a truecaser, and the model file has none; make "
       "one with `python -m lmfusion export-truecaser` and name it in the option truecaser");
 }
 
@@ -42,7 +43,8 @@ int32_t StartToken(const ScorerOptions& options, const ModelDescription& model,
   if (options.bos == "none") return -1;
   const int32_t id = tokenizer == nullptr ? -1 : tokenizer->PieceId(options.bos);
   if (id < 0) {
-    throw std::invalid_argument("bos = \"" + options.bos + "\" is neither \"auto\", \"tokenizer\" "
+    throw std::invalid_argument("bos = \"" + options.bos +
+                                "\" is neither \"auto\", \"tokenizer\" "
                                 "nor \"none\", nor a token of the vocabulary");
   }
   return id;
@@ -51,8 +53,7 @@ int32_t StartToken(const ScorerOptions& options, const ModelDescription& model,
 int64_t ContextLength(const ScorerOptions& options, const ModelDescription& model) {
   if (model.max_positions == 0) return options.max_context_length;
   const int64_t left = std::min(kLeastCandidatePositions, model.max_positions / 2);
-  return std::max<int64_t>(1, std::min(options.max_context_length,
-                                       model.max_positions - 1 - left));
+  return std::max<int64_t>(1, std::min(options.max_context_length, model.max_positions - 1 - left));
 }
 
 std::vector<bool> WordBeginnings(const Tokenizer& tokenizer, const ModelDescription& model) {

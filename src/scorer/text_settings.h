@@ -4,10 +4,10 @@
 #include <memory>
 #include <vector>
 
+#include "bundle/bundle.h"
 #include "lmfusion/casing.h"
 #include "lmfusion/options.h"
 #include "lmfusion/tokenizer.h"
-#include "bundle/bundle.h"
 
 namespace lmfusion {
 

@@ -1,9 +1,9 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/stopwatch.h"
 #include "lmfusion/scorer.h"
 #include "scorer/scorer_impl.h"
-#include "base/stopwatch.h"
 #include "text/stage/text_stage.h"
 
 namespace lmfusion {

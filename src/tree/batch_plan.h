@@ -13,11 +13,11 @@ struct BatchPlan {
   struct Segment {
     int32_t key_begin, key_end, token_begin, token_end, first_position;
   };
-  std::vector<int64_t> tokens;         // [T]
-  std::vector<int64_t> positions;      // [T]
-  std::vector<SlotId> slots;           // [T], where each token's keys and values go
-  std::vector<Segment> segments;       // [S]
-  std::vector<SlotId> segment_slots;   // [K], every visible node once
+  std::vector<int64_t> tokens;        // [T]
+  std::vector<int64_t> positions;     // [T]
+  std::vector<SlotId> slots;          // [T], where each token's keys and values go
+  std::vector<Segment> segments;      // [S]
+  std::vector<SlotId> segment_slots;  // [K], every visible node once
 
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
 };

@@ -19,12 +19,12 @@ struct ModelDescription {
   std::vector<int64_t> windows;
   int64_t vocabulary_size = 0;
   double logit_scale = 1, logit_softcap = 0;  // of the output layer, see ops/output_ops.h
-  int64_t max_positions = 0;  // 0: no limit known
+  int64_t max_positions = 0;                  // 0: no limit known
   int32_t bos_token_id = -1, eos_token_id = -1;
   bool tokenizer_adds_bos = false;
-  std::string tokenizer;  // "tokenizer.json", "tokenizer.model" or ""
+  std::string tokenizer;                            // "tokenizer.json", "tokenizer.model" or ""
   std::map<std::string, std::string> weight_types;  // attribute path -> type of its blocks
-  std::string json;       // all of it
+  std::string json;                                 // all of it
 };
 
 // The questions that one piece of work asks of hidden states that slots hold.

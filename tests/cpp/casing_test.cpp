@@ -46,7 +46,7 @@ TEST(Casing, SentenceCapitalisesTheFirstLetterAndI) {
   EXPECT_EQ(Split(casing->Apply("'", "hello")), "'| Hello");
   EXPECT_EQ(Split(casing->Apply("...", "")), "...|");
   EXPECT_EQ(Split(casing->Apply("", "écoute")), "|Écoute");
-  EXPECT_EQ(Split(casing->Apply("", "ßa")), "|Ssa");  // no capital of one character
+  EXPECT_EQ(Split(casing->Apply("", "ßa")), "|Ssa");              // no capital of one character
   EXPECT_EQ(Split(casing->Apply("2nd", "place")), "2nd| place");  // a digit comes first
 }
 

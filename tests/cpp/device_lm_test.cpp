@@ -18,9 +18,9 @@
 #include <utility>
 #include <vector>
 
+#include "cache/path_scorer.h"
 #include "counting_allocator.h"
 #include "engine/device_module.h"
-#include "cache/path_scorer.h"
 
 namespace lmfusion {
 namespace {

@@ -7,8 +7,8 @@
 #include <stdexcept>
 #include <vector>
 
-#include "ops/narrow_weights.h"
 #include "kernels/output/output_kernel.h"
+#include "ops/narrow_weights.h"
 
 namespace lmfusion {
 namespace {
@@ -191,9 +191,9 @@ TEST(NarrowWeight, LinearKeepsShapesAndAddsTheBias) {
   const at::Tensor x = at::randn({2, 5, 64}), weight = at::randn({7, 64}), bias = at::randn({7});
   const NarrowWeight narrow = Narrowed({weight}, "bfloat16");
   const at::Tensor y = NarrowLinear(x, narrow.values, narrow.scales, bias);
-  const at::Tensor wanted = at::linear(x.to(at::kBFloat16).to(at::kDouble),
-                                       weight.to(at::kBFloat16).to(at::kDouble),
-                                       bias.to(at::kDouble));
+  const at::Tensor wanted =
+      at::linear(x.to(at::kBFloat16).to(at::kDouble), weight.to(at::kBFloat16).to(at::kDouble),
+                 bias.to(at::kDouble));
   EXPECT_EQ(y.sizes(), wanted.sizes());
   EXPECT_EQ(y.scalar_type(), at::kFloat);
   EXPECT_LT((y - wanted).abs().max().item<double>(), 1e-4);

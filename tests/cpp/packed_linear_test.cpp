@@ -117,8 +117,8 @@ void ExpectExact(const PackedMatrix& matrix, const at::Tensor& weight, int64_t r
 const int64_t kAllRows[] = {1, 2, 3, 4, 5, 7, 8, 13, 15, 16, 17, 24, 31, 33, 47, 70};
 
 TEST_P(PackedLinear, MultipliesFloat32WeightsOfAnyShape) {
-  for (const auto& [out, in] : {std::pair<int64_t, int64_t>{1, 1}, {5, 31}, {16, 32}, {37, 65},
-                                {129, 96}, {64, 577}}) {
+  for (const auto& [out, in] :
+       {std::pair<int64_t, int64_t>{1, 1}, {5, 31}, {16, 32}, {37, 65}, {129, 96}, {64, 577}}) {
     const at::Tensor weight = at::randn({out, in});
     const auto matrix = PackedMatrix::Pack({{weight}}, std::nullopt, Compute::kFloat32);
     EXPECT_EQ(matrix->format(), "float32");
@@ -174,16 +174,15 @@ TEST_P(PackedLinear, AddsTheBias) {
   const auto matrix = PackedMatrix::Pack({{weight}}, bias, Compute::kFloat32);
   for (int64_t rows : {1, 15, 40}) {
     const at::Tensor x = at::randn({rows, 40});
-    EXPECT_LE(Excess(matrix->Multiply(x), Product64(x, weight) + bias,
-                     Magnitude(x, weight) + bias.abs()),
-              kFloat32Bound);
+    EXPECT_LE(
+        Excess(matrix->Multiply(x), Product64(x, weight) + bias, Magnitude(x, weight) + bias.abs()),
+        kFloat32Bound);
   }
 }
 
 TEST_P(PackedLinear, StacksMatrices) {
   const at::Tensor first = at::randn({19, 64}), second = at::randn({7, 64});
-  const auto floats =
-      PackedMatrix::Pack({{first}, {second}}, std::nullopt, Compute::kFloat32);
+  const auto floats = PackedMatrix::Pack({{first}, {second}}, std::nullopt, Compute::kFloat32);
   EXPECT_TRUE(at::equal(floats->Dequantized(), at::cat({first, second})));
   ExpectExact(*floats, at::cat({first, second}), 15);
 
@@ -203,8 +202,7 @@ TEST_P(PackedLinear, StacksMatrices) {
 TEST_P(PackedLinear, KeepsLeadingDimensions) {
   const at::Tensor weight = at::randn({10, 32}), x = at::randn({2, 3, 64}).slice(2, 0, 32);
   const auto matrix = PackedMatrix::Pack({{weight}}, std::nullopt, Compute::kFloat32);
-  EXPECT_LE(Excess(matrix->Multiply(x), Product64(x, weight), Magnitude(x, weight)),
-            kFloat32Bound);
+  EXPECT_LE(Excess(matrix->Multiply(x), Product64(x, weight), Magnitude(x, weight)), kFloat32Bound);
   EXPECT_EQ(matrix->Multiply(at::randn({0, 32})).sizes(), (std::vector<int64_t>{0, 10}));
   EXPECT_EQ(matrix->Multiply(at::randn({32})).sizes(), (std::vector<int64_t>{10}));
 }
@@ -223,8 +221,7 @@ TEST_P(PackedLinear, BFloat16StaysWithinItsRounding) {
     const auto matrix = PackedMatrix::Pack({rows_in}, std::nullopt, Compute::kBFloat16);
     for (int64_t rows : kAllRows) {
       const at::Tensor x = at::randn({rows, 160});
-      const double excess =
-          Excess(matrix->Multiply(x), Product64(x, weight), Magnitude(x, weight));
+      const double excess = Excess(matrix->Multiply(x), Product64(x, weight), Magnitude(x, weight));
       EXPECT_LE(excess, bound) << rows << " rows as " << matrix->format();
       EXPECT_GT(excess, kFloat32Bound);
     }
@@ -235,8 +232,7 @@ TEST_P(PackedLinear, BFloat16StaysWithinItsRounding) {
 // a step, a 254th of the largest |x| of its block, against each weight.
 at::Tensor RoundingBound(const at::Tensor& rounded, const at::Tensor& other, double half_steps) {
   const int64_t blocks = rounded.size(1) / 32;
-  const at::Tensor largest =
-      rounded.abs().view({-1, blocks, 32}).amax(2).to(at::kDouble);
+  const at::Tensor largest = rounded.abs().view({-1, blocks, 32}).amax(2).to(at::kDouble);
   const at::Tensor sums = other.abs().view({-1, blocks, 32}).sum(2).to(at::kDouble);
   return at::matmul(largest, sums.t()) / half_steps;
 }
@@ -272,8 +268,7 @@ TEST_P(PackedLinear, Int8StaysWithinItsRounding) {
 
 TEST_P(PackedLinear, Int4KeepsBlocksOf4Bits) {
   const at::Tensor q4 = RandomBlocks(WeightType::kQ4_1, 53, 160);
-  const auto matrix =
-      PackedMatrix::Pack({{q4, WeightType::kQ4_1}}, std::nullopt, Compute::kInt4);
+  const auto matrix = PackedMatrix::Pack({{q4, WeightType::kQ4_1}}, std::nullopt, Compute::kInt4);
   const at::Tensor weight = ReadBlocks(WeightType::kQ4_1, q4);
   EXPECT_TRUE(at::equal(matrix->Dequantized(), weight));
   for (int64_t rows : kAllRows) {
@@ -315,8 +310,7 @@ TEST_P(PackedLinear, ShortBlocksAreFilledWithZeros) {
     EXPECT_EQ(held.sizes(), weight.sizes());
     const at::Tensor padded_x = at::constant_pad_nd(x, {0, 19});
     const at::Tensor padded = at::constant_pad_nd(held, {0, 19});
-    const at::Tensor bound =
-        RoundingBound(padded_x, padded, 253.9) + Magnitude(x, held) * 1e-6;
+    const at::Tensor bound = RoundingBound(padded_x, padded, 253.9) + Magnitude(x, held) * 1e-6;
     EXPECT_LE(Excess(matrix->Multiply(x), Product64(x, held), bound), 1);
   }
 }
@@ -325,8 +319,7 @@ TEST_P(PackedLinear, PassesOnWhatIsNotFinite) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float infinity = std::numeric_limits<float>::infinity();
   const at::Tensor weight = at::rand({20, 64}) + 0.5;
-  for (Compute compute :
-       {Compute::kFloat32, Compute::kBFloat16, Compute::kInt8, Compute::kInt4}) {
+  for (Compute compute : {Compute::kFloat32, Compute::kBFloat16, Compute::kInt8, Compute::kInt4}) {
     const auto matrix = PackedMatrix::Pack({{weight}}, std::nullopt, compute);
     for (int64_t rows : {2, 9, 40}) {
       for (float bad : {nan, infinity}) {
@@ -352,8 +345,8 @@ TEST_P(PackedLinear, GivesRows) {
   const at::Tensor q8 = RandomBlocks(WeightType::kQ8_0, 50, 96);
   const at::Tensor ids = at::tensor({49L, 0L, 17L, 16L, 17L, 31L}).view({2, 3});
   for (const WeightRows& rows :
-       {WeightRows{floats}, WeightRows{floats.to(at::kBFloat16)},
-        WeightRows{q4, WeightType::kQ4_0}, WeightRows{q8, WeightType::kQ8_0}}) {
+       {WeightRows{floats}, WeightRows{floats.to(at::kBFloat16)}, WeightRows{q4, WeightType::kQ4_0},
+        WeightRows{q8, WeightType::kQ8_0}}) {
     const auto matrix = PackedMatrix::Pack({rows}, std::nullopt, Compute::kFloat32);
     const at::Tensor whole = rows.type == WeightType::kFloat ? rows.data.to(at::kFloat)
                                                              : ReadBlocks(rows.type, rows.data);
@@ -403,10 +396,9 @@ TEST(PackedMatrixTest, EveryInstructionSetReadsTheSamePanels) {
 TEST(PackedMatrixTest, IsSavedAndLoadedInAScript) {
   torch::jit::Module module("linear");
   const at::Tensor q4 = RandomBlocks(WeightType::kQ4_1, 21, 64), bias = at::randn({21});
-  const auto matrix =
-      PackedMatrix::Pack({{q4, WeightType::kQ4_1}}, bias, Compute::kFloat32);
-  module.register_attribute(
-      "w", c10::getCustomClassType<c10::intrusive_ptr<PackedMatrix>>(), c10::IValue(matrix));
+  const auto matrix = PackedMatrix::Pack({{q4, WeightType::kQ4_1}}, bias, Compute::kFloat32);
+  module.register_attribute("w", c10::getCustomClassType<c10::intrusive_ptr<PackedMatrix>>(),
+                            c10::IValue(matrix));
   module.define("def forward(self, x):\n  return self.w.multiply(x)\n");
   std::stringstream file;
   module.save(file);

@@ -33,8 +33,7 @@ INSTANTIATE_TEST_SUITE_P(Every, PackedOutput, testing::ValuesIn(InstructionSets(
                          [](const auto& info) { return std::string(Name(info.param)); });
 
 PackedOutputLayer Layer(const at::Tensor& weight, const std::optional<at::Tensor>& bias = {},
-                        double scale = 1, double softcap = 0,
-                        Compute compute = Compute::kFloat32) {
+                        double scale = 1, double softcap = 0, Compute compute = Compute::kFloat32) {
   return {PackedMatrix::Pack({{weight}}, bias, compute), scale, softcap};
 }
 
@@ -143,8 +142,7 @@ TEST_P(PackedOutput, PassesOnNaN) {
 // In narrower types the two must see the same logits, or probabilities would not add up to 1.
 TEST_P(PackedOutput, TokenLogitsFitTheNormalizerInEveryType) {
   const at::Tensor weight = at::randn({53, 96}), hidden = at::randn({6, 96});
-  for (Compute compute :
-       {Compute::kFloat32, Compute::kBFloat16, Compute::kInt8, Compute::kInt4}) {
+  for (Compute compute : {Compute::kFloat32, Compute::kBFloat16, Compute::kInt8, Compute::kInt4}) {
     const PackedOutputLayer output = Layer(weight, std::nullopt, 1, 0, compute);
     const at::Tensor rows = at::arange(6).repeat_interleave(53);
     const at::Tensor tokens = at::arange(53).repeat({6});

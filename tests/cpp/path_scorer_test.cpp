@@ -124,11 +124,10 @@ TEST_P(PathScorerTest, RandomCallsAreRight) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, PathScorerTest,
-                         testing::Combine(testing::Values(Mode::kTree, Mode::kGrouped,
-                                                          Mode::kUncached),
-                                          testing::Values(20, 33, 100000),
-                                          testing::Values(1, 2, 3, 7, 512)));
+INSTANTIATE_TEST_SUITE_P(
+    All, PathScorerTest,
+    testing::Combine(testing::Values(Mode::kTree, Mode::kGrouped, Mode::kUncached),
+                     testing::Values(20, 33, 100000), testing::Values(1, 2, 3, 7, 512)));
 
 TEST(PathScorer, EachPrefixIsComputedOnceAndForEver) {
   const auto scorer = Scorer(Mode::kTree, 1000, 512);

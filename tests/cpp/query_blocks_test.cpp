@@ -92,7 +92,8 @@ double LargestDifference(const Shape& s, int paths, int length, size_t begin, si
   const int64_t tokens = plan.size(), padded = tokens + s.padding, slots = grown.slots + 1;
   const int64_t width = s.kv_heads * s.head_dim;
   std::vector<float> queries = Random(padded * s.q_heads * s.head_dim, &random);
-  std::vector<float> keys = Random(padded * width, &random), values = Random(padded * width, &random);
+  std::vector<float> keys = Random(padded * width, &random),
+                     values = Random(padded * width, &random);
   std::vector<float> pool_keys = Random(slots * width, &random);
   std::vector<float> pool_values = Random(slots * width, &random);
   const std::vector<float> sinks = Random(s.q_heads, &random);

@@ -5,8 +5,8 @@
 #include <stdexcept>
 #include <vector>
 
-#include "engine/staged_plan.h"
 #include "cache/path_piece.h"
+#include "engine/staged_plan.h"
 
 namespace lmfusion {
 namespace {
@@ -51,8 +51,8 @@ TEST(StagedPlan, PartsAreAlignedAndKeysComeLast) {
       layout.blocks = roomy.blocks = blocks;
       layout.keys = 5;
       roomy.keys = 5000;
-      for (const int64_t at : {layout.positions_at(), layout.slots_at(), layout.blocks_at(),
-                               layout.keys_at()}) {
+      for (const int64_t at :
+           {layout.positions_at(), layout.slots_at(), layout.blocks_at(), layout.keys_at()}) {
         EXPECT_EQ(at % 4, 0);
       }
       EXPECT_GE(layout.positions_at(), 2 * tokens);

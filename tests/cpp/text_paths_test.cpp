@@ -60,8 +60,7 @@ TEST(TextPaths, CandidatesOfAContextShareItsTokens) {
     const TextStage stage(std::make_shared<ToyTokenizer>(kPieces), CasingByName("none"),
                           Options(length));
     TextCounters counters;
-    const TokenPaths paths =
-        stage.Continuations({"c c c c c c"}, {{"a", "c", "ab"}}, &counters);
+    const TokenPaths paths = stage.Continuations({"c c c c c c"}, {{"a", "c", "ab"}}, &counters);
     ASSERT_EQ(paths.paths.size(), 3u);
     for (const TokenPaths::Path& path : paths.paths) {
       EXPECT_EQ(path.prefix, paths.paths[0].prefix);

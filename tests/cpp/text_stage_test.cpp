@@ -340,8 +340,9 @@ TEST(TextStage, NamesTheTextThatIsNotUtf8) {
   EXPECT_EQ(error({"\xc3"}, {{"\xa9"}}).rfind("contexts[0]: ", 0), 0u);
   EXPECT_EQ(ErrorOf([&] { toy.stage().Texts({"\xff"}, false, &counters); }).rfind("texts[0]: ", 0),
             0u);
-  EXPECT_EQ(ErrorOf([&] { toy.stage().Endings({"a"}, {".", "\xff"}, &counters); })
-                .rfind("endings[1]: ", 0),
+  EXPECT_EQ(ErrorOf([&] {
+              toy.stage().Endings({"a"}, {".", "\xff"}, &counters);
+            }).rfind("endings[1]: ", 0),
             0u);
 }
 

@@ -67,7 +67,8 @@ TEST(JsonTokenizer, WordsOfAMegabyte) {
 
 TEST(JsonTokenizer, SaysWhereTextIsWrong) {
   const auto tokenizer = Small();
-  for (const std::string bad : {"a\xff", "a\xed\xa0\x80", "a\xc1\xbf", "a\xe2\x82", "a\xf5\x80\x80\x80"}) {
+  for (const std::string bad :
+       {"a\xff", "a\xed\xa0\x80", "a\xc1\xbf", "a\xe2\x82", "a\xf5\x80\x80\x80"}) {
     try {
       tokenizer->Encode(bad);
       ADD_FAILURE() << "no error";
@@ -88,7 +89,9 @@ TEST(JsonTokenizer, RefusesWrongMerges) {
 }
 
 TEST(FunctionTokenizer, ChecksWhatTheFunctionGives) {
-  const auto lengths = [](const std::string& text) { return Ids{static_cast<int32_t>(text.size())}; };
+  const auto lengths = [](const std::string& text) {
+    return Ids{static_cast<int32_t>(text.size())};
+  };
   const auto tokenizer = TokenizerFromFunction(lengths, 5);
   EXPECT_EQ(tokenizer->Encode("abc"), Ids{3});
   EXPECT_EQ(tokenizer->EncodeAfterCut(" a"), Ids{2});
@@ -147,7 +150,8 @@ TEST(PieceCache, ThreadsAgree) {
 
 TEST(SplitPattern, KnowsWhichPatternsCanBeCut) {
   EXPECT_TRUE(SplitPattern(R"( ?\p{L}+| ?[^\s\p{L}]+|\s+(?!\S)|\s+)").SplitsAtCuts());
-  EXPECT_TRUE(SplitPattern(R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|[^\s\p{L}\p{N}]+|\s+)").SplitsAtCuts());
+  EXPECT_TRUE(
+      SplitPattern(R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|[^\s\p{L}\p{N}]+|\s+)").SplitsAtCuts());
   EXPECT_TRUE(SplitPattern(R"(\d)").RespectsCuts());
   EXPECT_FALSE(SplitPattern(R"(\d)").SplitsAtCuts());
   for (const char* pattern : {R"(\p{L}+ ?|.)", R"(\p{L}+(?=\s)|.)", R"((?<=\s)a|.)", R"(^a|.)",

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/token_paths.h"
 #include "hash_lm.h"
 #include "lmfusion/tokenizer.h"
-#include "base/token_paths.h"
 
 namespace lmfusion {
 

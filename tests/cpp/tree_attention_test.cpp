@@ -27,15 +27,15 @@ class TreeOfTokens {
   TreeOfTokens(const Settings& settings, uint32_t seed)
       : settings_(settings), random_(seed), tree_(kSlots, 1, 1 << 30), root_(tree_.NewRoot()) {
     at::manual_seed(seed);
-    kv_ = at::full({2, 2, kSlots, settings.kv_heads, settings.head_dim},
-                   std::nan(""), at::kFloat);
+    kv_ = at::full({2, 2, kSlots, settings.kv_heads, settings.head_dim}, std::nan(""), at::kFloat);
     if (settings.sinks) sinks_ = at::randn({settings.q_heads});
   }
 
   void Grow(int count) {
     std::vector<NodeId> added;
     for (int i = 0; i < count; ++i) {
-      NodeId parent = nodes_.empty() || random_() % 8 == 0 ? root_ : nodes_[random_() % nodes_.size()];
+      NodeId parent =
+          nodes_.empty() || random_() % 8 == 0 ? root_ : nodes_[random_() % nodes_.size()];
       if (!nodes_.empty() && random_() % 2 == 0) parent = nodes_.back();  // chains
       const NodeId node = tree_.FindOrAdd(parent, static_cast<int32_t>(nodes_.size()));
       tree_.Pin(node);
@@ -100,7 +100,7 @@ class TreeOfTokens {
       values.push_back(values_[n]);
     }
     const int64_t group = settings_.q_heads / settings_.kv_heads;
-    const at::Tensor k = at::stack(keys, 1).repeat_interleave(group, 0);    // [q_heads, n, d]
+    const at::Tensor k = at::stack(keys, 1).repeat_interleave(group, 0);  // [q_heads, n, d]
     const at::Tensor v = at::stack(values, 1).repeat_interleave(group, 0);
     at::Tensor scores = at::matmul(k, query.unsqueeze(2)).squeeze(2) * 0.3;  // [q_heads, n]
     if (settings_.softcap > 0) scores = (scores / settings_.softcap).tanh() * settings_.softcap;

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "cache/cache_snapshot.h"
+#include "cache/path_scorer.h"
 #include "hash_lm.h"
 #include "lmfusion/errors.h"
-#include "cache/path_scorer.h"
 #include "tree/token_tree.h"
 
 namespace lmfusion {

@@ -10,16 +10,16 @@ struct Segment {
 };
 
 // The keys of `segment` that a token of [begin, end) may see: those not after all of them.
-void AddKeys(const Segment& segment, const int32_t* slots, const int64_t* positions,
-             int32_t begin, int32_t end, std::vector<QueryKey>* keys) {
+void AddKeys(const Segment& segment, const int32_t* slots, const int64_t* positions, int32_t begin,
+             int32_t end, std::vector<QueryKey>* keys) {
   int64_t last_position = -1;
   for (int32_t t = std::max(begin, segment.token_begin); t < std::min(end, segment.token_end);
        ++t) {
     last_position = std::max(last_position, positions[t]);
   }
   const int32_t shift = segment.first_position - segment.key_begin;
-  const int32_t key_end = static_cast<int32_t>(
-      std::min<int64_t>(segment.key_end, last_position + 1 - shift));
+  const int32_t key_end =
+      static_cast<int32_t>(std::min<int64_t>(segment.key_end, last_position + 1 - shift));
   for (int32_t key = segment.key_begin; key < key_end; ++key) {
     keys->push_back({slots[key], key + shift, segment.token_begin, segment.token_end});
   }
@@ -44,8 +44,7 @@ void Split(const QueryBlockOptions& options, std::vector<QueryBlock>* blocks) {
       cut.push_back(block);
       continue;
     }
-    merges.push_back(
-        {block.token_begin, block.token_end, -1, static_cast<int32_t>(parts), part});
+    merges.push_back({block.token_begin, block.token_end, -1, static_cast<int32_t>(parts), part});
     for (int64_t key = block.key_begin; key < block.key_end; key += size) {
       cut.push_back({block.token_begin, block.token_end, static_cast<int32_t>(key),
                      static_cast<int32_t>(std::min<int64_t>(block.key_end, key + size)), part++});
@@ -78,8 +77,7 @@ QueryBlocks BlockQueries(const int32_t* segments, int64_t segment_count,
     for (const int64_t s : open) {
       AddKeys(all[s], segment_slots, positions, begin, real_end, &result.keys);
     }
-    result.blocks.push_back(
-        {begin, end, key_begin, static_cast<int32_t>(result.keys.size()), -1});
+    result.blocks.push_back({begin, end, key_begin, static_cast<int32_t>(result.keys.size()), -1});
   }
   Split(options, &result.blocks);
   return result;

@@ -23,8 +23,8 @@ namespace lmfusion {
 // whose results a second kernel merges.
 //
 // In place of segments, the operator gets on such a device:
-//   segments       [W, 5] int32, one row a piece of work (QueryBlock); rows of no tokens are padding
-//   segment_slots  [4 K] int32, the keys of all blocks (QueryKey)
+//   segments       [W, 5] int32, one row a piece of work (QueryBlock); rows of no tokens are
+//   padding segment_slots  [4 K] int32, the keys of all blocks (QueryKey)
 struct QueryBlock {
   int32_t token_begin, token_end;
   int32_t key_begin, key_end;  // its keys; key_begin -1: a merge of key_end parts from `part` on
@@ -51,7 +51,7 @@ struct QueryBlocks {
 };
 
 struct QueryBlockOptions {
-  int group = 1;     // query heads a key/value head
+  int group = 1;  // query heads a key/value head
   int kv_heads = 1;
   // Thread blocks that fill the device; the keys of a block are cut into parts below that.
   int wanted_blocks = 264;

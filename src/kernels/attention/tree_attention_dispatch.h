@@ -22,30 +22,21 @@ void ForPlainBody(int head_dim, const Run& run) {
 template <typename Run>
 void ForPlainAttention(const BlockAttention& a, const Run& run) {
   switch (a.pool) {
-    case NumberType::kFloat32:
-      return ForPlainBody<PlainAttention, float>(a.head_dim, run);
-    case NumberType::kFloat16:
-      return ForPlainBody<PlainAttention, Float16>(a.head_dim, run);
-    case NumberType::kBFloat16:
-      return ForPlainBody<PlainAttention, BFloat16>(a.head_dim, run);
-    case NumberType::kFloat8:
-      return ForPlainBody<PlainAttention, Float8>(a.head_dim, run);
+    case NumberType::kFloat32: return ForPlainBody<PlainAttention, float>(a.head_dim, run);
+    case NumberType::kFloat16: return ForPlainBody<PlainAttention, Float16>(a.head_dim, run);
+    case NumberType::kBFloat16: return ForPlainBody<PlainAttention, BFloat16>(a.head_dim, run);
+    case NumberType::kFloat8: return ForPlainBody<PlainAttention, Float8>(a.head_dim, run);
   }
 }
 
 template <typename Kv, typename Number, typename Run>
 void ForMatrixBody(int head_dim, const Run& run) {
   switch (head_dim) {
-    case 64:
-      return run(MatrixAttention<64, Kv, Number>{}, kBlockRows);
-    case 80:
-      return run(MatrixAttention<80, Kv, Number>{}, kBlockRows);
-    case 96:
-      return run(MatrixAttention<96, Kv, Number>{}, kBlockRows);
-    case 128:
-      return run(MatrixAttention<128, Kv, Number>{}, kBlockRows);
-    case 256:
-      return run(MatrixAttention<256, Kv, Number>{}, kBlockRows);
+    case 64: return run(MatrixAttention<64, Kv, Number>{}, kBlockRows);
+    case 80: return run(MatrixAttention<80, Kv, Number>{}, kBlockRows);
+    case 96: return run(MatrixAttention<96, Kv, Number>{}, kBlockRows);
+    case 128: return run(MatrixAttention<128, Kv, Number>{}, kBlockRows);
+    case 256: return run(MatrixAttention<256, Kv, Number>{}, kBlockRows);
   }
 }
 
@@ -53,14 +44,10 @@ void ForMatrixBody(int head_dim, const Run& run) {
 template <typename Run>
 void ForMatrixAttention(const BlockAttention& a, const Run& run) {
   switch (a.pool) {
-    case NumberType::kFloat32:
-      return;
-    case NumberType::kFloat16:
-      return ForMatrixBody<Float16, Float16>(a.head_dim, run);
-    case NumberType::kBFloat16:
-      return ForMatrixBody<BFloat16, BFloat16>(a.head_dim, run);
-    case NumberType::kFloat8:
-      return ForMatrixBody<Float8, BFloat16>(a.head_dim, run);
+    case NumberType::kFloat32: return;
+    case NumberType::kFloat16: return ForMatrixBody<Float16, Float16>(a.head_dim, run);
+    case NumberType::kBFloat16: return ForMatrixBody<BFloat16, BFloat16>(a.head_dim, run);
+    case NumberType::kFloat8: return ForMatrixBody<Float8, BFloat16>(a.head_dim, run);
   }
 }
 

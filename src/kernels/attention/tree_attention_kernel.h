@@ -3,9 +3,9 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/attention/query_blocks.h"
 #include "kernels/device/block_executor.h"
 #include "kernels/device/numbers.h"
-#include "kernels/attention/query_blocks.h"
 
 // The bodies of the tree attention kernels that run one thread block a query block; see Note
 // [Query blocks] and Note [One kernel body, two executors].
@@ -18,10 +18,10 @@ struct HeadsView {
 };
 
 struct BlockAttention {
-  HeadsView queries, keys, values;    // keys, values: of this batch, to be written to their slots
+  HeadsView queries, keys, values;  // keys, values: of this batch, to be written to their slots
   NumberType activation = NumberType::kFloat32;  // of queries, keys, values and output
-  const float* sinks = nullptr;       // [query_heads] or null
-  void* pool_keys = nullptr;          // [slots, kv_heads, head_dim], this layer's
+  const float* sinks = nullptr;                  // [query_heads] or null
+  void* pool_keys = nullptr;                     // [slots, kv_heads, head_dim], this layer's
   void* pool_values = nullptr;
   NumberType pool = NumberType::kFloat32;
   const int64_t* positions = nullptr;  // [tokens]
@@ -79,7 +79,8 @@ LMFUSION_HOST_DEVICE float Inverse(const BlockAttention& a, int head, float larg
 
 LMFUSION_HOST_DEVICE int64_t PartRow(const BlockAttention& a, int part, int kv_head, int row) {
   return (static_cast<int64_t>(part) * a.kv_heads + kv_head) *
-             PartRows(a.query_heads / a.kv_heads) + row;
+             PartRows(a.query_heads / a.kv_heads) +
+         row;
 }
 
 LMFUSION_HOST_DEVICE int64_t OutputIndex(const BlockAttention& a, const Query& query) {
@@ -127,9 +128,8 @@ struct PlainAttention {
   using State = typename Shape::State;
 
   template <typename Block>
-  static LMFUSION_HOST_DEVICE void LoadTile(Block& block, const BlockAttention& a,
-                                            const void* pool, int kv_head, int count,
-                                            Shared& shared) {
+  static LMFUSION_HOST_DEVICE void LoadTile(Block& block, const BlockAttention& a, const void* pool,
+                                            int kv_head, int count, Shared& shared) {
     block.ForEach([&](int thread, State&) {
       for (int i = thread; i < count * a.head_dim; i += kAttentionThreads) {
         const int key = i / a.head_dim, d = i % a.head_dim;
@@ -152,8 +152,8 @@ struct PlainAttention {
         const Query query = QueryOf(a, work, kv_head, first_row + i / a.head_dim);
         shared.queries[i / a.head_dim][i % a.head_dim] =
             LoadNumber(a.queries.data, a.activation,
-                       query.token * a.queries.token_stride +
-                           query.head * a.queries.head_stride + i % a.head_dim);
+                       query.token * a.queries.token_stride + query.head * a.queries.head_stride +
+                           i % a.head_dim);
       }
       for (int row = thread; row < Shape::kRows; row += kAttentionThreads) {
         shared.largest[row] = NegativeInfinity();
@@ -239,8 +239,7 @@ struct PlainAttention {
         if (work.part >= 0) {
           a.part_values[part_row * a.head_dim + d] = state.result[i];
         } else {
-          StoreNumber(a.output, a.activation, OutputIndex(a, query) + d,
-                      state.result[i] * inverse);
+          StoreNumber(a.output, a.activation, OutputIndex(a, query) + d, state.result[i] * inverse);
         }
       }
     });

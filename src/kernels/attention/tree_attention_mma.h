@@ -119,8 +119,8 @@ struct MatrixAttention {
         LMFUSION_UNROLL
         for (int i = 0; i < 4; ++i) {
           const int key = j * 8 + thread % 4 * 2 + i % 2;
-          const bool sees = key < count && Sees(a, state.token[i / 2], state.position[i / 2],
-                                                shared.keys[key]);
+          const bool sees =
+              key < count && Sees(a, state.token[i / 2], state.position[i / 2], shared.keys[key]);
           const float score = sees ? Score(a, state.score[j][i]) : NegativeInfinity();
           state.score[j][i] = score;
           state.largest[i / 2] = fmaxf(state.largest[i / 2], score);
@@ -225,8 +225,8 @@ struct MatrixAttention {
       for (int k = 0; k < kDims / 16; ++k) {
         LMFUSION_UNROLL
         for (int i = 0; i < 4; ++i) {
-          state.query[k][i] = QueryPair(a, work, kv_head, row + i % 2 * 8, rows,
-                                        k * 16 + lane % 4 * 2 + i / 2 * 8);
+          state.query[k][i] =
+              QueryPair(a, work, kv_head, row + i % 2 * 8, rows, k * 16 + lane % 4 * 2 + i / 2 * 8);
         }
       }
       LMFUSION_UNROLL

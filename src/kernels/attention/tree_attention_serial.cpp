@@ -38,8 +38,7 @@ void SetParts(void* memory, BlockAttention* a) {
 
 bool FitsMatrixAttention(const BlockAttention& a) {
   const int d = a.head_dim;
-  return a.pool != NumberType::kFloat32 &&
-         (d == 64 || d == 80 || d == 96 || d == 128 || d == 256);
+  return a.pool != NumberType::kFloat32 && (d == 64 || d == 80 || d == 96 || d == 128 || d == 256);
 }
 
 void RunTreeAttentionSerially(const BlockAttention& a, bool matrix) {

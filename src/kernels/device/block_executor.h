@@ -123,8 +123,8 @@ class DeviceBlock {
   template <typename Row, typename B>
   __device__ __forceinline__ void LoadTransposed(Row row, B b) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 750
-    const auto address = static_cast<uint32_t>(
-        __cvta_generic_to_shared(row(static_cast<int>(threadIdx.x))));
+    const auto address =
+        static_cast<uint32_t>(__cvta_generic_to_shared(row(static_cast<int>(threadIdx.x))));
     uint32_t* registers = b(state_);
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
                  : "=r"(registers[0]), "=r"(registers[1])
@@ -145,8 +145,8 @@ class DeviceBlock {
 
  private:
   // Compute capability 8.0; the launcher sends older devices to another kernel.
-  static __device__ __forceinline__ void Instruction(BFloat16, const uint32_t* a,
-                                                     const uint32_t* b, float* c) {
+  static __device__ __forceinline__ void Instruction(BFloat16, const uint32_t* a, const uint32_t* b,
+                                                     float* c) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
@@ -155,8 +155,8 @@ class DeviceBlock {
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif
   }
-  static __device__ __forceinline__ void Instruction(Float16, const uint32_t* a,
-                                                     const uint32_t* b, float* c) {
+  static __device__ __forceinline__ void Instruction(Float16, const uint32_t* a, const uint32_t* b,
+                                                     float* c) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "

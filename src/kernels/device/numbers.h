@@ -155,23 +155,17 @@ struct Convert<Float8> {
 // Element `index` of an array whose type is known at run time only.
 LMFUSION_HOST_DEVICE float LoadNumber(const void* array, NumberType type, int64_t index) {
   switch (type) {
-    case NumberType::kFloat32:
-      return static_cast<const float*>(array)[index];
-    case NumberType::kFloat16:
-      return ToFloat(static_cast<const Float16*>(array)[index]);
-    case NumberType::kBFloat16:
-      return ToFloat(static_cast<const BFloat16*>(array)[index]);
-    case NumberType::kFloat8:
-      return ToFloat(static_cast<const Float8*>(array)[index]);
+    case NumberType::kFloat32: return static_cast<const float*>(array)[index];
+    case NumberType::kFloat16: return ToFloat(static_cast<const Float16*>(array)[index]);
+    case NumberType::kBFloat16: return ToFloat(static_cast<const BFloat16*>(array)[index]);
+    case NumberType::kFloat8: return ToFloat(static_cast<const Float8*>(array)[index]);
   }
   return 0;
 }
 
 LMFUSION_HOST_DEVICE void StoreNumber(void* array, NumberType type, int64_t index, float value) {
   switch (type) {
-    case NumberType::kFloat32:
-      static_cast<float*>(array)[index] = value;
-      break;
+    case NumberType::kFloat32: static_cast<float*>(array)[index] = value; break;
     case NumberType::kFloat16:
       static_cast<Float16*>(array)[index] = Convert<Float16>::From(value);
       break;

@@ -64,8 +64,7 @@ inline void QuantizeBlock(const float* x, uint32_t* words) {
   StoreBytes(words, low);
   StoreBytes(words + 4, high);
   const int32_t sum = SumOf(low, high);
-  const float scale =
-      finite ? largest * (1.0f / 127) : std::numeric_limits<float>::quiet_NaN();
+  const float scale = finite ? largest * (1.0f / 127) : std::numeric_limits<float>::quiet_NaN();
   words[8] = WordOf(scale);
   words[9] = WordOf(scale * static_cast<float>(sum));
 }

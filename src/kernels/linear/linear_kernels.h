@@ -11,14 +11,14 @@ constexpr int kMostTokens = 24;
 
 // A product of some panels with the packed activations of a few tokens.
 struct PanelProduct {
-  const uint8_t* panels;     // the first panel
+  const uint8_t* panels;  // the first panel
   int64_t panel_bytes;
-  int64_t blocks;            // of 32 inputs
-  const float* bias;         // of the first panel's outputs; null: none
+  int64_t blocks;     // of 32 inputs
+  const float* bias;  // of the first panel's outputs; null: none
   const uint32_t* activations;
-  float* y;                  // [tokens][y_stride], of the first panel's first output
+  float* y;  // [tokens][y_stride], of the first panel's first output
   int64_t y_stride;
-  int64_t outputs;           // all of these panels, the last of which need not be full
+  int64_t outputs;  // all of these panels, the last of which need not be full
 };
 using PanelKernel = void (*)(const PanelProduct& product);
 
@@ -48,8 +48,8 @@ struct LogitRule {
 };
 
 struct LinearKernels {
-  int max_tokens;       // a kernel exists for 1..max_tokens tokens
-  int max_int8_tokens;  // as many of int8
+  int max_tokens;                                       // a kernel exists for 1..max_tokens tokens
+  int max_int8_tokens;                                  // as many of int8
   PanelKernel float32[kPanelFormats][kMostTokens + 1];  // all but kInt8; exact
   PanelKernel bfloat16[kMostTokens + 1];                // panels kBFloat16; null: no such unit
   PanelKernel int8[kPanelFormats][kMostTokens + 1];     // panels kQ4 and kInt8; may be null

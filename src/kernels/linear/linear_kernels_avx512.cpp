@@ -10,7 +10,7 @@
 
 // Everything from here on may use AVX-512; it runs only where the CPU has it.
 #if defined(__clang__)
-#pragma clang attribute push( \
+#pragma clang attribute push(                                                               \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"))), \
     apply_to = function)
 #else

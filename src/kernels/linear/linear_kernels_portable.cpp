@@ -5,8 +5,8 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/simd/instruction_set.h"
 #include "kernels/linear/linear_kernels.h"
+#include "kernels/simd/instruction_set.h"
 
 namespace lmfusion {
 namespace {

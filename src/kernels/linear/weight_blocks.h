@@ -12,7 +12,7 @@ struct Q4Weights {
   uint8_t q[kBlockInputs];  // 0..15
 };
 struct Q8Weights {
-  uint16_t scale;           // float16; weight = scale * q
+  uint16_t scale;  // float16; weight = scale * q
   int8_t q[kBlockInputs];
 };
 

@@ -73,7 +73,8 @@ at::Tensor WeightMemory(int64_t bytes) {
     memory = piece->Take(bytes);
     newest = piece;
   }
-  return at::from_blob(memory, {bytes}, [piece](void*) {}, at::TensorOptions().dtype(at::kByte));
+  return at::from_blob(
+      memory, {bytes}, [piece](void*) {}, at::TensorOptions().dtype(at::kByte));
 #else
   return at::zeros({bytes}, at::kByte);
 #endif

@@ -30,7 +30,7 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // The sums relative to the two largest logits; members only where they are asked for.
 inline void SumLogits(const float* logits, int64_t n, const uint8_t* members, PartialSum* all,
-               PartialSum* of_members) {
+                      PartialSum* of_members) {
   const F zero = Zero();
   F sum = zero, members_sum = zero;
   // What lies far below the largest logit of all would lose digits in a sum relative to it.
@@ -51,7 +51,7 @@ inline void SumLogits(const float* logits, int64_t n, const uint8_t* members, Pa
 
 // products and members are readable, and products writable, up to the next multiple of 16.
 inline void SumExp(float* products, int64_t n, const LogitRule& rule, const uint8_t* members,
-            PartialSum* all, PartialSum* of_members) {
+                   PartialSum* all, PartialSum* of_members) {
   F largest = Splat(kMinusInfinity), largest_member = largest;
   for (int64_t i = 0; i < n; i += 16) {
     F logit = Apply(rule, Load(products + i));

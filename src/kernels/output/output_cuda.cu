@@ -26,23 +26,25 @@ const char* LastError() {
 
 const char* LaunchAddTile(const VocabularyTile& tile, void* stream) {
   if (tile.rows == 0) return nullptr;
-  RunRow<AddTileBody><<<static_cast<unsigned>(tile.rows), kOutputThreads, 0,
-                        static_cast<cudaStream_t>(stream)>>>(tile);
+  RunRow<AddTileBody>
+      <<<static_cast<unsigned>(tile.rows), kOutputThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+          tile);
   return LastError();
 }
 
 const char* LaunchRowLogits(const RowLogits& rows, void* stream) {
   if (rows.rows == 0) return nullptr;
-  RunRow<RowLogitBody><<<static_cast<unsigned>(rows.rows), kOutputThreads, 0,
-                         static_cast<cudaStream_t>(stream)>>>(rows);
+  RunRow<RowLogitBody>
+      <<<static_cast<unsigned>(rows.rows), kOutputThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+          rows);
   return LastError();
 }
 
 const char* LaunchDequantize(const QuantizedMatrix& matrix, void* stream) {
   const int64_t pairs = matrix.rows * matrix.columns / 2;
   if (pairs == 0) return nullptr;
-  Dequantize<<<static_cast<unsigned>((pairs + kOutputThreads - 1) / kOutputThreads),
-               kOutputThreads, 0, static_cast<cudaStream_t>(stream)>>>(matrix);
+  Dequantize<<<static_cast<unsigned>((pairs + kOutputThreads - 1) / kOutputThreads), kOutputThreads,
+               0, static_cast<cudaStream_t>(stream)>>>(matrix);
   return LastError();
 }
 

@@ -47,7 +47,7 @@ struct VocabularyTile {
   const bool* subset = nullptr;  // [vocabulary] or null
   LogSum* sums = nullptr;        // [2, rows] (all words, the subset), carried from tile to tile
   int64_t rows = 0;
-  float* results = nullptr;      // [2, rows] nats, written with the last tile; else null
+  float* results = nullptr;  // [2, rows] nats, written with the last tile; else null
 };
 
 struct LogSumState {
@@ -67,8 +67,7 @@ struct AddTileBody {
     block.ForEach([&](int thread, State& state) {
       state.all = state.some = EmptyLogSum();
       for (int64_t i = thread; i < t.words; i += kOutputThreads) {
-        const float logit =
-            LogitOf(t.formula, t.products[row * t.words + i], t.first_word + i);
+        const float logit = LogitOf(t.formula, t.products[row * t.words + i], t.first_word + i);
         const LogSum one{logit, logit == logit ? 1.0f : logit};
         state.all = Join(state.all, one);
         if (t.subset != nullptr && t.subset[t.first_word + i]) state.some = Join(state.some, one);

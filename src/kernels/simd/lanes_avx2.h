@@ -100,12 +100,13 @@ inline F LowHalf(I v) { return AsFloat({_mm256_slli_epi32(v.a, 16), _mm256_slli_
 inline F HighHalf(I v) { return AsFloat({And(v.a, 0xffff0000), And(v.b, 0xffff0000)}); }
 template <int kShift>
 inline F Nibble(I v) {
-  return ToFloat({And(_mm256_srli_epi32(v.a, kShift), 15), And(_mm256_srli_epi32(v.b, kShift), 15)});
+  return ToFloat(
+      {And(_mm256_srli_epi32(v.a, kShift), 15), And(_mm256_srli_epi32(v.b, kShift), 15)});
 }
 template <int kByte>
 inline F Byte(I v) {
-  return ToFloat({And(_mm256_srli_epi32(v.a, 8 * kByte), 255),
-                  And(_mm256_srli_epi32(v.b, 8 * kByte), 255)});
+  return ToFloat(
+      {And(_mm256_srli_epi32(v.a, 8 * kByte), 255), And(_mm256_srli_epi32(v.b, 8 * kByte), 255)});
 }
 inline I LowNibbles(I v) { return {And(v.a, 0x0f0f0f0f), And(v.b, 0x0f0f0f0f)}; }
 inline I HighNibbles(I v) {
@@ -120,8 +121,8 @@ inline I DotNibbles(I sum, I u, I s) {
   return {DotNibbles(sum.a, u.a, s.a), DotNibbles(sum.b, u.b, s.b)};
 }
 inline __m256i DotBytes(__m256i sum, __m256i u, __m256i s) {
-  const __m256i even = _mm256_madd_epi16(And(u, 0x00ff00ff),
-                                         _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
+  const __m256i even =
+      _mm256_madd_epi16(And(u, 0x00ff00ff), _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
   const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
   return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
 }

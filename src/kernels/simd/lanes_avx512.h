@@ -59,9 +59,9 @@ inline F Nibble(I v) {
 template <int kByte>
 inline F Byte(I v) {
   constexpr char kNone = -128;
-  const I pick = _mm512_broadcast_i32x4(_mm_setr_epi8(
-      kByte, kNone, kNone, kNone, kByte + 4, kNone, kNone, kNone, kByte + 8, kNone, kNone, kNone,
-      kByte + 12, kNone, kNone, kNone));
+  const I pick = _mm512_broadcast_i32x4(_mm_setr_epi8(kByte, kNone, kNone, kNone, kByte + 4, kNone,
+                                                      kNone, kNone, kByte + 8, kNone, kNone, kNone,
+                                                      kByte + 12, kNone, kNone, kNone));
   return _mm512_cvtepi32_ps(_mm512_shuffle_epi8(v, pick));
 }
 inline I LowNibbles(I v) { return _mm512_and_si512(v, _mm512_set1_epi32(0x0f0f0f0f)); }

@@ -282,9 +282,7 @@ class Pool {
         lock.lock();
         Leave(loop);
       }
-      const auto posted = [this, seen] {
-        return posted_.load(std::memory_order_acquire) != seen;
-      };
+      const auto posted = [this, seen] { return posted_.load(std::memory_order_acquire) != seen; };
       if (posted()) continue;
       if (!in_the_way) {
         lock.unlock();
@@ -325,15 +323,14 @@ Pool& ThePool() {
 
 }  // namespace
 
-void ParallelFor(int64_t begin, int64_t end, int64_t grain, RangeFunction function,
-                 void* context) {
+void ParallelFor(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context) {
   if (begin >= end) return;
   grain = std::max<int64_t>(grain, 1);
   const int64_t pieces = (end - begin + grain - 1) / grain;
   const int64_t threads =
-      inside_loop ? 1
-                  : std::min<int64_t>(
-                        own_threads > 0 ? own_threads : at::get_num_threads(), pieces);
+      inside_loop
+          ? 1
+          : std::min<int64_t>(own_threads > 0 ? own_threads : at::get_num_threads(), pieces);
   if (threads <= 1) {
     for (int64_t b = begin; b < end; b += grain) function(context, b, std::min(b + grain, end));
     return;

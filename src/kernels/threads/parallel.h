@@ -7,8 +7,7 @@
 namespace lmfusion {
 
 using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
-void ParallelFor(int64_t begin, int64_t end, int64_t grain, RangeFunction function,
-                 void* context);
+void ParallelFor(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context);
 
 // Calls function(b, e) for pieces of [begin, end) of `grain` items (the last may be smaller) on at
 // most at::get_num_threads() threads, the calling one among them, and returns when all are done.

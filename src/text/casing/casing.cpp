@@ -193,8 +193,7 @@ std::shared_ptr<const Casing> CasingByName(std::string_view name) {
                               "and truecase-compat are made from a truecaser file)");
 }
 
-std::shared_ptr<const Casing> CasingFromFunction(
-    std::function<std::string(const std::string&)> f) {
+std::shared_ptr<const Casing> CasingFromFunction(std::function<std::string(const std::string&)> f) {
   if (!f) throw std::invalid_argument("the casing function is empty");
   return std::make_shared<const FromFunction>(std::move(f));
 }

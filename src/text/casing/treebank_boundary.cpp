@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "text/unicode/python_string.h"
 #include "text/casing/treebank.h"
+#include "text/unicode/python_string.h"
 
 // Note [Treebank boundaries]
 // Write a text as A + spaces + B, where A ends and B begins with a letter or an ASCII digit

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "text/unicode/python_string.h"
 #include "text/casing/treebank.h"
 #include "text/casing/treebank_rules.h"
+#include "text/unicode/python_string.h"
 
 namespace lmfusion {
 namespace {

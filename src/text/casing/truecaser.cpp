@@ -8,10 +8,10 @@
 
 #include "lmfusion/errors.h"
 #include "text/casing/cased_span.h"
-#include "text/unicode/python_string.h"
 #include "text/casing/treebank.h"
 #include "text/casing/truecase_memo.h"
 #include "text/casing/truecase_model.h"
+#include "text/unicode/python_string.h"
 
 // Note [Incremental truecasing]
 // A word's case depends on the word before it as written, and on the next word in lower case. The

@@ -8,8 +8,8 @@
 #include "lmfusion/errors.h"
 #include "text/casing/left_to_right_casing.h"
 #include "text/stage/path_writer.h"
-#include "text/unicode/python_string.h"
 #include "text/stage/text_tokens.h"
+#include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
 
 // Note [Scored span]
@@ -73,8 +73,8 @@ struct TextStage::Impl {
       return;
     }
     throw std::invalid_argument(where() + ": the casing put the candidate at byte " +
-                                std::to_string(begin) + " of " +
-                                std::to_string(cased.text.size()) + ", which begins no character");
+                                std::to_string(begin) + " of " + std::to_string(cased.text.size()) +
+                                ", which begins no character");
   }
 
   TokenPaths Continuations(const std::vector<std::string>& contexts,
@@ -174,7 +174,8 @@ class TextStage::Impl::ContextPaths {
   const std::shared_ptr<const TokenizedText> context_;
   const bool ends_word_;
   PathWriter writer_;
-  std::shared_ptr<const TokenizedText> before_cut_;  // the part of the context before the cut used last
+  std::shared_ptr<const TokenizedText>
+      before_cut_;  // the part of the context before the cut used last
 };
 
 namespace {
@@ -184,9 +185,8 @@ void BeginAlternative(TokenPaths* paths) { paths->candidate_of.push_back(paths->
 
 }  // namespace
 
-void TextStage::Impl::SameContext(const std::string& context,
-                                  const std::vector<std::string>& words, size_t i,
-                                  TokenPaths* paths, TextCounters* counters) const {
+void TextStage::Impl::SameContext(const std::string& context, const std::vector<std::string>& words,
+                                  size_t i, TokenPaths* paths, TextCounters* counters) const {
   std::string text = left_to_right->Context(context);
   const size_t context_bytes = text.size();
   ContextPaths writer(*this, text, paths, counters);

@@ -5,16 +5,16 @@
 #include <string>
 #include <vector>
 
+#include "base/token_paths.h"
 #include "lmfusion/casing.h"
 #include "lmfusion/options.h"
 #include "lmfusion/tokenizer.h"
-#include "base/token_paths.h"
 
 namespace lmfusion {
 
 struct TextStageOptions {
-  int32_t start_token = -1;  // before every text; -1: none
-  int32_t end_token = -1;    // -1: none
+  int32_t start_token = -1;          // before every text; -1: none
+  int32_t end_token = -1;            // -1: none
   int64_t max_context_length = 512;  // tokens
   int64_t max_path_length = 0;       // tokens of a path that the model takes; 0: no limit
   Boundary boundary = Boundary::kPlain;
@@ -42,8 +42,8 @@ class TextStage {
   TokenPaths Texts(const std::vector<std::string>& texts, bool eos, TextCounters* counters) const;
   // texts.size() * endings.size() candidates: the text is cased as a whole text, the ending follows
   // it as given, without a space; the ending "" is the end token.
-  TokenPaths Endings(const std::vector<std::string>& texts,
-                     const std::vector<std::string>& endings, TextCounters* counters) const;
+  TokenPaths Endings(const std::vector<std::string>& texts, const std::vector<std::string>& endings,
+                     TextCounters* counters) const;
   // For people: the cased text of one candidate.
   CasedText Cased(const std::string& context, const std::string& word) const;
 

@@ -73,9 +73,8 @@ int32_t AddedTokenMatcher::LongestAt(std::string_view text, size_t at) const {
   size_t node = 0;
   for (; at < text.size(); ++at) {
     const auto& next = nodes_[node].next;
-    const auto found = std::find_if(next.begin(), next.end(), [&](const auto& entry) {
-      return entry.first == text[at];
-    });
+    const auto found = std::find_if(next.begin(), next.end(),
+                                    [&](const auto& entry) { return entry.first == text[at]; });
     if (found == next.end()) break;
     node = static_cast<size_t>(found->second);
     if (nodes_[node].token >= 0) longest = nodes_[node].token;
@@ -122,7 +121,7 @@ bool AddedTokenMatcher::AllowsCuts() const {
       at += c.bytes;
     }
     if (token.rstrip && IsCutNeighbour(last)) return false;  // may take the space
-    if (token.single_word && space) return false;  // looks at what is before the space
+    if (token.single_word && space) return false;            // looks at what is before the space
   }
   return true;
 }

@@ -41,7 +41,7 @@ class AddedTokenMatcher {
  private:
   struct Node {
     std::vector<std::pair<char, int32_t>> next;  // byte, node
-    int32_t token = -1;  // index of the token that ends here
+    int32_t token = -1;                          // index of the token that ends here
   };
   // The longest token at text[at]; -1 where there is none.
   int32_t LongestAt(std::string_view text, size_t at) const;

@@ -128,7 +128,8 @@ void Bpe::Join(std::vector<Symbol>* symbols) const {
   const auto consider = [&](int32_t place, auto&& push) {
     const int32_t next = place < 0 ? -1 : all[static_cast<size_t>(place)].next;
     if (next < 0) return;
-    const Merge* merge = Find(all[static_cast<size_t>(place)].id, all[static_cast<size_t>(next)].id);
+    const Merge* merge =
+        Find(all[static_cast<size_t>(place)].id, all[static_cast<size_t>(next)].id);
     if (merge != nullptr) push(Candidate{merge->rank, place, merge->id});
   };
   for (size_t i = 0; i < all.size(); ++i) {

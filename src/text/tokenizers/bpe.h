@@ -16,10 +16,10 @@ class Bpe {
   struct Definition {
     std::unordered_map<std::string, int32_t> vocabulary;
     std::vector<std::pair<std::string, std::string>> merges;  // by rank
-    std::string unknown_token;      // empty: unknown characters are left out
-    bool fuse_unknown = false;      // a run of unknown characters is one unknown token
-    bool byte_fallback = false;     // an unknown character becomes the tokens <0x..> of its bytes
-    bool whole_words = false;       // a word of the vocabulary is its token, whatever the merges
+    std::string unknown_token;       // empty: unknown characters are left out
+    bool fuse_unknown = false;       // a run of unknown characters is one unknown token
+    bool byte_fallback = false;      // an unknown character becomes the tokens <0x..> of its bytes
+    bool whole_words = false;        // a word of the vocabulary is its token, whatever the merges
     std::vector<int32_t> forbidden;  // ids that no merge and no whole word may give
   };
   // Throws TokenizerError where a merge names what is not in the vocabulary.
@@ -51,9 +51,9 @@ class Bpe {
 
   Definition definition_;  // without merges
   std::unordered_map<uint64_t, Merge> merges_;
-  std::vector<bool> forbidden_;  // by id
+  std::vector<bool> forbidden_;      // by id
   std::vector<std::string> merged_;  // what merges give
-  std::vector<int32_t> byte_ids_;  // 256, or empty
+  std::vector<int32_t> byte_ids_;    // 256, or empty
   int32_t unknown_id_ = -1;
 };
 

@@ -10,9 +10,7 @@ namespace lmfusion {
 
 size_t Tokenizer::LastCut(std::string_view, size_t) const { return 0; }
 
-std::vector<int32_t> Tokenizer::EncodeAfterCut(std::string_view rest) const {
-  return Encode(rest);
-}
+std::vector<int32_t> Tokenizer::EncodeAfterCut(std::string_view rest) const { return Encode(rest); }
 
 namespace {
 

@@ -8,8 +8,8 @@
 #include "text/tokenizers/byte_level.h"
 #include "text/tokenizers/cuts.h"
 #include "text/tokenizers/piece_cache.h"
-#include "text/unicode/python_string.h"
 #include "text/tokenizers/tokenizer_json.h"
+#include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {

@@ -109,18 +109,12 @@ std::string Normalizer::Apply(std::string_view text, bool after_cut) const {
   std::string out(text);
   for (const Step& step : steps_) {
     switch (step.kind) {
-      case Step::Kind::kNfc:
-        out = Nfc(out);
-        break;
+      case Step::Kind::kNfc: out = Nfc(out); break;
       case Step::Kind::kPrepend:
         if (!after_cut && !out.empty()) out.insert(0, step.to);
         break;
-      case Step::Kind::kReplace:
-        out = Replaced(out, step.from, step.to);
-        break;
-      case Step::Kind::kReplacePattern:
-        out = Replaced(out, *step.pattern, step.to);
-        break;
+      case Step::Kind::kReplace: out = Replaced(out, step.from, step.to); break;
+      case Step::Kind::kReplacePattern: out = Replaced(out, *step.pattern, step.to); break;
     }
   }
   return out;

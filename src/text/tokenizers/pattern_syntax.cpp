@@ -14,7 +14,8 @@ namespace {
 // Note [Patterns]
 // Tokenizer files are written for Oniguruma (Ruby's syntax). Only constructs that mean the same in
 // PCRE2, or that are rewritten here, are let through. Rewritten: `\s`, which in PCRE2 also holds
-// U+180E, `\d`, and `\p{..}` of the categories that have grown (kUnicodeAdditions). `^` and `$` are those of lines in both (PCRE2_MULTILINE).
+// U+180E, `\d`, and `\p{..}` of the categories that have grown (kUnicodeAdditions). `^` and `$` are
+// those of lines in both (PCRE2_MULTILINE).
 constexpr const char* kSpace = R"(\t-\r\x{85}\p{Z})";
 
 // The characters of a category, "\\p{L}", that Unicode has gained since PCRE2's version, as members
@@ -204,8 +205,8 @@ class Reader {
       if (!additions.empty() && !in_class) out = "[" + out + "]";
     } else if (c == 'u') {
       const std::string digits(in_.substr(at_ + 2, 4));
-      if (digits.size() < 4 || digits.find_first_not_of("0123456789abcdefABCDEF") !=
-                                   std::string::npos) {
+      if (digits.size() < 4 ||
+          digits.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) {
         Refuse("an escape \\u without four digits");
       }
       length = 6;

@@ -11,7 +11,7 @@ namespace lmfusion {
 struct PatternSyntax {
   struct Atom {
     std::vector<std::string> characters;  // patterns of one character each; several for a group
-    bool repeats = false;   // more than once
+    bool repeats = false;                 // more than once
     bool group = false;
     bool before_space_end = false;  // no characters: `(?!\S)` or `$`
   };

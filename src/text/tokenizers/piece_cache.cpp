@@ -25,8 +25,7 @@ bool PieceCache::Find(std::string_view piece, std::vector<int32_t>* ids) const {
   return true;
 }
 
-void PieceCache::Put(std::string_view piece, const std::vector<int32_t>& ids,
-                     size_t first) const {
+void PieceCache::Put(std::string_view piece, const std::vector<int32_t>& ids, size_t first) const {
   const size_t count = ids.size() - first;
   if (piece.size() > kMaxBytes || count > kMaxIds) return;
   const size_t place = Place(piece);

@@ -38,7 +38,7 @@ class PreTokenizer {
 
   struct Pieces {
     std::vector<std::string_view> views;
-    std::list<std::string> rewritten;   // what views of rewritten pieces point to
+    std::list<std::string> rewritten;  // what views of rewritten pieces point to
   };
   // Splits `text`. first: the text is the beginning of the whole text.
   void Apply(std::string_view text, bool first, Pieces* pieces) const;

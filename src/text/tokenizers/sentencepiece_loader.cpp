@@ -3,9 +3,9 @@
 #include <memory>
 #include <string>
 
+#include "base/library_beside.h"
 #include "lmfusion/errors.h"
 #include "lmfusion/tokenizer.h"
-#include "base/library_beside.h"
 #include "text/tokenizers/sentencepiece_library.h"
 
 // Note [A library of its own]
@@ -21,10 +21,13 @@ std::shared_ptr<const Tokenizer> TokenizerFromSentencePiece(std::string_view mod
   void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
   if (handle == nullptr) {
     const std::string error = dlerror();
-    throw TokenizerError("a SentencePiece model needs lmfusion's SentencePiece library, which "
-                         "cannot be loaded (" + error + "); install libsentencepiece, or build "
-                         "with -DLMFUSION_SENTENCEPIECE=ON, or give the scorer a function from "
-                         "text to token ids");
+    throw TokenizerError(
+        "a SentencePiece model needs lmfusion's SentencePiece library, which "
+        "cannot be loaded (" +
+        error +
+        "); install libsentencepiece, or build "
+        "with -DLMFUSION_SENTENCEPIECE=ON, or give the scorer a function from "
+        "text to token ids");
   }
   const auto open = reinterpret_cast<decltype(&lmfusion_open_sentencepiece)>(
       dlsym(handle, "lmfusion_open_sentencepiece"));

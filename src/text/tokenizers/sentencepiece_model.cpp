@@ -25,20 +25,11 @@ class Fields {
     const uint64_t key = Number();
     *field = {key >> 3, 0, {}};
     switch (key & 7) {
-      case 0:
-        field->number = Number();
-        break;
-      case 1:
-        field->bytes = Take(8);
-        break;
-      case 2:
-        field->bytes = Take(Number());
-        break;
-      case 5:
-        field->bytes = Take(4);
-        break;
-      default:
-        Fail();
+      case 0: field->number = Number(); break;
+      case 1: field->bytes = Take(8); break;
+      case 2: field->bytes = Take(Number()); break;
+      case 5: field->bytes = Take(4); break;
+      default: Fail();
     }
     return true;
   }

@@ -14,7 +14,7 @@ struct SentencePieceTraits {
   bool remove_extra_whitespaces = true;
   bool escape_whitespaces = true;
   bool whitespace_is_suffix = false;
-  bool piece_spans_space = false;  // a piece has a space (mark) after another character
+  bool piece_spans_space = false;     // a piece has a space (mark) after another character
   bool user_piece_has_space = false;  // a user-defined piece has a plain space
 };
 

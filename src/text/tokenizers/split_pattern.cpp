@@ -29,8 +29,8 @@ struct SplitPattern::Code {
       pcre2_get_error_message(error, message, sizeof(message));
       throw TokenizerError("tokenizer.json: the pattern \"" + std::string(written) +
                            "\" cannot be used: " + reinterpret_cast<const char*>(message) +
-                           " (as PCRE2 writes it: \"" + pattern + "\", byte " +
-                           std::to_string(at) + ")");
+                           " (as PCRE2 writes it: \"" + pattern + "\", byte " + std::to_string(at) +
+                           ")");
     }
     pcre2_jit_compile(pcre.get(), PCRE2_JIT_COMPLETE);  // without it, matching is only slower
   }
@@ -129,7 +129,7 @@ bool SplitPattern::Find(std::string_view text, size_t from, size_t* begin, size_
 
 void SplitPattern::Split(std::string_view text, SplitBehavior behavior, bool invert,
                          std::vector<std::string_view>* pieces) const {
-  size_t open = 0;          // where the piece that is not finished begins
+  size_t open = 0;            // where the piece that is not finished begins
   bool last_matches = false;  // whether the part before the next one is a match
   const auto finish = [&](size_t end) {
     if (open < end) pieces->push_back(text.substr(open, end - open));

@@ -154,7 +154,8 @@ void ReadPreTokenizer(const Json& part, bool spaces, std::vector<PreTokenizer::S
   }
   if (type == "Split") {
     const bool at_spaces = part.at("pattern") == Json{{"String", " "}};
-    if (at_spaces && !spaces && !Get(part, "invert", false)) return;  // there is nothing to split at
+    if (at_spaces && !spaces && !Get(part, "invert", false))
+      return;  // there is nothing to split at
     steps->emplace_back(ReadSplit(part));
   } else if (type == "Digits") {
     steps->emplace_back(PreTokenizer::Digits{Get(part, "individual_digits", false)});

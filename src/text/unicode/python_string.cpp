@@ -104,8 +104,7 @@ bool IsCaseIgnorable(char32_t c) {
     case UTF8PROC_CATEGORY_ME:
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_SK:
-      return true;
+    case UTF8PROC_CATEGORY_SK: return true;
     default:
       return std::find(std::begin(kOtherCaseIgnorable), std::end(kOtherCaseIgnorable), c) !=
              std::end(kOtherCaseIgnorable);
