@@ -93,7 +93,7 @@ if [[ $device == cuda ]]; then
   architecture=${ARCHITECTURE:-$("$python" -c \
     'import torch; a = torch.cuda.get_device_capability(); print(f"{a[0]}{a[1]}-real")')} || exit 1
   models=(${MODELS:-llama-1b llama-3b gemma-4b})
-  selection="not emulated and not default_model"
+  selection="not emulated and not cpu and not default_model"
   shape=(--seconds 8)
 else
   architecture=${ARCHITECTURE:-90-real}
@@ -119,8 +119,8 @@ if [[ $tests == ON ]]; then
 fi
 say "tests on the device"
 step 150 "$python" -m pytest -q -rs -p no:cacheprovider -k "$selection" \
-  tests/python/test_device.py tests/python/test_scorer_on_device.py \
-  tests/python/test_decoders_on_device.py \
+  tests/python/test_device.py tests/python/test_scorer.py tests/python/test_words.py \
+  tests/python/test_adapters.py tests/python/test_combined.py \
   tests/python/test_memory_plan.py > "$out/pytest.log" 2>&1
 tail -15 "$out/pytest.log"
 benchmark() {  # SECONDS_AT_MOST OPTION...

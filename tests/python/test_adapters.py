@@ -19,8 +19,7 @@ import pytest
 import torch
 from lmfusion.adapters.nbest import rank, rescore
 from lmfusion.adapters.pieces import Pieces
-from test_scorer import Oracle
-from tiny_scorer import bundle, oracle, scorer  # noqa: F401
+from oracle import Oracle
 from toolkit_protocols import (
     ESPnetBatchPartialScorer,
     IcefallLmScorer,
@@ -72,9 +71,8 @@ def test_torchaudio_decodes_with_the_exact_score(scorer: lmfusion.LMFusionScorer
                                                  tmp_path: Path) -> None:
     needs("torchaudio")
     needs("flashlight")
-    from torchaudio.models.decoder import ctc_decoder
-
     from lmfusion.adapters.flashlight import FlashlightLM
+    from torchaudio.models.decoder import ctc_decoder
     words = ["the", "cat", "cut", "sat", "set", "<unk>"]
     (tmp_path / "words").write_text("\n".join(words) + "\n")
     (tmp_path / "lexicon").write_text("".join(f"{w} {' '.join(w)} |\n" for w in words[:-1]))

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import lmfusion
 import pytest
-from test_scorer import Oracle
-from tiny_scorer import bundle, oracle, scorer  # noqa: F401
+from oracle import Oracle
 
 TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of differences
 

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import lmfusion
 import pytest
-import tiny_models
-from lmfusion.export import export
-from test_scorer import Oracle
+from oracle import Oracle
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,13 +43,6 @@ def values(output: str) -> dict[str, float]:
     return {name: float(value) for name, value in map(str.split, output.splitlines())}
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
-    return export(model, tiny_models.tiny_tokenizer(),
-                  tmp_path_factory.mktemp("programs") / "tiny.lmf")
-
-
 def test_states_and_flashlight_equal_python(prefix: Path, bundle: Path, tmp_path: Path) -> None:
     real = os.environ.get("FLASHLIGHT_TEXT_INCLUDE")  # else the protocol copy of the tests
     options = [f"-DFLASHLIGHT_TEXT_INCLUDE={real}"] if real else []
@@ -78,7 +69,8 @@ def test_states_and_flashlight_equal_python(prefix: Path, bundle: Path, tmp_path
     assert found == pytest.approx(wanted, abs=1e-4, nan_ok=True)
 
 
-def test_flashlights_own_decoder(prefix: Path, bundle: Path, tmp_path: Path) -> None:
+def test_flashlights_own_decoder(prefix: Path, bundle: Path, oracle: Oracle,
+                                 tmp_path: Path) -> None:
     sources = os.environ.get("FLASHLIGHT_TEXT_INCLUDE")
     if not sources:
         pytest.skip("FLASHLIGHT_TEXT_INCLUDE does not name flashlight-text's sources: pip download "
@@ -90,8 +82,6 @@ def test_flashlights_own_decoder(prefix: Path, bundle: Path, tmp_path: Path) -> 
     tokens = {name: found.pop(f"{name}_tokens") for name in ("with", "without")}
     # updateCache batches: fewer passes, for at most the states of the last beam in tokens.
     assert counts["with"] < 0.8 * counts["without"] and tokens["with"] < 1.2 * tokens["without"]
-    oracle = Oracle(tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()),
-                    tiny_models.tiny_tokenizer(), 1)
     assert "the_cat_sat" in found and len(found) >= 10
     for words, log_prob in found.items():
         text = words.replace("_", " ")

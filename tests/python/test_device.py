@@ -1,8 +1,4 @@
-"""A scorer on a device against plain Hugging Face.
-
-"emulated" runs the CUDA code path on the host: the same plans, buffers, padding, rewritten graph
-and kernel bodies, thread block by thread block. Tests of "cuda" need a GPU.
-"""
+"""A scorer on a device against plain Hugging Face."""
 
 from __future__ import annotations
 
@@ -10,14 +6,11 @@ import copy
 import random
 
 import pytest
-import torch
-
 import tiny_models
+import torch
+from devices import DEVICES, HAS_GPU
 from lmfusion import LMFusionScorer
 
-HAS_GPU = torch.cuda.is_available()
-DEVICES = ["emulated", pytest.param("cuda", marks=pytest.mark.skipif(
-    not HAS_GPU, reason="no CUDA device on this machine: the CUDA kernels were not run"))]
 EXACT = 1e-4  # nats per token, float32
 COMPUTE = ["bfloat16", "float16", "int8", "int4"]
 ARCHITECTURES = ["llama", "llama-tied-biases", "mistral", "gemma2", "gemma3", "gpt2", "opt",

@@ -16,7 +16,7 @@ import pytest
 import tiny_models
 import torch
 from lmfusion.export import export
-from test_scorer import Oracle, requests
+from oracle import Oracle, requests
 
 TOLERANCE = 1e-4  # nats per scored token
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data"

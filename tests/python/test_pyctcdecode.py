@@ -9,8 +9,7 @@ from pathlib import Path
 
 import lmfusion
 import pytest
-from test_scorer import Oracle
-from tiny_scorer import bundle, oracle, scorer  # noqa: F401
+from oracle import Oracle
 
 pyctcdecode = pytest.importorskip(
     "pyctcdecode", reason="pip install --no-deps pyctcdecode==0.5.0 pygtrie to test its adapter")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import threading
 from pathlib import Path
 
@@ -11,37 +10,11 @@ import lmfusion
 import pytest
 import tiny_models
 import torch
-import transformers
+from devices import MakeScorer
 from lmfusion.export import export
+from oracle import TOLERANCE, Oracle, check, requests
 
-TOLERANCE = 1e-4  # nats per scored token
 MODES = ["tree", "grouped", "uncached"]
-WORDS = ["i", "i'm", "don't", "the", "cat", "cats", "sat", "on", "a", "mat", "uh", "naïve", "straße",
-         "日本", "🙂", "o'clock", "'tis", "x", "e\u0301", "3", "1,234", "u.s.", "well-known"]
-
-
-class Oracle:
-    """log p of texts by a transformers model, from the whole text's own tokens."""
-
-    def __init__(self, model: transformers.PreTrainedModel, tokenizer: object, start: int) -> None:
-        self.model, self.tokenizer, self.start = model, tokenizer, start
-
-    def ids(self, text: str) -> list[int]:
-        return [self.start, *self.tokenizer(text, add_special_tokens=False)["input_ids"]]
-
-    def tokens_log_prob(self, ids: list[int]) -> list[float]:
-        with torch.no_grad():
-            log_p = self.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-        return [log_p[i, token].item() for i, token in enumerate(ids[1:])]
-
-    def text(self, text: str, *, eos: int | None = None) -> float:
-        ids = self.ids(text) + ([] if eos is None else [eos])
-        return sum(self.tokens_log_prob(ids)) if len(ids) > 1 else 0.0
-
-    def word(self, context: str, word: str) -> float:
-        """log p(joined text) - log p(context), which needs no rule for tokens at the join."""
-        space = " " if context and not context.endswith(" ") and word and word[0] != " " else ""
-        return self.text(context + space + word) - self.text(context)
 
 
 @pytest.fixture(scope="module")
@@ -55,35 +28,12 @@ def bundle(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(oracle.model, oracle.tokenizer, tmp_path_factory.mktemp("scorer") / "tiny.lmf")
 
 
-def requests(seed: int, contexts: int = 12) -> tuple[list[str], list[list[str]]]:
-    """Contexts that share beginnings, repeat, are empty or end in a space; ragged candidates."""
-    generator = random.Random(seed)
-    texts = ["", "the cat ", "i'm"]
-    while len(texts) < contexts:
-        texts.append(" ".join([generator.choice(texts).strip(), generator.choice(WORDS)]).strip())
-    texts.append(texts[-1])
-    words = [[generator.choice(WORDS) for _ in range(generator.randrange(5))] for _ in texts]
-    words[0] = ["", " the", "the", "then", "the cat", "the"]
-    words[1] = []
-    return texts, words
-
-
-def check(oracle: Oracle, contexts: list[str], words: list[list[str]],
-          scores: list[list[float]], weight: float = 1.0, bonus: float = 0.0) -> None:
-    assert [len(row) for row in scores] == [len(row) for row in words]
-    for context, row, row_scores in zip(contexts, words, scores):
-        for word, score in zip(row, row_scores):
-            tokens = len(oracle.ids(context + " " + word)) + 2
-            assert score == pytest.approx(weight * oracle.word(context, word) + bonus,
-                                          abs=TOLERANCE * tokens), (context, word)
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("batch", [1, 3, 512])
-def test_continuations_equal_hugging_face(oracle: Oracle, bundle: Path, mode: str,
-                                          batch: int) -> None:
-    scorer = lmfusion.LMFusionScorer(bundle, weight=0.7, word_insertion_bonus=1.5, mode=mode,
-                                     max_batch_tokens=batch)
+def test_continuations_equal_hugging_face(oracle: Oracle, bundle: Path, mode: str, batch: int,
+                                          make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(bundle, weight=0.7, word_insertion_bonus=1.5, mode=mode,
+                         max_batch_tokens=batch)
     for seed in (1, 2):
         contexts, words = requests(seed)
         check(oracle, contexts, words, scorer.score_continuations(contexts, words), 0.7, 1.5)
@@ -92,11 +42,12 @@ def test_continuations_equal_hugging_face(oracle: Oracle, bundle: Path, mode: st
 
 
 @pytest.mark.parametrize("tokens", [60, 90])
-def test_a_tiny_budget_evicts_and_stays_right(oracle: Oracle, bundle: Path, tokens: int) -> None:
-    description = lmfusion.LMFusionScorer(bundle).description
+def test_a_tiny_budget_evicts_and_stays_right(oracle: Oracle, bundle: Path, tokens: int,
+                                              make_scorer: MakeScorer) -> None:
+    description = make_scorer(bundle).description
     slot = 4 * (2 * description["layers"] * description["kv_heads"] * description["head_dim"]
                 + description["hidden_size"]) + 150
-    scorer = lmfusion.LMFusionScorer(bundle, weight=1.0, kv_cache_bytes=tokens * slot)
+    scorer = make_scorer(bundle, weight=1.0, kv_cache_bytes=tokens * slot)
     evictions = 0
     for seed in (3, 4, 5):
         contexts, words = requests(seed)
@@ -111,8 +62,8 @@ def test_a_tiny_budget_evicts_and_stays_right(oracle: Oracle, bundle: Path, toke
     check(oracle, contexts, words, scorer.score_continuations(contexts, words))
 
 
-def test_a_second_identical_call_computes_nothing(bundle: Path) -> None:
-    scorer = lmfusion.LMFusionScorer(bundle)
+def test_a_second_identical_call_computes_nothing(bundle: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(bundle)
     contexts, words = requests(6)
     first = scorer.score_continuations(contexts, words)
     computed = scorer.stats().tokens_computed
@@ -134,18 +85,19 @@ def test_a_second_identical_call_computes_nothing(bundle: Path) -> None:
         assert row == pytest.approx(others, abs=1e-5)
 
 
-def test_tree_computes_less_than_grouped_less_than_uncached(bundle: Path) -> None:
+def test_tree_computes_less_than_grouped_less_than_uncached(bundle: Path,
+                                                            make_scorer: MakeScorer) -> None:
     computed = {}
     contexts, words = requests(7, contexts=40)
     for mode in MODES:
-        scorer = lmfusion.LMFusionScorer(bundle, mode=mode)
+        scorer = make_scorer(bundle, mode=mode)
         scorer.score_continuations(contexts, words)
         computed[mode] = scorer.stats().tokens_computed
     assert computed["tree"] < computed["grouped"] < computed["uncached"]
 
 
-def test_whole_texts_and_endings(oracle: Oracle, bundle: Path) -> None:
-    scorer = lmfusion.LMFusionScorer(bundle)
+def test_whole_texts_and_endings(oracle: Oracle, bundle: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(bundle)
     texts = ["the cat sat on a mat", "i'm 3", "", "the cat sat", "日本 🙂"]
     eos = scorer.description["eos_token_id"]
     for text, score in zip(texts, scorer.score_texts(texts)):
@@ -162,8 +114,8 @@ def test_whole_texts_and_endings(oracle: Oracle, bundle: Path) -> None:
     assert scorer.score_continuations([], []) == []
 
 
-def test_sentence_casing(oracle: Oracle, bundle: Path) -> None:
-    scorer = lmfusion.LMFusionScorer(bundle, weight=1.0, casing="sentence")
+def test_sentence_casing(oracle: Oracle, bundle: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(bundle, weight=1.0, casing="sentence")
     contexts, words = ["", "well i", "i'm here and i'll"], [["i", "the"], ["i'd", "cats"], ["i've"]]
     cased = {("", "i"): ("", "I"), ("", "the"): ("", "The"), ("well i", "i'd"): ("Well I", "I'd"),
              ("well i", "cats"): ("Well I", "cats"),
@@ -173,11 +125,12 @@ def test_sentence_casing(oracle: Oracle, bundle: Path) -> None:
             assert score == pytest.approx(oracle.word(*cased[context, word]), abs=TOLERANCE * 20)
 
 
-def test_callables_for_casing_and_tokenizer(oracle: Oracle, bundle: Path) -> None:
+def test_callables_for_casing_and_tokenizer(oracle: Oracle, bundle: Path,
+                                            make_scorer: MakeScorer) -> None:
     def ids(text: str) -> list[int]:
         return oracle.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    scorer = lmfusion.LMFusionScorer(bundle, weight=1.0, casing=str.upper, tokenizer=ids)
+    scorer = make_scorer(bundle, weight=1.0, casing=str.upper, tokenizer=ids)
     contexts, words = ["the cat"], [["sat", "on"]]
     scores = scorer.score_continuations(contexts, words)[0]
     wanted = [oracle.word("THE CAT", word.upper()) for word in words[0]]
@@ -187,11 +140,12 @@ def test_callables_for_casing_and_tokenizer(oracle: Oracle, bundle: Path) -> Non
         raise KeyError("my own mistake")
 
     with pytest.raises(KeyError, match="my own mistake"):
-        lmfusion.LMFusionScorer(bundle, casing=fail).score_texts(["x"])
+        make_scorer(bundle, casing=fail).score_texts(["x"])
 
 
-def test_contexts_longer_than_the_limit_are_cut_in_blocks(oracle: Oracle, bundle: Path) -> None:
-    scorer = lmfusion.LMFusionScorer(bundle, weight=1.0, max_context_length=20)
+def test_contexts_longer_than_the_limit_are_cut_in_blocks(oracle: Oracle, bundle: Path,
+                                                          make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(bundle, weight=1.0, max_context_length=20)
     context = " ".join(["the", "cat", "sat"] * 12)
     ids = oracle.tokenizer(context, add_special_tokens=False)["input_ids"]
     assert len(ids) > 40
@@ -207,23 +161,23 @@ def test_contexts_longer_than_the_limit_are_cut_in_blocks(oracle: Oracle, bundle
     assert scorer.stats().truncated_contexts == 1
 
 
-def test_start_tokens(oracle: Oracle, bundle: Path) -> None:
+def test_start_tokens(oracle: Oracle, bundle: Path, make_scorer: MakeScorer) -> None:
     text = "the cat"
     ids = oracle.ids(text)
     with torch.no_grad():
         no_start = sum(oracle.tokens_log_prob(ids[1:]))
     # This tokenizer adds no start token itself, so the first token is not scored.
     for bos in ("tokenizer", "none"):
-        assert lmfusion.LMFusionScorer(bundle, bos=bos).score_texts([text]) == pytest.approx(
+        assert make_scorer(bundle, bos=bos).score_texts([text]) == pytest.approx(
             [no_start], abs=TOLERANCE * 10)
     piece = oracle.tokenizer.convert_ids_to_tokens(2)
     other = Oracle(oracle.model, oracle.tokenizer, 2)
-    assert lmfusion.LMFusionScorer(bundle, bos=piece).score_texts([text]) == pytest.approx(
+    assert make_scorer(bundle, bos=piece).score_texts([text]) == pytest.approx(
         [other.text(text)], abs=TOLERANCE * 10)
 
 
-def test_boundary_word(oracle: Oracle, bundle: Path) -> None:
-    scorer = lmfusion.LMFusionScorer(bundle, weight=1.0, boundary="word")
+def test_boundary_word(oracle: Oracle, bundle: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(bundle, weight=1.0, boundary="word")
     white_space = ("Ġ", "Ċ", "ĉ", "č", "ċ", "Č")
     begins = [piece.startswith(white_space) for piece in
               oracle.tokenizer.convert_ids_to_tokens(range(len(oracle.tokenizer)))]
@@ -247,8 +201,8 @@ def test_boundary_word(oracle: Oracle, bundle: Path) -> None:
     assert first + second == pytest.approx(both, abs=1e-4)
 
 
-def test_explain(oracle: Oracle, bundle: Path) -> None:
-    scorer = lmfusion.LMFusionScorer(bundle, weight=0.5, word_insertion_bonus=2.0)
+def test_explain(oracle: Oracle, bundle: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(bundle, weight=0.5, word_insertion_bonus=2.0)
     first = scorer.explain("the cat", "sat")
     assert first.text == "the cat sat" and first.text[:first.context_bytes] == "the cat"
     assert [token.id for token in first.tokens] == oracle.ids("the cat sat")
@@ -265,8 +219,8 @@ def test_explain(oracle: Oracle, bundle: Path) -> None:
     assert all(token.reused for token in again.tokens[:-1])
 
 
-def test_threads(oracle: Oracle, bundle: Path) -> None:
-    scorer = lmfusion.LMFusionScorer(bundle, weight=1.0)
+def test_threads(oracle: Oracle, bundle: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(bundle, weight=1.0)
     results: dict[int, list[list[float]]] = {}
 
     def decode(seed: int) -> None:
@@ -305,8 +259,9 @@ def test_a_plain_module_is_scored_without_a_cache(oracle: Oracle, bundle: Path,
         foreign.score_texts(["x"])
 
 
-def test_bad_input_is_refused_and_the_scorer_works_on(bundle: Path, tmp_path: Path) -> None:
-    scorer = lmfusion.LMFusionScorer(bundle)
+def test_bad_input_is_refused_and_the_scorer_works_on(bundle: Path, tmp_path: Path,
+                                                      make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(bundle)
     before = scorer.score_continuations(["the"], [["cat"]])
     with pytest.raises(ValueError, match="2 contexts and 1 lists"):
         scorer.score_continuations(["a", "b"], [["c"]])
@@ -329,20 +284,20 @@ def test_bad_input_is_refused_and_the_scorer_works_on(bundle: Path, tmp_path: Pa
     (tmp_path / "garbage.lmf").write_bytes(b"garbage")
     for path in (tmp_path / "garbage.lmf", tmp_path / "nothing.lmf"):
         with pytest.raises(lmfusion.ModelFileError, match=path.name):
-            lmfusion.LMFusionScorer(path)
+            make_scorer(path)
     for name, value in {"mode": "fast", "boundary": "letter", "casing": "upper", "device": "tpu",
                         "homophone_aggregation": "mean", "bos": "<no such token>",
                         "compute": "float8", "max_batch_tokens": 0, "max_context_length": 0,
                         "kv_cache_bytes": 0, "weight": float("nan")}.items():
         with pytest.raises(ValueError, match=name):
-            lmfusion.LMFusionScorer(bundle, **{name: value})
+            make_scorer(bundle, **{name: value})
     with pytest.raises(lmfusion.CacheBudgetError, match="kv_cache_bytes"):
-        lmfusion.LMFusionScorer(bundle, kv_cache_bytes=100)
+        make_scorer(bundle, kv_cache_bytes=100)
 
 
-def test_homophones(bundle: Path) -> None:
+def test_homophones(bundle: Path, make_scorer: MakeScorer) -> None:
     scores = [-1.0, -2.0, -5.5]
-    assert lmfusion.LMFusionScorer(bundle).aggregate_homophone_scores(scores) == -1.0
-    logsumexp = lmfusion.LMFusionScorer(bundle, homophone_aggregation="logsumexp")
+    assert make_scorer(bundle).aggregate_homophone_scores(scores) == -1.0
+    logsumexp = make_scorer(bundle, homophone_aggregation="logsumexp")
     assert logsumexp.aggregate_homophone_scores(scores) == pytest.approx(
         math.log(sum(math.exp(score) for score in scores)))

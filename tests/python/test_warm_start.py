@@ -12,9 +12,9 @@ from pathlib import Path
 import lmfusion
 import pytest
 import tiny_models
+from devices import CPU_AND_DEVICES
 from lmfusion.export import export
-from test_device import DEVICES
-from test_scorer import WORDS, Oracle, check, requests
+from oracle import WORDS, Oracle, check, requests
 
 CONTEXTS = ["", "the cat", "the cat sat on", "i'm"]
 
@@ -112,7 +112,7 @@ def test_bad_arguments(bundle: Path, oracle: Oracle, tmp_path: Path) -> None:
                 call(keeps_nothing)
 
 
-@pytest.mark.parametrize("device", ["cpu", *DEVICES])
+@pytest.mark.parametrize("device", CPU_AND_DEVICES)
 def test_a_loaded_cache_equals_a_fresh_one_and_hugging_face(oracle: Oracle, bundle: Path,
                                                             device: str, tmp_path: Path) -> None:
     contexts, words = requests(32)

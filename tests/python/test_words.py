@@ -13,6 +13,7 @@ import sentencepiece
 import tiny_models
 import torch
 import transformers
+from devices import MakeScorer
 from lmfusion.export import export
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
@@ -71,8 +72,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Model(request.param, tmp_path_factory.mktemp(request.param))
 
 
-def test_a_complete_word(model: Model) -> None:
-    scorer = lmfusion.LMFusionScorer(model.bundle, boundary="word")
+def test_a_complete_word(model: Model, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(model.bundle, boundary="word")
     contexts = ["", "the", "the cat", "there is an"]
     words = ["cat", "cats", "a", "another"]
     for context, row in zip(contexts, scorer.log_probs(contexts, [words] * 4)):
@@ -82,26 +83,26 @@ def test_a_complete_word(model: Model) -> None:
             assert score == pytest.approx(wanted, abs=20 * TOLERANCE), (context, word)
 
 
-def test_words_telescope(model: Model) -> None:
-    scorer = lmfusion.LMFusionScorer(model.bundle, boundary="word")
+def test_words_telescope(model: Model, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(model.bundle, boundary="word")
     for first, second in itertools.product(["the", "a"], ["cat", "mats"]):
         (one,), (two,), (both,) = scorer.log_probs(
             ["in", f"in {first}", "in"], [[first], [second], [f"{first} {second}"]])
         assert one + two == pytest.approx(both, abs=20 * TOLERANCE)
 
 
-def test_complete_words_sum_to_at_most_one(model: Model) -> None:
+def test_complete_words_sum_to_at_most_one(model: Model, make_scorer: MakeScorer) -> None:
     """A "plain" sum may be larger: "cat" holds what "cats" has too."""
     letters = "acehimnorstuy"
     words = [*letters, *(a + b for a in letters for b in letters), "the", "cat", "cats", "mat",
              "and", "house", "table", "another", "there"]
-    scorer = lmfusion.LMFusionScorer(model.bundle, boundary="word")
+    scorer = make_scorer(model.bundle, boundary="word")
     for scores in scorer.log_probs(["the", "you are"], [words, words]):
         assert 0 < sum(map(math.exp, scores)) <= 1 + 1e-4
 
 
-def test_any_split_of_a_text_keeps_its_sum(model: Model) -> None:
-    scorer = lmfusion.LMFusionScorer(model.bundle)
+def test_any_split_of_a_text_keeps_its_sum(model: Model, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(model.bundle)
     for text in ["the cat sat on another mat", "naïve o'clock 1,234 tables", "a  b"]:
         (whole,) = scorer.score_texts([text])
         assert whole == pytest.approx(model.log_p(text)[0], abs=40 * TOLERANCE)
@@ -113,8 +114,8 @@ def test_any_split_of_a_text_keeps_its_sum(model: Model) -> None:
             assert begin + rest == pytest.approx(whole, abs=40 * TOLERANCE), (head, tail)
 
 
-def test_variants_are_alternatives(model: Model) -> None:
-    scorer = lmfusion.LMFusionScorer(model.bundle, casing="variants")
+def test_variants_are_alternatives(model: Model, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(model.bundle, casing="variants")
     for context in ["", "the cat"]:
         ((score,),) = scorer.log_probs([context], [["mat"]])
         before = model.log_p(context)[0] if context else 0.0
