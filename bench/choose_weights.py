@@ -19,10 +19,11 @@ from pathlib import Path
 
 import lmfusion
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-sys.path.insert(0, str(EXAMPLES))
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from comparison import Weights
 from emissions import DATA, tuning, word_error_rate
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 WEIGHTS = [0.4, 0.7, 1.0]
 BONUSES = [0.0, 1.5, 3.0, 4.5, 6.0]

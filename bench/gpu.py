@@ -27,10 +27,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import lmfusion
 import torch
 import transformers
-
-import lmfusion
 from lmfusion import LMFusionScorer
 from lmfusion.export import _describe, _trace_tree, _write
 from lmfusion.export.narrow import narrow_weights
@@ -130,9 +129,8 @@ def decoder_requests(beams: int, candidates: int, words: int, first: int, vocabu
     for _ in itertools.count():
         grown = []
         for score, path, length in alive:
-            for _ in range(candidates if len(alive) == beams else 4 * candidates):
-                grown.append((score + generator.expovariate(1.0), path, length,
-                              generator.choice(lexicon)))
+            grown += [(score + generator.expovariate(1.0), path, length, generator.choice(lexicon))
+                      for _ in range(candidates if len(alive) == beams else 4 * candidates)]
         yield Request([path + word for _, path, _, word in grown],
                       [len(path) for _, path, _, _ in grown])
         grown.sort(key=lambda item: item[0], reverse=True)

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 # limit and table are imported where they are used: every worker imports this file, and their torch
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = limit.work_of(calls)
     report = {
         "program": "peers.py", "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "machine": machine,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine,
         "versions": versions(), "rounds": given.rounds, "casing": given.casing,
         "model": {"file": files.source.name, "weights": size.body + size.head},
         "requests": {"file": given.requests.name, "calls": len(calls),

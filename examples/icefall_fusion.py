@@ -9,10 +9,9 @@ import lmfusion
 import torch
 from comparison import Weights, compare
 from emissions import BLANK, SPACE, UNITS, emissions
-from unit_search import WITH, WITHOUT, Prefix, search
-
 from lmfusion.adapters.icefall import IcefallLM
 from lmfusion.adapters.pieces import Pieces
+from unit_search import WITH, WITHOUT, Prefix, search
 
 EOS = len(UNITS)  # the unit that starts and ends a text
 PIECES = Pieces([*UNITS, "<eos>"], space=SPACE, special={UNITS.index(BLANK), EOS})

@@ -9,9 +9,8 @@ import lmfusion
 import torch
 from comparison import Weights, compare
 from emissions import emissions
-from torchaudio_decoder import decoder
-
 from lmfusion.adapters.nbest import rescore
+from torchaudio_decoder import decoder
 
 # Chosen by bench/choose_weights.py.
 WITHOUT, WITH = Weights(0.0, 0.0), Weights(1.0, 0.0)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import lmfusion
 from comparison import Weights, compare
 from emissions import UNITS, emissions, lexicon
-from pyctcdecode import Alphabet, BeamSearchDecoderCTC
-
 from lmfusion.adapters.pyctcdecode import PyctcdecodeLM
+from pyctcdecode import Alphabet, BeamSearchDecoderCTC
 
 # Chosen by bench/choose_weights.py.
 WITHOUT, WITH = Weights(0.0, 3.0), Weights(0.7, 6.0)

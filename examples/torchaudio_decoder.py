@@ -12,9 +12,8 @@ import lmfusion
 import torch
 from comparison import Weights, compare
 from emissions import BLANK, SPACE, UNITS, emissions, lexicon
-from torchaudio.models.decoder import CTCDecoder, ctc_decoder
-
 from lmfusion.adapters.flashlight import FlashlightLM
+from torchaudio.models.decoder import CTCDecoder, ctc_decoder
 
 # Chosen by bench/choose_weights.py.
 WITHOUT, WITH = Weights(0.0, 3.0), Weights(1.0, 0.0)

@@ -41,7 +41,8 @@ def search(log_probs: numpy.ndarray, rows: Rows | None, ends: Ends | None, weigh
                 row_of.update(zip(asked, rows(asked)))
         following: dict[Prefix, tuple[float, float, float]] = {}
 
-        def add(prefix: Prefix, in_blank: float, in_unit: float, fusion: float) -> None:
+        def add(prefix: Prefix, in_blank: float, in_unit: float, fusion: float,
+                following: dict[Prefix, tuple[float, float, float]] = following) -> None:
             old = following.get(prefix, (NEVER, NEVER, fusion))
             following[prefix] = (numpy.logaddexp(old[0], in_blank),
                                  numpy.logaddexp(old[1], in_unit), fusion)

@@ -49,7 +49,8 @@ def run_cpp_tests(tally: Tally) -> None:
     status = subprocess.run(
         ["ctest", "--test-dir", BUILD, "--output-on-failure", "--no-tests=error",
          "--output-junit", junit],
-        env={**environment, "GTEST_OUTPUT": f"xml:{RESULTS}/gtest-programs/"}, check=False).returncode
+        env={**environment, "GTEST_OUTPUT": f"xml:{RESULTS}/gtest-programs/"},
+        check=False).returncode
     failed_before = len(tally.failed)
     if junit.exists():
         for program in ElementTree.parse(junit).getroot().iter("testcase"):

@@ -76,7 +76,7 @@ def prepare(files: ModelFiles, forms: tuple[str, ...]) -> dict[str, str]:
                 quantize_gguf(files.path("f32.gguf"), path, "Q8_0")
         except ImportError as error:
             errors[form] = f"not installed: {error.name or error}"
-        except Exception as error:  # noqa: BLE001 - one system's trouble is reported in its row
+        except Exception as error:
             errors[form] = f"failed: {error}"
     if "q4_1.gguf" in forms and not files.source.name.endswith("Q4_1.gguf"):
         errors["q4_1.gguf"] = f"not available: {files.source.name} is no Q4_1 file"

@@ -115,7 +115,7 @@ def _serve(connection: Connection, name: str, files: ModelFiles, calls: list[Cal
         connection.send(f"not installed: {error.name or error}")
     except EOFError:
         pass  # the benchmark is over
-    except Exception as error:  # noqa: BLE001 - one system's trouble is reported in its row
+    except Exception as error:
         connection.send(f"failed: {type(error).__name__}: {error}")
 
 

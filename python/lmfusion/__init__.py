@@ -22,10 +22,18 @@ except ImportError as error:
         "Python (pip install . in a checkout); or a shared library (libsentencepiece, libpcre2-8, "
         "libutf8proc) is not installed.") from error
 
-from lmfusion.default_model import default_model
-from lmfusion.errors import (CacheBudgetError, CacheFileError, Error, ExportError, ModelFileError,
-                             NumericalError, TextError, TokenizerError)
 from lmfusion.combined import CombinedScorer, PhraseList
+from lmfusion.default_model import default_model
+from lmfusion.errors import (
+    CacheBudgetError,
+    CacheFileError,
+    Error,
+    ExportError,
+    ModelFileError,
+    NumericalError,
+    TextError,
+    TokenizerError,
+)
 from lmfusion.hugging_face import from_hf
 from lmfusion.scorer import LMFusionScorer
 from lmfusion.state import State, StateScorer

@@ -6,8 +6,15 @@ include/lmfusion/errors.h); after any of them a scorer works on.
 
 from __future__ import annotations
 
-from lmfusion._core import (CacheBudgetError, CacheFileError, Error, ModelFileError,
-                            NumericalError, TextError, TokenizerError)
+from lmfusion._core import (
+    CacheBudgetError,
+    CacheFileError,
+    Error,
+    ModelFileError,
+    NumericalError,
+    TextError,
+    TokenizerError,
+)
 
 __all__ = ["CacheBudgetError", "CacheFileError", "Error", "ExportError", "ModelFileError",
            "NumericalError", "TextError", "TokenizerError"]

@@ -35,7 +35,8 @@ def from_hf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, uncac
         bundle = export(model, tokenizer, Path(folder.name) / "model.lmf", uncached=uncached)
         casing = options.get("casing", "none")
         if isinstance(casing, str) and casing.startswith("truecase"):
-            options.setdefault("truecaser", export_truecaser(Path(folder.name) / "english.truecase"))
+            options.setdefault("truecaser",
+                               export_truecaser(Path(folder.name) / "english.truecase"))
         options.setdefault("device", str(model.device))
         scorer = LMFusionScorer(bundle, **options)
     except BaseException:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import emissions as simulated
 import lmfusion
 import pytest
 import torch
@@ -26,9 +27,6 @@ from toolkit_protocols import (
     NeMoFusionModel,
     assert_signatures,
 )
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-import emissions as simulated
 
 TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of differences
 

@@ -7,24 +7,20 @@ import importlib.util
 import itertools
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import lmfusion
+import make_requests
 import pytest
 import tiny_models
 import torch
 import transformers
+from peers import limit, table
+from peers.calls import Call, Converter, read_calls, sentence_casing
+from peers.hugging_face import LiteralPlan, UncachedBatches
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "bench"))
-
-import lmfusion  # noqa: E402
-import make_requests  # noqa: E402
-from peers import limit, table  # noqa: E402
-from peers.calls import Call, Converter, read_calls, sentence_casing  # noqa: E402
-from peers.hugging_face import LiteralPlan, UncachedBatches  # noqa: E402
-
 START, END = 1, 2
 TOLERANCE = 1e-4  # nats per scored token
 CONTINUATIONS = {"utt": 0, "contexts": ["", "the man", "the man", "you and", "Ünï"],
@@ -149,7 +145,7 @@ def test_several_clients_are_compared_with_one(replay, cold):
     assert one["forwards"] == alone["forwards"]
     assert together["forwards"] <= 3 * one["forwards"]
     assert len(one["relative_throughput_each"]) == 2
-    # Three clients do three times the calls of one: each ratio is that of two times the program took.
+    # Three clients do three times the calls of one: each ratio is of two times it took.
     each = one["relative_throughput_each"]
     assert one["relative_throughput"] == pytest.approx(sum(each) / 2)
     by_time = sorted(3 * one["seconds"] / seconds for seconds in together["seconds_each"])
@@ -193,6 +189,11 @@ def test_report_has_every_figure(replay, requests):
         assert halved == pytest.approx([value / 2 for value in whole], abs=TOLERANCE)
 
 
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True,
+                          timeout=300, check=False)
+
+
 @pytest.mark.parametrize(("line", "complaint"), [
     ("not json", "not a JSON object"),
     ('["a"]', "must be an object"),
@@ -210,7 +211,7 @@ def test_report_has_every_figure(replay, requests):
 def test_bad_lines_are_named(program, bundle, tmp_path, line, complaint):
     path = tmp_path / "bad.jsonl"
     path.write_text('{"texts": ["a"]}\n\n' + line + "\n")
-    done = subprocess.run([program, bundle, path], capture_output=True, text=True, timeout=300)
+    done = run(program, bundle, path)
     assert done.returncode != 0
     assert f"{path}:3: " in done.stderr
     assert complaint in done.stderr
@@ -221,7 +222,7 @@ def test_files_without_requests_are_refused(program, bundle, tmp_path, content, 
     path = tmp_path / "requests.jsonl"
     if content is not None:
         path.write_text(content)
-    done = subprocess.run([program, bundle, path], capture_output=True, text=True, timeout=300)
+    done = run(program, bundle, path)
     assert done.returncode != 0
     assert complaint in done.stderr and str(path) in done.stderr
 
@@ -229,8 +230,7 @@ def test_files_without_requests_are_refused(program, bundle, tmp_path, content, 
 @pytest.mark.parametrize(("option", "value"), [("--mode", "forest"), ("--cold", "often"),
                                                ("--boundary", "none"), ("--repeat", "0")])
 def test_unknown_settings_are_refused(program, bundle, requests, option, value):
-    done = subprocess.run([program, bundle, requests, option, value], capture_output=True,
-                          text=True, timeout=300)
+    done = run(program, bundle, requests, option, value)
     assert done.returncode != 0
     assert value in done.stderr + done.stdout
 

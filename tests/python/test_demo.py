@@ -9,8 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lmfusion.demo.hugging_face import sentence_case
-from lmfusion.demo.recognition import (Hypothesis, Recognition, clean_text, distinct_hypotheses,
-                                       recognize)
+from lmfusion.demo.recognition import (
+    Hypothesis,
+    Recognition,
+    clean_text,
+    distinct_hypotheses,
+    recognize,
+)
 from lmfusion.demo.rescoring import Weights, oracle, tune, word_error_rate
 from lmfusion.demo.speech import SpeechError, add_pink_noise, speak
 from lmfusion.demo.utterances import Utterance, sentences, utterances

@@ -9,15 +9,13 @@ import runpy
 import sys
 from pathlib import Path
 
+import emissions
 import lmfusion
 import pytest
+from comparison import Weights
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BENCH = EXAMPLES.parent / "bench"
-sys.path.insert(0, str(EXAMPLES))
-import emissions  # noqa: E402
-from comparison import Weights  # noqa: E402
-
 # Examples that ask about the same texts, and a package they need.
 DECODERS = {"pyctcdecode": ("pyctcdecode_decoder", "pyctcdecode"),
             "torchaudio": ("torchaudio_decoder", "flashlight"),

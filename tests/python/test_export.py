@@ -34,7 +34,7 @@ TOLERANCE = 1e-4  # nats per token
 Paths = list[list[int]]
 
 WINDOWS = {"mistral": [WINDOW] * 3, "qwen2-mixed": [0, WINDOW, WINDOW], "mixtral": [WINDOW] * 3,
-           **dict.fromkeys(("gemma2", "gemma3", "gpt-oss", "cohere2"), [WINDOW, 0, WINDOW])}
+           **{name: [WINDOW, 0, WINDOW] for name in ("gemma2", "gemma3", "gpt-oss", "cohere2")}}
 HEADS = {"gemma2": (1.0, 4.0), "granite": (2.0, 0.0), "cohere": (0.4, 0.0),
          "cohere2": (0.4, 0.0)}  # scale, soft cap
 LIMITED = {"llama-dynamic", "phi3-longrope"}

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from pathlib import Path
 
+import gpu
 import pytest
 import torch
 import transformers
+from lmfusion import LMFusionScorer
+from lmfusion.memory_plan import memory_plan, read_model
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "bench"))
 
-import gpu  # noqa: E402
-from lmfusion import LMFusionScorer  # noqa: E402
-from lmfusion.memory_plan import memory_plan, read_model  # noqa: E402
 
 
 @pytest.mark.parametrize(("name", "parameters"), [

@@ -7,7 +7,6 @@ import json
 import pytest
 import tiny_models
 import torch
-
 from lmfusion.memory_plan import memory_plan, memory_table, read_model
 
 

@@ -353,7 +353,8 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
         LMFusionScorer(old)
     for wrong in ({"a": 3}, ["a"], "q4_1"):
         with pytest.raises(ModelFileError, match="lmfusion.json cannot be read"):
-            LMFusionScorer(with_description(bundle, lambda d: d.update(weight_types=wrong)))
+            LMFusionScorer(with_description(
+                bundle, lambda d, wrong=wrong: d.update(weight_types=wrong)))
     with pytest.raises(ModelFileError, match="lmfusion.json cannot be read"):
         LMFusionScorer(with_description(bundle, lambda d: d.pop("weight_types")))
 

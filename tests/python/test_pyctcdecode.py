@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import math
-import sys
 from pathlib import Path
 
+import emissions as simulated
 import lmfusion
 import pytest
 from oracle import Oracle
@@ -14,9 +14,6 @@ from oracle import Oracle
 pyctcdecode = pytest.importorskip(
     "pyctcdecode", reason="pip install --no-deps pyctcdecode==0.5.0 pygtrie to test its adapter")
 from lmfusion.adapters.pyctcdecode import PyctcdecodeLM  # noqa: E402
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-import emissions as simulated  # noqa: E402
 
 TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of differences
 

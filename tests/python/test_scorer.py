@@ -197,7 +197,8 @@ def test_boundary_word(oracle: Oracle, bundle: Path, make_scorer: MakeScorer) ->
             before = ends(context) if context else 0.0
             assert score == pytest.approx(oracle.word(context, word) + ends(text) - before,
                                           abs=TOLERANCE * 20)
-    (first,), (second,), (both,) = scorer.log_probs(["", "the", ""], [["the"], ["cat"], ["the cat"]])
+    (first,), (second,), (both,) = scorer.log_probs(["", "the", ""],
+                                                    [["the"], ["cat"], ["the cat"]])
     assert first + second == pytest.approx(both, abs=1e-4)
 
 
@@ -277,7 +278,7 @@ def test_bad_input_is_refused_and_the_scorer_works_on(bundle: Path, tmp_path: Pa
         scorer.score_token_paths([[1, 2]], [0])
     with pytest.raises(ValueError, match="vocabulary"):
         scorer.score_token_paths([[1, 10**6]], [1])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="scores"):
         scorer.aggregate_homophone_scores([])
     assert scorer.score_continuations(["the"], [["cat"]]) == before
 

@@ -7,13 +7,11 @@ import random
 from pathlib import Path
 
 import pytest
-
 from lmfusion._core import TextStage, Tokenizer, Truecaser
 
 truecase = pytest.importorskip("truecase", reason="pip install truecase==0.0.14 nltk==3.10.4")
-from nltk.tokenize import word_tokenize  # noqa: E402
-
 from lmfusion.export.truecaser import export_truecaser  # noqa: E402
+from nltk.tokenize import word_tokenize  # noqa: E402
 
 WORDS = ["i", "'am", "i'm", "the", "new", "york", "can", "not", "don't", "john's", "in", "may",
          "3", "1,234", "u.s.", "mcdonald", "café", "o'clock", "'tis", "a", "“b”", "日本", "-", "?"]
@@ -93,7 +91,8 @@ def check_paths(paths: list, texts: list[tuple[str, str]], original) -> int:
 
 
 @pytest.mark.parametrize("casing", ["none", "sentence", "truecase", "truecase-compat"])
-def test_paths_are_the_original_tokens(casing, original, tokenizer, truecaser_path, package) -> None:
+def test_paths_are_the_original_tokens(casing, original, tokenizer, truecaser_path,
+                                       package) -> None:
     truecaser = None
     if casing.startswith("truecase"):
         truecaser = Truecaser(truecaser_path, compat=casing == "truecase-compat")

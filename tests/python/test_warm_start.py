@@ -77,7 +77,7 @@ def test_a_budget_that_is_too_small_is_told_before_anything_is_done(oracle: Orac
     scorer = lmfusion.LMFusionScorer(bundle, kv_cache_bytes=40_000)
     scorer.score_continuations(["the"], [["cat"]])
     before = scorer.stats()
-    with pytest.raises(lmfusion.CacheBudgetError, match=r"kv_cache_bytes = \d+, and it is 40000") as e:
+    with pytest.raises(lmfusion.CacheBudgetError, match=r"bytes = \d+, and it is 40000") as e:
         scorer.prime(vocabulary=WORDS, after=["", *WORDS])
     assert computed(scorer) == before.tokens_computed
     assert scorer.stats().cached_tokens == before.cached_tokens

@@ -77,7 +77,7 @@ def rescore(nbest: Any, scorer: TextScorer, **options: float) -> Any:
 
 def _holds_lists(item: Any) -> bool:
     return (hasattr(item, "n_best_hypotheses")
-            or isinstance(item, Mapping) and ("nbest" in item or "hypotheses" in item))
+            or (isinstance(item, Mapping) and ("nbest" in item or "hypotheses" in item)))
 
 
 def _lists(document: Any) -> Iterator[list[Any]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from pygtrie import CharTrie
 from pyctcdecode.language_model import AbstractLanguageModel
+from pygtrie import CharTrie
 
 from lmfusion.scorer import LMFusionScorer
 from lmfusion.state import State, StateScorer

@@ -7,8 +7,16 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lmfusion.cli import (default_model, demo, explain, export, export_truecaser, inspect, prime,
-                          score)
+from lmfusion.cli import (
+    default_model,
+    demo,
+    explain,
+    export,
+    export_truecaser,
+    inspect,
+    prime,
+    score,
+)
 from lmfusion.errors import Error, ExportError
 
 COMMANDS = (export, export_truecaser, default_model, inspect, score, explain, prime, demo)

@@ -12,8 +12,13 @@ from lmfusion import LMFusionScorer
 from lmfusion.default_model import cache_folder, default_model, source_gguf
 from lmfusion.demo.comparison import MODES, Measurement, compare
 from lmfusion.demo.picture import draw
-from lmfusion.demo.report import (Rescored, machine, print_comparison, print_corrections,
-                                  print_error_rates)
+from lmfusion.demo.report import (
+    Rescored,
+    machine,
+    print_comparison,
+    print_corrections,
+    print_error_rates,
+)
 from lmfusion.demo.rescoring import tune
 from lmfusion.demo.utterances import Utterance, sentences, utterances
 from lmfusion.demo.workloads import whole_text, workloads

@@ -8,9 +8,9 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-from lmfusion.demo.comparison import Measurement  # noqa: E402
+from lmfusion.demo.comparison import Measurement
 
 
 def draw(path: Path, error_rates: Mapping[str, float], rows: Sequence[Measurement],

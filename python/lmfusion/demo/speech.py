@@ -36,7 +36,7 @@ def speak(sentence: str, *, voice: str = "slt") -> Samples:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "speech.wav")
         done = subprocess.run([program, "-voice", voice, "-t", sentence, "-o", str(path)],
-                              capture_output=True, text=True)
+                              capture_output=True, text=True, check=False)
         if done.returncode or not path.exists():
             raise SpeechError(f"flite could not speak {sentence!r}: {done.stderr.strip()}")
         with wave.open(str(path)) as file:
