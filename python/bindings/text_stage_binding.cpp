@@ -67,12 +67,7 @@ using PathTuple = std::tuple<std::vector<int32_t>, int32_t, float, bool, int32_t
 std::vector<PathTuple> Tuples(const TokenPaths& paths) {
   std::vector<PathTuple> tuples;
   for (const TokenPaths::Path& path : paths.paths) {
-    std::vector<int32_t> tokens;
-    if (path.prefix != nullptr) {
-      tokens.assign(path.prefix->begin(), path.prefix->begin() + path.prefix_size);
-    }
-    tokens.insert(tokens.end(), path.tail.begin(), path.tail.end());
-    tuples.emplace_back(std::move(tokens), path.scored_begin, path.sign, path.ends_word,
+    tuples.emplace_back(path.tokens(), path.scored_begin, path.sign, path.ends_word,
                         path.alternative);
   }
   return tuples;

@@ -24,11 +24,16 @@ struct TokenPaths {
     // Boundary policy "word": add sign * log p(a word ends after the last token).
     bool ends_word = false;
     int32_t size() const { return prefix_size + static_cast<int32_t>(tail.size()); }
+    // Prefix and tail.
+    Tokens tokens() const;
   };
   std::vector<Path> paths;
   std::vector<int32_t> candidate_of;  // [alternatives], ascending
   int32_t candidates = 0;
 };
+
+// Tokens of all paths, nothing shared.
+uint64_t TokenCount(const TokenPaths& paths);
 
 // What the path scorer gives back for them.
 struct PathScores {

@@ -12,15 +12,16 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "base/checksum.h"
 #include "lmfusion/errors.h"
 
 namespace lmfusion {
 namespace {
 
 constexpr char kMagic[8] = {'l', 'm', 'f', 'c', 'a', 'c', 'h', 'e'};
-constexpr uint32_t kFormat = 1;
+constexpr uint32_t kFormat = 2;
 constexpr size_t kSlotsAtOnce = 256;
-constexpr size_t kBytesAtOnce = size_t{1} << 20;  // a multiple of 8
+constexpr size_t kBytesAtOnce = size_t{1} << 20;
 
 struct Header {
   char magic[8];
@@ -37,21 +38,17 @@ struct StoredNode {
 };
 static_assert(sizeof(StoredNode) == 24, "the file's layout");
 
-// Writes and sums up. Pieces of odd size are summed as one with what follows.
+// Writes, and keeps the checksum of what it wrote.
 class Writer {
  public:
   explicit Writer(const std::string& file) : out_(file, std::ios::binary | std::ios::trunc) {}
 
   void Write(const void* bytes, size_t size) {
     out_.write(static_cast<const char*>(bytes), static_cast<std::streamsize>(size));
-    pending_.append(static_cast<const char*>(bytes), size);
-    const size_t whole = pending_.size() / 8 * 8;
-    sum_ = Checksum(pending_.data(), whole, sum_);
-    pending_.erase(0, whole);
+    sum_ = Checksum(bytes, size, sum_);
   }
 
   bool Finish() {
-    sum_ = Checksum(pending_.data(), pending_.size(), sum_);
     out_.write(reinterpret_cast<const char*>(&sum_), sizeof sum_);
     out_.close();
     return out_.good();
@@ -59,8 +56,7 @@ class Writer {
 
  private:
   std::ofstream out_;
-  std::string pending_;
-  uint64_t sum_ = 0;
+  uint32_t sum_ = 0;
 };
 
 // A snapshot that is open, whole and of this format.
@@ -102,7 +98,7 @@ class Reader {
  private:
   void CheckSize() const {
     // In floating point, so that no damaged number overflows.
-    const double expected = static_cast<double>(sizeof(Header) + sizeof(uint64_t)) +
+    const double expected = static_cast<double>(sizeof(Header) + sizeof(uint32_t)) +
                             header_.identity_bytes +
                             static_cast<double>(header_.nodes) * sizeof(StoredNode) +
                             static_cast<double>(header_.slots) * header_.slot_bytes;
@@ -114,7 +110,7 @@ class Reader {
 
   void CheckSum() {
     in_.seekg(0);
-    uint64_t sum = 0, stored = 0;
+    uint32_t sum = 0, stored = 0;
     std::string bytes(std::min<size_t>(size_, kBytesAtOnce), '\0');
     for (int64_t left = size_ - static_cast<int64_t>(sizeof stored); left > 0;) {
       const size_t count = std::min<size_t>(left, kBytesAtOnce);
@@ -249,17 +245,6 @@ bool WriteAll(const std::string& file, const Header& header, const std::string& 
 }
 
 }  // namespace
-
-uint64_t Checksum(const char* bytes, size_t size, uint64_t before) {
-  uint64_t sum = before;
-  for (size_t i = 0; i < size; i += 8) {
-    uint64_t word = 0;
-    std::memcpy(&word, bytes + i, std::min<size_t>(8, size - i));
-    sum = (sum ^ word) * 0xff51afd7ed558ccdu;
-    sum ^= sum >> 32;
-  }
-  return sum;
-}
 
 SnapshotOwner OwnerOf(const CausalLM& model, uint64_t word_beginnings) {
   auto fields = nlohmann::json::parse(model.description().json, nullptr, false);

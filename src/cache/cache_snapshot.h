@@ -14,21 +14,18 @@ namespace lmfusion {
 // Numbers are as x86-64 keeps them (little-endian, IEEE 754). In order:
 //
 //     char    magic[8]        "lmfcache"
-//     uint32  format          1
+//     uint32  format          2
 //     uint32  identity_bytes
 //     int64   nodes, slots, slot_bytes
 //     uint64  word_beginnings (SnapshotOwner)
 //     char    identity[identity_bytes]   JSON: what must be equal in the scorer that reads it
 //     Node    node[nodes]                parents before children
 //     char    slot[slots][slot_bytes]    of the nodes that have one, in their order
-//     uint64  checksum                   of all before it
+//     uint32  checksum                   zlib's CRC-32 of all before it
 //
 // where Node is int32 parent (its index; -1: the root), int32 token, float32 log_prob, normalizer,
 // word_end (nats; NaN: not known), int32 has_slot. A file is written beside its place and renamed,
 // so there is never half of one, and it is checked as a whole before any of it is used.
-
-// A checksum of bytes; any change of one 8-byte word changes it.
-uint64_t Checksum(const char* bytes, size_t size, uint64_t before = 0);
 
 // Who may use a snapshot: the model, its types, and which tokens begin a word (0: not known; ends
 // of words are read by scorers of the same value only).

@@ -45,15 +45,14 @@ class Scorer final : public PathScorer {
   }
 
   PathScores Score(const TokenPaths& paths, const std::string& cache_namespace,
-                   std::vector<std::vector<bool>>* reused) override {
+                   CallReport* report) override {
     CheckPaths(paths, model_->description());
     PathScores scores(paths);
-    if (reused != nullptr) reused->resize(paths.paths.size());
     Request request;
     request.paths = &paths;
     request.cache_namespace = &cache_namespace;
     request.scores = &scores;
-    request.reused = reused;
+    request.report = report;
 
     std::unique_lock<std::mutex> lock(mutex_);
     waiting_.push_back(&request);
@@ -204,6 +203,11 @@ class Scorer final : public PathScorer {
   }
 
   void WorkJointly(const std::vector<Request*>& requests, PathPiece::Counts* counts) {
+    for (Request* request : requests) {
+      if (request->report == nullptr) continue;
+      *request->report = CallReport();
+      request->report->reused.resize(request->paths->paths.size());
+    }
     switch (options_.mode) {
       case Mode::kTree: return WorkOffTree(requests, counts);
       case Mode::kGrouped:
@@ -243,7 +247,7 @@ class Scorer final : public PathScorer {
     const std::vector<Path>& paths = request->paths->paths;
     for (size_t i = 0; i < paths.size(); ++i) {
       CheckCapacity(paths[i]);
-      TokenPaths::Tokens context = TokensOf(paths[i]);
+      TokenPaths::Tokens context = paths[i].tokens();
       context.resize(paths[i].scored_begin);
       groups[std::move(context)].push_back(i);
     }
@@ -253,9 +257,11 @@ class Scorer final : public PathScorer {
       PathPiece prefill(tree_, *model_, options_.max_batch_tokens);
       prefill.Visit(prefix.last());
       prefill.WantComputed(prefix.last());
+      const uint64_t before = counts->computed;
       prefill.Compute(counts);
+      if (request->report != nullptr) request->report->tokens_computed += counts->computed - before;
       for (const size_t i : members) {
-        const TokenPaths::Tokens tokens = TokensOf(paths[i]);
+        const TokenPaths::Tokens tokens = paths[i].tokens();
         const PrivateTokens word(tree_, prefix.last(),
                                  {tokens.begin() + paths[i].scored_begin, tokens.end()});
         RequestPiece piece(tree_, *model_, options_.max_batch_tokens);
@@ -278,7 +284,7 @@ class Scorer final : public PathScorer {
         tokens += paths[end].size();
         if (end > begin && tokens > most) break;
         chains.push_back(std::make_unique<PrivateTokens>(tree_, Root(*request->cache_namespace),
-                                                         TokensOf(paths[end])));
+                                                         paths[end].tokens()));
         piece.Add(chains.back()->last(), request, end);
       }
       piece.Run(counts);

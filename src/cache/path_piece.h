@@ -43,6 +43,11 @@ class PathPiece {
   // Whether the cache held a visited node when it was visited.
   bool was_computed(NodeId node) const { return entries_[tree_.mark(node)].was_computed; }
 
+  // Whether Compute computed visited node `i`, in the order of the visits.
+  bool computed_here(size_t i) const {
+    return !entries_[i].was_computed && tree_.computed(visited_[i]);
+  }
+
   // Fills what is wanted. Throws CacheBudgetError, NumericalError; then only what was there before
   // is left. Afterwards only Close may follow.
   void Compute(Counts* counts);

@@ -14,6 +14,13 @@ namespace lmfusion {
 
 class PlainLM;
 
+// What one call of PathScorer::Score found and did, whatever other threads did meanwhile.
+struct CallReport {
+  std::vector<std::vector<bool>>
+      reused;                    // [paths][tokens of the path], whether the cache held them
+  uint64_t tokens_computed = 0;  // by this call; a token that calls need together, by one of them
+};
+
 // Log-probabilities of token paths; nothing here knows of texts. Thread safe.
 class PathScorer {
  public:
@@ -22,9 +29,9 @@ class PathScorer {
   // Throws CacheBudgetError, NumericalError, std::invalid_argument (a token that is not in the
   // vocabulary, a path that is too long, a first token that is to be scored); then nothing is kept
   // of what was not right.
-  // reused: [paths][tokens of the path], whether the cache held them; may be null.
+  // report: filled where the call succeeds; may be null.
   virtual PathScores Score(const TokenPaths& paths, const std::string& cache_namespace,
-                           std::vector<std::vector<bool>>* reused = nullptr) = 0;
+                           CallReport* report = nullptr) = 0;
 
   // Computes what Score(paths) would, and of each path with nothing to score the path itself with
   // the log-normaliser after it. Returns the number of tokens computed. Whatever else the cache

@@ -16,13 +16,16 @@ class Scorer final : public PathScorer {
   Scorer(std::unique_ptr<PlainLM> model, PathScorerOptions options)
       : model_(std::move(model)), options_(options) {}
 
-  PathScores Score(const TokenPaths& paths, const std::string&,
-                   std::vector<std::vector<bool>>* reused) override {
+  PathScores Score(const TokenPaths& paths, const std::string&, CallReport* report) override {
     CheckPaths(paths, model_->description());
     const std::lock_guard<std::mutex> lock(mutex_);
     PathScores scores(paths);
-    if (reused != nullptr) {
-      for (const TokenPaths::Path& path : paths.paths) reused->emplace_back(path.size(), false);
+    if (report != nullptr) {
+      *report = CallReport();
+      for (const TokenPaths::Path& path : paths.paths) {
+        report->reused.emplace_back(path.size(), false);
+      }
+      report->tokens_computed = TokenCount(paths);
     }
     // Paths of like length share a batch, so that little of it is padding.
     std::vector<size_t> order(paths.paths.size());
@@ -69,11 +72,7 @@ class Scorer final : public PathScorer {
       const TokenPaths::Path& path = paths.paths[i];
       if (path.size() == 0) continue;
       kept.push_back(i);
-      tokens.emplace_back();
-      if (path.prefix != nullptr) {
-        tokens.back().assign(path.prefix->begin(), path.prefix->begin() + path.prefix_size);
-      }
-      tokens.back().insert(tokens.back().end(), path.tail.begin(), path.tail.end());
+      tokens.push_back(path.tokens());
       word_ends = word_ends || path.ends_word;
       computed_ += path.size();
     }

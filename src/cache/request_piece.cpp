@@ -4,21 +4,12 @@ namespace lmfusion {
 
 using Path = TokenPaths::Path;
 
-TokenPaths::Tokens TokensOf(const Path& path) {
-  TokenPaths::Tokens tokens;
-  if (path.prefix != nullptr) {
-    tokens.assign(path.prefix->begin(), path.prefix->begin() + path.prefix_size);
-  }
-  tokens.insert(tokens.end(), path.tail.begin(), path.tail.end());
-  return tokens;
-}
-
 std::vector<NodeId> NodesOf(const TokenPaths& paths, TokenTree& tree, NodeId root) {
   std::vector<NodeId> nodes;
   tree.BeginMarks();
   for (const Path& path : paths.paths) {
     NodeId node = root;
-    for (const int32_t token : TokensOf(path)) {
+    for (const int32_t token : path.tokens()) {
       node = tree.Find(node, token);
       if (node == kNoNode) break;
       if (tree.mark(node) >= 0) continue;
@@ -37,7 +28,7 @@ int64_t NeededBytes(const TokenPaths& paths, int64_t slot_bytes, const TokenTree
   tree.BeginMarks();
   for (const Path& path : paths.paths) {
     NodeId node = top, held_node = held == nullptr ? kNoNode : root;
-    for (const int32_t token : TokensOf(path)) {
+    for (const int32_t token : path.tokens()) {
       node = tree.FindOrAdd(node, token);
       if (held_node != kNoNode) held_node = held->Find(held_node, token);
     }
@@ -55,6 +46,7 @@ int64_t NeededBytes(const TokenPaths& paths, int64_t slot_bytes, const TokenTree
 
 void RequestPiece::AddShared(NodeId root, Request* request, size_t index) {
   const Path& path = request->paths->paths[index];
+  const size_t begin = piece_.size();
   NodeId node = root;
   if (path.prefix != nullptr && path.prefix_size > 0) {
     const auto key = std::make_tuple(root, path.prefix.get(), path.prefix_size);
@@ -63,21 +55,26 @@ void RequestPiece::AddShared(NodeId root, Request* request, size_t index) {
     node = found->second;
   }
   Add(Walk(node, path.tail.data(), static_cast<int32_t>(path.tail.size())), request, index);
+  members_.back().begin = begin;
 }
 
 void RequestPiece::Add(NodeId last, Request* request, size_t index) {
   const Path& path = request->paths->paths[index];
+  const size_t begin = piece_.size();
   piece_.Visit(last);
   piece_.WantScores(last, path.size() - path.scored_begin);
   if (path.ends_word) piece_.WantWordEnd(last);
   if (request->prime && path.scored_begin >= path.size()) piece_.WantNext(last);
-  members_.push_back({request, index, last});
+  members_.push_back({request, index, last, begin, piece_.size()});
 }
 
 void RequestPiece::Run(PathPiece::Counts* counts) {
   for (const Member& member : members_) ReadReused(member);
   piece_.Compute(counts);
-  for (const Member& member : members_) ReadScores(member);
+  for (const Member& member : members_) {
+    ReadScores(member);
+    CountComputed(member);
+  }
   piece_.Close();
 }
 
@@ -101,12 +98,19 @@ void RequestPiece::ReadScores(const Member& member) const {
 }
 
 void RequestPiece::ReadReused(const Member& member) const {
-  if (member.request->reused == nullptr) return;
-  std::vector<bool>& reused = (*member.request->reused)[member.index];
+  if (member.request->report == nullptr) return;
+  std::vector<bool>& reused = member.request->report->reused[member.index];
   reused.resize(member.request->paths->paths[member.index].size());
   NodeId node = member.last;
   for (size_t i = reused.size(); i-- > 0; node = tree_.parent(node)) {
     reused[i] = piece_.was_computed(node);
+  }
+}
+
+void RequestPiece::CountComputed(const Member& member) const {
+  if (member.request->report == nullptr) return;
+  for (size_t i = member.begin; i < member.end; ++i) {
+    if (piece_.computed_here(i)) ++member.request->report->tokens_computed;
   }
 }
 

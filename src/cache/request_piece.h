@@ -18,16 +18,13 @@ namespace lmfusion {
 struct Request {
   const TokenPaths* paths = nullptr;
   const std::string* cache_namespace = nullptr;
-  PathScores* scores = nullptr;                      // [paths], to be filled
-  std::vector<std::vector<bool>>* reused = nullptr;  // may be null
+  PathScores* scores = nullptr;  // [paths], to be filled
+  CallReport* report = nullptr;  // may be null
   // A path with nothing to score is computed, to its end and with what the model says after it.
   bool prime = false;
   std::exception_ptr error;
   bool done = false;
 };
-
-// All tokens of a path.
-TokenPaths::Tokens TokensOf(const TokenPaths::Path& path);
 
 // The nodes of `tree` below `root` that are on the paths, as far as it has them: parents before
 // children, each once. Overwrites the tree's marks.
@@ -60,11 +57,13 @@ class RequestPiece {
     Request* request;
     size_t index;
     NodeId last;
+    size_t begin, end;  // what it was the first to visit
   };
 
   NodeId Walk(NodeId node, const int32_t* tokens, int32_t count);
   void ReadScores(const Member& member) const;
   void ReadReused(const Member& member) const;
+  void CountComputed(const Member& member) const;
 
   TokenTree& tree_;
   PathPiece piece_;

@@ -1,7 +1,6 @@
 #include "scorer/candidate_sums.h"
 
-#include <algorithm>
-#include <cmath>
+#include "base/log_sum_exp.h"
 
 namespace lmfusion {
 
@@ -13,14 +12,6 @@ std::vector<double> AlternativeSums(const TokenPaths& paths, const PathScores& s
     sums[paths.paths[i].alternative] += paths.paths[i].sign * sum;
   }
   return sums;
-}
-
-double LogSumExp(const std::vector<double>& values) {
-  const double largest = *std::max_element(values.begin(), values.end());
-  if (!std::isfinite(largest)) return largest;
-  double sum = 0;
-  for (const double value : values) sum += std::exp(value - largest);
-  return largest + std::log(sum);
 }
 
 std::vector<double> CandidateSums(const TokenPaths& paths, const PathScores& scores) {

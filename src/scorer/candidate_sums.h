@@ -13,7 +13,4 @@ std::vector<double> AlternativeSums(const TokenPaths& paths, const PathScores& s
 // [candidates]
 std::vector<double> CandidateSums(const TokenPaths& paths, const PathScores& scores);
 
-// log(sum(exp(values))), at least one value.
-double LogSumExp(const std::vector<double>& values);
-
 }  // namespace lmfusion

@@ -14,9 +14,10 @@ std::vector<Explanation::Token> Tokens(const Path& path, const std::vector<float
                                        const std::vector<bool>& reused,
                                        const Tokenizer& tokenizer) {
   std::vector<Explanation::Token> tokens;
+  const TokenPaths::Tokens ids = path.tokens();
   for (int32_t i = 0; i < path.size(); ++i) {
     Explanation::Token token;
-    token.id = i < path.prefix_size ? (*path.prefix)[i] : path.tail[i - path.prefix_size];
+    token.id = ids[i];
     if (token.id < tokenizer.VocabularySize()) token.piece = tokenizer.Piece(token.id);
     token.scored = i >= path.scored_begin;
     token.log_prob =

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/log_sum_exp.h"
 #include "base/stopwatch.h"
 #include "scorer/candidate_sums.h"
 #include "scorer/explanation.h"
@@ -175,11 +176,10 @@ Explanation LMFusionScorer::explain(const std::string& context, const std::strin
                                     const std::string& cache_namespace) {
   TextCounters counters;
   const TokenPaths paths = impl_->Text().Continuations({context}, {{word}}, &counters);
-  const uint64_t before = stats().tokens_computed;
-  std::vector<std::vector<bool>> reused;
-  const PathScores scores = impl_->path_scorer->Score(paths, cache_namespace, &reused);
-  Explanation explanation = ExplainTokens(paths, scores, reused, *impl_->tokenizer);
-  explanation.tokens_computed = stats().tokens_computed - before;
+  CallReport report;
+  const PathScores scores = impl_->path_scorer->Score(paths, cache_namespace, &report);
+  Explanation explanation = ExplainTokens(paths, scores, report.reused, *impl_->tokenizer);
+  explanation.tokens_computed = report.tokens_computed;
   const CasedText cased = impl_->text_stage->Cased(context, word);
   explanation.text = cased.text;
   explanation.context_bytes = cased.context_bytes;

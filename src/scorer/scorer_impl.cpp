@@ -4,8 +4,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/checksum.h"
 #include "base/stopwatch.h"
-#include "cache/cache_snapshot.h"
 #include "engine/torchscript_lm.h"
 #include "scorer/candidate_sums.h"
 #include "scorer/floors.h"
@@ -23,12 +23,6 @@ std::vector<double> Flat(const std::vector<std::vector<double>>& rows) {
 }
 
 }  // namespace
-
-uint64_t TokenCount(const TokenPaths& paths) {
-  uint64_t count = 0;
-  for (const TokenPaths::Path& path : paths.paths) count += path.size();
-  return count;
-}
 
 LMFusionScorer::Impl::Impl(const std::string& path, ScorerOptions given)
     : options(std::move(given)) {
@@ -57,7 +51,8 @@ LMFusionScorer::Impl::Impl(const std::string& path, ScorerOptions given)
   }
   if (!begins_word.empty()) {
     const std::string bits(begins_word.begin(), begins_word.end());
-    scoring.word_beginnings = Checksum(bits.data(), bits.size());
+    // Never 0, which stands for none.
+    scoring.word_beginnings = (uint64_t{1} << 32) | Checksum(bits.data(), bits.size());
   }
   shares_prefixes = loaded.plain == nullptr && options.mode == Mode::kTree;
   if (loaded.plain != nullptr) {

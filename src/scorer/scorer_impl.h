@@ -14,9 +14,6 @@
 
 namespace lmfusion {
 
-// Tokens of all paths, nothing shared.
-uint64_t TokenCount(const TokenPaths& paths);
-
 // What a scorer has, and how a call goes through it: the text stage makes paths, the path scorer
 // scores them.
 struct LMFusionScorer::Impl {

@@ -1,9 +1,8 @@
 #include "lmfusion/state.h"
 
-#include <algorithm>
-#include <cmath>
 #include <unordered_map>
 
+#include "base/log_sum_exp.h"
 #include "lmfusion/casing.h"
 #include "lmfusion/scorer.h"
 
@@ -76,10 +75,7 @@ std::vector<double> StateScorer::finish(const std::vector<State>& states) const 
   if (endings_.empty()) return std::vector<double>(states.size(), 0.0);
   std::vector<double> log_probs;
   for (const auto& row : scorer_->score_endings(Texts(states), endings_, cache_namespace_)) {
-    const double largest = *std::max_element(row.begin(), row.end());
-    double sum = 0;
-    for (const double log_prob : row) sum += std::exp(log_prob - largest);
-    log_probs.push_back(largest + std::log(sum));
+    log_probs.push_back(LogSumExp(row));
   }
   return log_probs;
 }

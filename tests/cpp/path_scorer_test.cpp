@@ -217,9 +217,31 @@ TEST(PathScorer, MistakesLeaveTheCacheRight) {
 TEST(PathScorer, ReusedTellsWhatTheCacheHeld) {
   const auto scorer = Scorer(Mode::kTree, 100, 512);
   scorer->Score(Paths({{1, 2, 3}}, {1}), "");
-  std::vector<std::vector<bool>> reused;
-  scorer->Score(Paths({{1, 2, 3, 4}}, {1}), "", &reused);
-  EXPECT_EQ(reused, (std::vector<std::vector<bool>>{{true, true, false, false}}));
+  CallReport report;
+  scorer->Score(Paths({{1, 2, 3, 4}}, {1}), "", &report);
+  EXPECT_EQ(report.reused, (std::vector<std::vector<bool>>{{true, true, false, false}}));
+  EXPECT_EQ(report.tokens_computed, 1u);  // 3; nothing follows 4
+}
+
+TEST(PathScorer, AReportTellsOfItsOwnCallOnly) {
+  for (const Mode mode : {Mode::kTree, Mode::kGrouped, Mode::kUncached}) {
+    const auto scorer = Scorer(mode, 10000, 512);
+    std::vector<uint64_t> computed(8, 0);
+    std::vector<std::thread> threads;
+    for (int32_t thread = 0; thread < 8; ++thread) {
+      threads.emplace_back([&, thread] {
+        for (int32_t call = 0; call < 20; ++call) {
+          CallReport report;
+          // Nothing is shared with another call, so each computes all but its last token.
+          scorer->Score(Paths({{thread, call, 1, 2}}, {3}), std::to_string(call), &report);
+          computed[thread] += report.tokens_computed;
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(computed, std::vector<uint64_t>(8, 20 * 3));
+    EXPECT_EQ(StatsOf(*scorer).tokens_computed, 8u * 20 * 3);
+  }
 }
 
 TEST(PathScorer, ThreadsShareForwardsAndGetTheirOwnErrors) {
