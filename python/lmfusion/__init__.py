@@ -22,6 +22,7 @@ except ImportError as error:
         "Python (pip install . in a checkout); or a shared library (libsentencepiece, libpcre2-8, "
         "libutf8proc) is not installed.") from error
 
+from lmfusion import nbest
 from lmfusion.combined import CombinedScorer, PhraseList
 from lmfusion.default_model import default_model
 from lmfusion.errors import (
@@ -46,7 +47,7 @@ __version__ = _core.__version__
 __all__ = ["CacheBudgetError", "CacheFileError", "CombinedScorer", "Error", "ExportError",
            "LMFusionScorer", "ModelFileError", "NumericalError", "PhraseList", "State",
            "StateScorer", "TextError", "TokenizerError", "default_model", "export",
-           "export_folder", "from_hf"]
+           "export_folder", "from_hf", "nbest"]
 
 
 def __getattr__(name: str) -> object:

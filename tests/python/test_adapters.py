@@ -263,8 +263,8 @@ def test_rescore_keeps_the_shape(scorer: lmfusion.LMFusionScorer, oracle: Oracle
             for each in rescore([nemo, nemo], scorer, **OPTIONS)] == [wanted, wanted]
 
     whisper = [{"text": f" {text}", "language": "en", "segments": [
-        {"avg_logprob": score / 4, "tokens": [1, 2]}, {"avg_logprob": score / 2, "tokens": [3]}]}
-        for text, score in zip(TEXTS, SCORES)]  # score/4 * 2 + score/2 = score
+        {"avg_logprob": score / 4, "tokens": [1]}, {"avg_logprob": score / 6, "tokens": [3, 4]}]}
+        for text, score in zip(TEXTS, SCORES)]  # score/4 * (1 + 1) + score/6 * (2 + 1) = score
     assert [one["text"].strip() for one in rescore(whisper, scorer, **OPTIONS)] == wanted
 
     manifest = [{"nbest": [{"pred_text": text, "am_score": score}

@@ -1,0 +1,163 @@
+"""Ranking of n-best lists: the recogniser's score, the language model's, a bonus a word."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lmfusion.nbest.hypothesis import Utterance
+from lmfusion.nbest.reading import NBest, read
+
+HYPOTHESES_A_CALL = 2048  # of a file, so that it need not fit into memory
+
+
+class TextScorer(Protocol):
+    """Anything with log p of whole texts: `LMFusionScorer`, `CombinedScorer`."""
+
+    def score_texts(self, texts: Sequence[str]) -> list[float]: ...
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One hypothesis: total = acoustic_weight * score + weight * log_prob + bonus * words."""
+
+    hypothesis: Any  # as it was given
+    text: str
+    score: float  # the recogniser's own, nats; -inf where it was missing
+    log_prob: float  # of the text, nats
+    total: float
+    words: int = 0
+    index: int = 0  # where it stood in its list
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the total."""
+
+    weight: float = 0.3
+    word_insertion_bonus: float = 0.0
+    acoustic_weight: float = 1.0
+
+    def total(self, score: float, log_prob: float, words: int) -> float:
+        """-inf where a part that counts is; 0 * -inf counts as 0."""
+        parts = ((self.acoustic_weight, score), (self.weight, log_prob),
+                 (self.word_insertion_bonus, words))
+        return sum(weight * part for weight, part in parts if weight)
+
+
+def rank_utterances(utterances: Iterable[Utterance], scorer: TextScorer, weights: Weights,
+                    hypotheses_a_call: int | None = None) -> Iterator[list[Ranked]]:
+    """Every utterance's hypotheses best first, equal totals in the order given.
+
+    Args:
+        hypotheses_a_call: utterances are scored together up to so many; None: all in one call.
+    """
+    for some in _batches(utterances, hypotheses_a_call):
+        texts = [hypothesis.text for utterance in some for hypothesis in utterance.hypotheses]
+        log_probs = iter(scorer.score_texts(texts) if texts else [])
+        for utterance in some:
+            rows = []
+            for index, one in enumerate(utterance.hypotheses):
+                log_prob, words = next(log_probs), len(one.text.split())
+                total = weights.total(one.score, log_prob, words)
+                rows.append(Ranked(one.given, one.text, one.score, log_prob, total, words, index))
+            yield sorted(rows, key=lambda row: -row.total)
+
+
+def _batches(utterances: Iterable[Utterance], most: int | None) -> Iterator[list[Utterance]]:
+    batch: list[Utterance] = []
+    size = 0
+    for utterance in utterances:
+        batch.append(utterance)
+        size += len(utterance.hypotheses)
+        if most is not None and size >= most:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def rank(nbests: Any, scorer: TextScorer, *, weight: float = 0.3,
+         word_insertion_bonus: float = 0.0, acoustic_weight: float = 1.0,
+         **reading: Any) -> list[list[Ranked]]:
+    """Every utterance's hypotheses with their parts, best first; equal totals keep their order.
+
+    Args:
+        nbests: any shape that `read` knows, such as a list of lists of hypotheses.
+        scorer: asked once, for the texts of all utterances (of a file: some at a time).
+        weight, word_insertion_bonus, acoustic_weight: of the total.
+        reading: of `read`, such as missing="last".
+
+    Raises:
+        ValueError: as `read`.
+    """
+    document = read(nbests, **reading)
+    weights = Weights(weight, word_insertion_bonus, acoustic_weight)
+    return list(rank_utterances(document, scorer, weights, _batch_size(document)))
+
+
+def rescore(nbest: Any, scorer: TextScorer, *, weight: float = 0.3,
+            word_insertion_bonus: float = 0.0, acoustic_weight: float = 1.0,
+            output: str | Path | None = None, parts: list[list[Ranked]] | None = None,
+            **reading: Any) -> Any:
+    """What was given, every utterance's hypotheses best first; utterances keep their places.
+
+    Args:
+        nbest: any shape that `read` knows. What is in memory is not changed.
+        scorer: asked once (of a file: some utterances at a time).
+        weight, word_insertion_bonus, acoustic_weight: of the total.
+        output: of a file or folder, where to write the same shape; beside it, OUTPUT.parts.tsv
+            has utterance, rank, score, log p, words, total and text of every hypothesis.
+        parts: a list to which every utterance's `Ranked` hypotheses are added.
+        reading: of `read`, such as missing="last".
+
+    Returns:
+        The document, or `output`.
+
+    Raises:
+        ValueError: as `read`; a path without `output`.
+    """
+    document = read(nbest, **reading)
+    if document.is_file and output is None:
+        raise ValueError(f"{nbest} is a path: give output=, where to write the ranked "
+                         f"{document.shape}")
+    weights = Weights(weight, word_insertion_bonus, acoustic_weight)
+    utterances, named = itertools.tee(document)
+    ranked = rank_utterances(utterances, scorer, weights, _batch_size(document))
+    if parts is not None:
+        ranked = _kept(ranked, parts)
+    if output is None:
+        return document.rebuilt(iter(list(_orders(ranked))))  # read whole, then rebuilt
+    output = Path(output)
+    with open(output.with_name(output.name + ".parts.tsv"), "w", encoding="utf-8") as file:
+        file.write("utterance\trank\tscore\tlog_prob\twords\ttotal\ttext\n")
+        document.write(_orders(_written(zip(named, ranked), file)), output)
+    return output
+
+
+def _batch_size(document: NBest) -> int | None:
+    return HYPOTHESES_A_CALL if document.is_file else None
+
+
+def _orders(ranked: Iterable[list[Ranked]]) -> Iterator[list[int]]:
+    return ([row.index for row in rows] for rows in ranked)
+
+
+def _kept(ranked: Iterable[list[Ranked]], parts: list[list[Ranked]]) -> Iterator[list[Ranked]]:
+    for rows in ranked:
+        parts.append(rows)
+        yield rows
+
+
+def _written(pairs: Iterable[tuple[Utterance, list[Ranked]]], file: Any) -> Iterator[list[Ranked]]:
+    """Writes the parts as the ranked lists pass."""
+    for number, (utterance, rows) in enumerate(pairs):
+        name = utterance.name or str(number)
+        for place, row in enumerate(rows, 1):
+            text = " ".join(row.text.split())
+            file.write(f"{name}\t{place}\t{row.score:.6g}\t{row.log_prob:.6g}\t{row.words}\t"
+                       f"{row.total:.6g}\t{text}\n")
+        yield rows

@@ -1,0 +1,85 @@
+"""SRILM's n-best lists, a file an utterance, whose name gives the id.
+
+"NBestList1.0": lines "(bytelog) words"; "NBestList2.0": "(bytelog)" and eleven fields a word, of
+which those within another (phones) are no words. A bytelog is a logarithm to the base
+exp(1024 / 10000.5). Without either header: "acoustic lm number-of-words words", logarithms to
+base 10, of which the acoustic one is taken.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lmfusion.nbest.file_shape import FileShape, lines_of, opened
+from lmfusion.nbest.htk import NO_WORDS
+from lmfusion.nbest.hypothesis import Form, Options
+from lmfusion.nbest.shape import Lists
+
+HEADERS = ("NBestList1.0", "NBestList2.0")
+NATS_OF_BYTELOG = 1024 / 10000.5
+_PLAIN = re.compile(r"\s*([-+.\deE]+|-inf)\s+([-+.\deE]+|-inf)\s+(\d+)(?:\s+(.*))?")
+_FIELDS = 11
+
+
+def _is_list(path: Path, head: list[str], options: Options) -> bool:
+    return bool(head) and (head[0].strip() in HEADERS or all(
+        (found := _PLAIN.fullmatch(line)) is not None
+        and int(found.group(3)) <= len((found.group(4) or "").split()) for line in head))
+
+
+def _words_of_times(fields: list[str]) -> list[str]:
+    """The words among entries "word st: start et: end g: lm a: acoustic ..."."""
+    words, last_end = [], -math.inf
+    for place in range(0, len(fields) - _FIELDS + 1, _FIELDS):
+        start, end = float(fields[place + 2]), float(fields[place + 4])
+        if start > last_end:
+            words.append(fields[place])
+            last_end = end
+    return words
+
+
+def _text(header: str) -> Form:
+    def text(line: str) -> str:
+        if header == HEADERS[0]:
+            words = line.split()[1:]
+        elif header == HEADERS[1]:
+            words = _words_of_times(line.split()[1:])
+        else:
+            words = line.split()[3:]
+        return " ".join(word for word in words if word not in NO_WORDS)
+
+    def score(line: str, options: Options) -> float | None:
+        first = line.split(maxsplit=1)[0]
+        try:
+            if header:
+                return float(first.strip("()")) * NATS_OF_BYTELOG
+            return float(first) * math.log(10)
+        except ValueError:
+            return None
+
+    return Form("SRILM n-best list", lambda _: False, text, score)
+
+
+def _content(path: Path) -> tuple[str, list[str]]:
+    lines = [line for line in lines_of(path) if line.strip()]
+    if lines and lines[0].strip() in HEADERS:
+        return lines[0].strip(), lines[1:]
+    return "", lines
+
+
+def _lists(path: Path, options: Options) -> Lists:
+    header, lines = _content(path)
+    yield path.name.partition(".")[0], lines, _text(header)
+
+
+def _write(path: Path, options: Options, orders: Iterator[list[int]], output: Path) -> None:
+    header, lines = _content(path)
+    with opened(output, "w") as out:
+        for line in ([header] if header else []) + [lines[index] for index in next(orders)]:
+            out.write(line + "\n")
+
+
+LIST = FileShape("SRILM n-best list", _is_list, _lists, _write)

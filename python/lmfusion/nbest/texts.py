@@ -1,0 +1,31 @@
+"""Texts alone, and pairs of a text and a score.
+
+A pair is (text, score) or (score, text), as a tuple or, after JSON, as a list. Its score is taken
+for a sum of natural logarithms (`log_base=` says otherwise). Texts alone have no score: the
+language model and the words decide.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lmfusion.nbest.hypothesis import Form, Options, is_number
+
+
+def _is_pair(value: Any) -> bool:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return False
+    first, second = value
+    if isinstance(first, str):
+        return second is None or is_number(second)
+    return isinstance(second, str) and is_number(first)
+
+
+def _score(pair: Any, options: Options) -> Any:
+    score = pair[1] if isinstance(pair[0], str) else pair[0]
+    return options.nats(float(score)) if is_number(score) else score
+
+
+TEXT = Form("text", lambda value: isinstance(value, str), lambda text: text, lambda *_: 0.0)
+PAIR = Form("pair of text and score", _is_pair,
+            lambda pair: pair[0] if isinstance(pair[0], str) else pair[1], _score)
