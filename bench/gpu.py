@@ -34,7 +34,7 @@ from lmfusion import LMFusionScorer
 from lmfusion.export import _describe, _trace_tree, _write
 from lmfusion.export.narrow import narrow_weights
 from lmfusion.export.tokenizer_file import read_tokenizer
-from lmfusion.memory_plan import memory_plan
+from lmfusion.memory import memory_plan
 
 TokenPath = tuple[int, ...]
 BOS = 1

@@ -14,6 +14,7 @@ inline std::string Utf8(const pybind11::str& text) {
   return std::string(data, static_cast<size_t>(size));
 }
 
+void BindBundle(pybind11::module_& m);
 void BindErrors(pybind11::module_& m);
 void BindScorer(pybind11::module_& m);
 void BindTextStage(pybind11::module_& m);

@@ -4,6 +4,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The compiled part of lmfusion; its face is the package lmfusion.";
   m.attr("__version__") = LMFUSION_VERSION;
   lmfusion::BindErrors(m);
+  lmfusion::BindBundle(m);
   lmfusion::BindScorer(m);
   lmfusion::BindTextStage(m);
   lmfusion::BindTokenizer(m);

@@ -36,6 +36,7 @@ from lmfusion.errors import (
     TokenizerError,
 )
 from lmfusion.hugging_face import from_hf
+from lmfusion.memory import memory_plan
 from lmfusion.scorer import LMFusionScorer
 from lmfusion.state import State, StateScorer
 
@@ -47,7 +48,7 @@ __version__ = _core.__version__
 __all__ = ["CacheBudgetError", "CacheFileError", "CombinedScorer", "Error", "ExportError",
            "LMFusionScorer", "ModelFileError", "NumericalError", "PhraseList", "State",
            "StateScorer", "TextError", "TokenizerError", "default_model", "export",
-           "export_folder", "from_hf", "nbest"]
+           "export_folder", "from_hf", "memory_plan", "nbest"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,53 +1,83 @@
 #include "bundle/bundle.h"
 
-#include <nlohmann/json.hpp>
-
 #include "lmfusion/errors.h"
 
 namespace lmfusion {
 namespace {
 
-constexpr int kFormat = 2;
+// Bytes that are read of a part at most.
+constexpr int64_t kMostJson = int64_t{1} << 24;
+constexpr int64_t kMostText = int64_t{1} << 30;  // tokenizers and truecasers
+
+constexpr char kTruecaserPart[] = "extra/truecaser";
+
+// Everything but the contents of the other parts.
+Bundle ReadTables(const ModelFile& file, Problems* problems) {
+  Bundle bundle;
+  bundle.description = ParseDescription(file.Read(kDescriptionPart, kMostJson), problems);
+  if (bundle.description.format != kModelFormat) return bundle;
+  if (file.Find(kPartTablePart) == nullptr) {
+    problems->Add("lmfusion.parts.json", "", "the part is missing");
+    return bundle;
+  }
+  bundle.table = ParsePartTable(file.Read(kPartTablePart, kMostJson), problems);
+  CheckParts(bundle.table, file, problems);
+  CheckTensors(bundle.table, bundle.description, problems);
+  const std::string& tokenizer = bundle.description.tokenizer;
+  if (!tokenizer.empty() && file.Find("extra/" + tokenizer) == nullptr) {
+    problems->Add("lmfusion.json", "tokenizer", "the file has no part extra/" + tokenizer);
+  }
+  return bundle;
+}
 
 }  // namespace
 
-ModelDescription ParseDescription(const std::string& json, const std::string& path) {
-  ModelDescription d;
-  d.json = json;
-  if (json.empty()) {
-    d.plain = true;
-    d.json = "{}";
-    return d;
+Bundle ReadBundle(const ModelFile& file, Problems* problems) {
+  Bundle bundle;
+  if (file.Find(kDescriptionPart) == nullptr) {
+    bundle.description = DescriptionOfAnyTorchScript();
+  } else {
+    bundle = ReadTables(file, problems);
+    if (bundle.description.format != kModelFormat) return bundle;  // other parts, other rules
   }
+  file.CheckContent(problems);
+  if (!problems->empty()) return bundle;
+  const std::string& tokenizer = bundle.description.tokenizer;
+  if (!tokenizer.empty()) bundle.tokenizer = file.Read("extra/" + tokenizer, kMostText);
+  bundle.truecaser = file.Read(kTruecaserPart, kMostText);
+  return bundle;
+}
+
+Bundle ReadBundle(const ModelFile& file) {
+  Problems problems;
+  Bundle bundle = ReadBundle(file, &problems);
+  problems.ThrowIfAny(file.path());
+  return bundle;
+}
+
+ModelDescription ReadDescription(const ModelFile& file) {
+  if (file.Find(kDescriptionPart) == nullptr) {
+    throw ModelFileError(file.path() +
+                         " holds no lmfusion.json. A plain TorchScript model has none; it is "
+                         "scored without a cache");
+  }
+  Problems problems;
+  ModelDescription description = ReadTables(file, &problems).description;
+  problems.ThrowIfAny(file.path());
+  return description;
+}
+
+std::vector<std::string> VerifyModelFile(const std::string& path) {
+  Problems problems;
   try {
-    const auto file = nlohmann::json::parse(json);
-    const int format = file.at("format").get<int>();
-    if (format != kFormat) {
-      throw ModelFileError(path + " has format " + std::to_string(format) +
-                           ", this version of lmfusion reads format " + std::to_string(kFormat) +
-                           "; export the model again, or update lmfusion");
-    }
-    d.plain = file.at("kind").get<std::string>() == "plain";
-    d.architecture = file.at("architecture").get<std::string>();
-    d.layers = file.at("layers").get<int64_t>();
-    d.q_heads = file.at("q_heads").get<int64_t>();
-    d.kv_heads = file.at("kv_heads").get<int64_t>();
-    d.head_dim = file.at("head_dim").get<int64_t>();
-    d.hidden_size = file.at("hidden_size").get<int64_t>();
-    d.windows = file.at("windows").get<std::vector<int64_t>>();
-    d.logit_scale = file.at("logit_scale").get<double>();
-    d.logit_softcap = file.at("logit_softcap").get<double>();
-    d.vocabulary_size = file.at("vocabulary_size").get<int64_t>();
-    d.max_positions = file.at("max_positions").get<int64_t>();
-    d.bos_token_id = file.at("bos_token_id").get<int32_t>();
-    d.tokenizer_adds_bos = file.at("tokenizer_adds_bos").get<bool>();
-    d.eos_token_id = file.at("eos_token_id").get<int32_t>();
-    d.weight_types = file.at("weight_types").get<std::map<std::string, std::string>>();
-    d.tokenizer = file.at("tokenizer").get<std::string>();
-  } catch (const nlohmann::json::exception& error) {
-    throw ModelFileError(path + ": its lmfusion.json cannot be read: " + error.what());
+    const ModelFile file(path);
+    ReadBundle(file, &problems);
+  } catch (const ModelFileError& error) {
+    std::vector<std::string> lines = problems.lines();
+    lines.emplace_back(error.what());
+    return lines;
   }
-  return d;
+  return problems.lines();
 }
 
 }  // namespace lmfusion

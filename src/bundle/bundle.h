@@ -1,20 +1,37 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
-#include "tree/causal_lm.h"
+#include "bundle/description.h"
+#include "bundle/model_file.h"
+#include "bundle/part_table.h"
+#include "bundle/problems.h"
 
 namespace lmfusion {
 
-// The extra files of a model file, and what its lmfusion.json says.
+// What a model file holds beside its module.
 struct Bundle {
   ModelDescription description;
-  std::string tokenizer;  // content of the file that description.tokenizer names
+  PartTable table;        // empty for a TorchScript file of another origin
+  std::string tokenizer;  // content of the part that description.tokenizer names
   std::string truecaser;  // content; empty where there is none
 };
 
-// `json`: the content of lmfusion.json; empty for a TorchScript file of another origin, which is
-// taken to be a plain causal language model. Throws ModelFileError.
-ModelDescription ParseDescription(const std::string& json, const std::string& path);
+// Reads a model file without running any of its code, and checks all of it: every field, fields
+// against each other and against the shapes of the tensors, and every part's length and checksum.
+// Adds what is wrong to `problems`, and reads on where it can; the result makes sense only where
+// there are none. Throws ModelFileError where a part cannot be read.
+Bundle ReadBundle(const ModelFile& file, Problems* problems);
+
+// The same; throws ModelFileError with what is wrong.
+Bundle ReadBundle(const ModelFile& file);
+
+// The description alone, checked as above except for the contents of other parts. Throws
+// ModelFileError, also where the file has none.
+ModelDescription ReadDescription(const ModelFile& file);
+
+// Everything that is wrong with a file, a line each: "part: field: what". Empty: nothing.
+std::vector<std::string> VerifyModelFile(const std::string& path);
 
 }  // namespace lmfusion

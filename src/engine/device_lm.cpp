@@ -17,6 +17,7 @@
 
 #include "engine/device_module.h"
 #include "engine/device_runtime.h"
+#include "engine/loaded_module.h"
 #include "engine/slot_rows.h"
 #include "engine/staged_plan.h"
 #include "lmfusion/errors.h"
@@ -67,23 +68,6 @@ at::ScalarType ActivationType(const std::string& compute) {
   throw std::invalid_argument("compute = \"" + compute +
                               "\"; \"float32\", \"bfloat16\", "
                               "\"float16\", \"int8\" or \"int4\" expected on a device");
-}
-
-// Without the stack trace of an operator, which is slow to make, or of a traced model.
-std::string TextOf(const std::exception& error) {
-  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-  std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
-  const size_t at = text.find("RuntimeError: ");
-  if (at != std::string::npos) text = text.substr(at);
-  return text.substr(0, text.find('\n'));
-}
-
-// TorchScript's interpreter turns errors of operators into std::runtime_error, with their text.
-bool IsOutOfMemory(const std::exception& error) {
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
-  const std::string text = TextOf(error);
-  return text.find("out of memory") != std::string::npos ||
-         text.find("CUBLAS_STATUS_ALLOC_FAILED") != std::string::npos;
 }
 
 // The first or the second half of the questions.

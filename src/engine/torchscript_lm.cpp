@@ -3,10 +3,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/csrc/jit/serialization/import.h>
 
 #include <cmath>
-#include <fstream>
 #include <optional>
 #include <utility>
 
@@ -14,6 +12,7 @@
 #include "engine/device_lm.h"
 #include "engine/device_runtime.h"
 #include "engine/graph_passes.h"
+#include "engine/loaded_module.h"
 #include "engine/slot_rows.h"
 #include "kernels/threads/parallel.h"
 #include "lmfusion/errors.h"
@@ -118,11 +117,12 @@ class TorchScriptLM final : public CausalLM {
     const auto segments = static_cast<int64_t>(plan.segments.size());
     const at::Tensor segment_table = at::from_blob(
         const_cast<BatchPlan::Segment*>(plan.segments.data()), {segments, 5}, at::kInt);
-    const at::Tensor hidden =
-        module_
-            .forward({View(plan.tokens), View(plan.positions), View(plan.slots), segment_table,
-                      View(plan.segment_slots), kv_})
-            .toTensor();
+    const at::Tensor hidden = RunModel("the graph of the model file", [&] {
+      return module_
+          .forward({View(plan.tokens), View(plan.positions), View(plan.slots), segment_table,
+                    View(plan.segment_slots), kv_})
+          .toTensor();
+    });
     finite_ = finite_ && hidden.isfinite().all().item<bool>();
     hidden_.index_copy_(0, View(plan.slots).to(at::kLong), hidden);
   }
@@ -250,20 +250,11 @@ LoadedModel LoadTorchScript(const std::string& path, const ScorerOptions& option
   } else {
     OpenDevice(options.device);  // says so before a large file is read
   }
-  if (!std::ifstream(path)) throw ModelFileError("no such model file: " + path);
-  torch::jit::ExtraFilesMap files{
-      {"lmfusion.json", ""}, {"tokenizer.json", ""}, {"tokenizer.model", ""}, {"truecaser", ""}};
-  std::optional<torch::jit::Module> module;
-  try {
-    module = torch::jit::load(path, at::kCPU, files);
-    module->eval();
-  } catch (const std::exception& error) {
-    throw ModelFileError(path + " is not a TorchScript file that can be loaded: " + error.what());
-  }
+  const ModelFile file(path);
   LoadedModel loaded;
-  ModelDescription description = ParseDescription(files["lmfusion.json"], path);
-  if (!description.tokenizer.empty()) loaded.bundle.tokenizer = files[description.tokenizer];
-  loaded.bundle.truecaser = files["truecaser"];
+  loaded.bundle = ReadBundle(file);
+  ModelDescription description = loaded.bundle.description;
+  std::optional<torch::jit::Module> module = LoadModule(file, loaded.bundle.table);
   if (description.plain && !on_cpu) {
     throw std::invalid_argument("device = \"" + options.device + "\": " + path +
                                 " is a plain model, which runs on the CPU only; export it with "

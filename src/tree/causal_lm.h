@@ -1,31 +1,15 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
+#include "bundle/description.h"
 #include "lmfusion/errors.h"
 #include "lmfusion/stats.h"
 #include "tree/batch_plan.h"
 
 namespace lmfusion {
-
-// lmfusion.json of a bundle; docs/export.md lists the fields.
-struct ModelDescription {
-  bool plain = false;  // a TorchScript module (ids, mask) -> logits, no tree attention
-  std::string architecture;
-  int64_t layers = 0, q_heads = 0, kv_heads = 0, head_dim = 0, hidden_size = 0;
-  std::vector<int64_t> windows;
-  int64_t vocabulary_size = 0;
-  double logit_scale = 1, logit_softcap = 0;  // of the output layer, see ops/output_ops.h
-  int64_t max_positions = 0;                  // 0: no limit known
-  int32_t bos_token_id = -1, eos_token_id = -1;
-  bool tokenizer_adds_bos = false;
-  std::string tokenizer;                            // "tokenizer.json", "tokenizer.model" or ""
-  std::map<std::string, std::string> weight_types;  // attribute path -> type of its blocks
-  std::string json;                                 // all of it
-};
 
 // The questions that one piece of work asks of hidden states that slots hold.
 struct OutputQuestions {

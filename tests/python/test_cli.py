@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from lmfusion import LMFusionScorer
 from lmfusion.cli import main
 from lmfusion.export import export
+from model_files import PARTS, read_parts, with_description, write_parts
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["abc", "caf\u00e9 au lait", "abd", ""]
@@ -105,6 +107,31 @@ def test_inspect_prints_the_description(model, capsys) -> None:
     description = json.loads(capsys.readouterr().out)
     assert description["architecture"] == "LlamaForCausalLM"
     assert description["source"] == "a test"
+
+
+def test_inspect_verifies(model, tmp_path, capsys) -> None:
+    assert main(["inspect", str(model), "--verify"]) == 0
+    out = capsys.readouterr().out
+    parts = read_parts(model)
+    assert "are right" in out and hashlib.sha256(parts[PARTS]).hexdigest() in out
+    bad = tmp_path / "bad.lmf"
+
+    def change(description: dict[str, object]) -> None:
+        description.update(kv_heads=0, bos_token_id=2**40)
+
+    with_description(model, change, bad)
+    assert main(["inspect", str(bad), "--verify"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("lmfusion.json: kv_heads: 0; an integer from 1 to ")
+    assert lines[1] == ("lmfusion.json: bos_token_id: 1099511627776; an integer from -1 to 279 "
+                        "expected")
+    # What crc32 cannot tell, SHA-256 does: the table is of another file.
+    table = json.loads(parts[PARTS])
+    table["parts"]["version"]["sha256"] = "0" * 64
+    write_parts({**parts, PARTS: json.dumps(table).encode()}, bad)
+    assert main(["inspect", str(bad), "--verify"]) == 2
+    assert capsys.readouterr().out == ("version: it has another SHA-256 than when it was exported"
+                                       "\n")
 
 
 def test_inspect_of_other_files(tmp_path, capsys) -> None:

@@ -87,7 +87,7 @@ def test_scores_equal_hugging_face(name: str, tmp_path: Path) -> None:
     limit = 40 if name in LIMITED else 256
     scale, softcap = HEADS.get(name, (1.0, 0.0))
     layers = model.config.num_hidden_layers
-    assert description["kind"] == "tree" and description["format"] == 2
+    assert description["kind"] == "tree" and description["format"] == 3
     assert description["windows"] == WINDOWS.get(name, [0] * layers)
     assert (description["logit_scale"], description["logit_softcap"]) == (scale, softcap)
     assert description["attention_softcap"] == (3.0 if name == "gemma2" else 0.0)

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from lmfusion import LMFusionScorer
-from lmfusion.memory_plan import memory_plan, read_model
+from lmfusion.memory import memory_plan, read_model
 
 ROOT = Path(__file__).parents[2]
 

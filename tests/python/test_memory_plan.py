@@ -7,7 +7,8 @@ import json
 import pytest
 import tiny_models
 import torch
-from lmfusion.memory_plan import memory_plan, memory_table, read_model
+from lmfusion import ModelFileError, memory_plan
+from lmfusion.memory import memory_table, read_model
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_table_has_a_row_a_choice() -> None:
 def test_a_file_that_is_no_model(tmp_path) -> None:
     path = tmp_path / "x.lmf"
     path.write_bytes(b"not a model")
-    with pytest.raises(ValueError, match="no lmfusion.json"):
+    with pytest.raises(ModelFileError, match="x.lmf is not a model file"):
         read_model(path)
 
 

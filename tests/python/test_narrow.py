@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -17,6 +16,7 @@ import transformers
 from lmfusion import LMFusionScorer, ModelFileError
 from lmfusion.export import export, export_folder
 from lmfusion.export.metadata import weights_sha256
+from model_files import with_description
 
 EXACT = 1e-4  # nats per token
 PATHS = [[1, 5, 9, 200, 31, 7, 7], [1, 5, 9, 17], [1, 8], [1, *range(20, 60)]]
@@ -55,17 +55,6 @@ def read(bundle: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     files = {"lmfusion.json": ""}
     module = torch.jit.load(str(bundle), _extra_files=files)
     return module.state_dict(), json.loads(files["lmfusion.json"])
-
-
-def with_description(bundle: Path, change: Callable[[dict[str, object]], None]) -> Path:
-    """The same file with another lmfusion.json."""
-    files = {"lmfusion.json": ""}
-    module = torch.jit.load(str(bundle), _extra_files=files)
-    description = json.loads(files["lmfusion.json"])
-    change(description)
-    changed = bundle.with_name("changed.lmf")
-    torch.jit.save(module, str(changed), _extra_files={"lmfusion.json": json.dumps(description)})
-    return changed
 
 
 def representable(config: transformers.PretrainedConfig) -> transformers.PreTrainedModel:
@@ -340,7 +329,8 @@ def test_types_that_do_not_fit_are_refused(name: str, type: str, message: str,
                                            tmp_path: Path) -> None:
     source = write_gguf(tmp_path / "model.gguf", output=None)
     bundle = export_folder(source, tmp_path / "model.lmf", tokenizer=False)
-    changed = with_description(bundle, lambda d: d["weight_types"].update({name: type}))
+    changed = with_description(bundle, lambda d: d["weight_types"].update({name: type}),
+                               tmp_path / "changed.lmf")
     for device in ("cpu", "emulated"):
         with pytest.raises(ModelFileError, match=message):
             LMFusionScorer(changed, device=device)
@@ -348,15 +338,19 @@ def test_types_that_do_not_fit_are_refused(name: str, type: str, message: str,
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     bundle = export(tiny_models.build(llama(tied=True)), None, tmp_path / "model.lmf")
-    old = with_description(bundle, lambda d: d.update(format=1))
-    with pytest.raises(ModelFileError, match="format 1.*reads format 2.*export the model again"):
-        LMFusionScorer(old)
+    changed = tmp_path / "changed.lmf"
+    for old in (1, 2, 4):
+        with_description(bundle, lambda d, old=old: d.update(format=old), changed)
+        with pytest.raises(ModelFileError,
+                           match=f"format: {old}; .*reads format 3: export the model again"):
+            LMFusionScorer(changed)
     for wrong in ({"a": 3}, ["a"], "q4_1"):
-        with pytest.raises(ModelFileError, match="lmfusion.json cannot be read"):
-            LMFusionScorer(with_description(
-                bundle, lambda d, wrong=wrong: d.update(weight_types=wrong)))
-    with pytest.raises(ModelFileError, match="lmfusion.json cannot be read"):
-        LMFusionScorer(with_description(bundle, lambda d: d.pop("weight_types")))
+        with_description(bundle, lambda d, wrong=wrong: d.update(weight_types=wrong), changed)
+        with pytest.raises(ModelFileError, match="lmfusion.json: weight_types"):
+            LMFusionScorer(changed)
+    with_description(bundle, lambda d: d.pop("weight_types"), changed)
+    with pytest.raises(ModelFileError, match="lmfusion.json: weight_types: it is missing"):
+        LMFusionScorer(changed)
 
 
 def test_the_default_model_is_as_small_as_its_source(default_model: Path) -> None:

@@ -20,6 +20,7 @@ from lmfusion._core import Truecaser
 from lmfusion.errors import ExportError
 from lmfusion.export import parity
 from lmfusion.export.architecture import Architecture, read_architecture
+from lmfusion.export.container import write_model_file
 from lmfusion.export.metadata import Metadata, Parity, weights_sha256
 from lmfusion.export.narrow import StoredWeights, count_weights, narrow_weights
 from lmfusion.export.output import OutputHead, read_output_head
@@ -187,7 +188,7 @@ def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
         bos_token_id=start.token_id, bos_source=start.source,
         tokenizer_adds_bos=start.tokenizer_adds_it,
         eos_token_id=end_token(model, tokenizer),
-        tokenizer=tokenizer_file.name, tokenizer_sha256=tokenizer_file.sha256,
+        tokenizer=tokenizer_file.name,
         weight_types=traced.stored.block_types, weight_counts=traced.stored.counts,
         tied_embeddings=traced.stored.tied,
         weights_sha256=weights_sha256(traced.module), source=source, license=license,
@@ -212,8 +213,7 @@ def _read_truecaser(path: str | os.PathLike[str] | None) -> dict[str, str | byte
 
 def _write(module: torch.jit.ScriptModule, metadata: Metadata,
            extra_files: dict[str, str | bytes], path: Path) -> None:
-    torch.jit.save(module, str(path),
-                   _extra_files={"lmfusion.json": metadata.to_json(), **extra_files})
+    write_model_file(module, metadata.to_json(), extra_files, path)
 
 
 class _CallableModule(types.ModuleType):

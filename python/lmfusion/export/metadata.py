@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 import transformers
 
-FORMAT = 2
+FORMAT = 3  # kModelFormat in src/bundle/description.h
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Metadata:
     tokenizer_adds_bos: bool
     eos_token_id: int  # -1 = none
     tokenizer: str  # "tokenizer.json", "tokenizer.model" or ""
-    tokenizer_sha256: str
     weight_types: dict[str, str]  # attribute path -> type of its blocks; see narrow.py
     weight_counts: dict[str, int]  # type -> weights stored in it, tied ones counted once
     tied_embeddings: bool  # the output matrix is the table of embeddings; false if plain

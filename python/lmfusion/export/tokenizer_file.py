@@ -6,7 +6,6 @@ Whether it reads a tokenizer right is not assumed: its ids are compared with the
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +39,6 @@ class TokenizerFile:
     name: str  # "tokenizer.json", "tokenizer.model", or "" for none
     content: bytes
     verified: bool  # the core's ids were compared with the original's
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest() if self.name else ""
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,17 @@
-"""How much memory a model and its cache take, computed from the model's description alone.
-
-The numbers are those of the engine: `slot_bytes` is what it reserves for one token of the cache
-(src/engine/torchscript_lm.cpp, src/engine/device_lm.cpp).
-"""
+"""How much memory a model and its cache take, computed from the model's description alone."""
 
 from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lmfusion import _core
+
 # Bytes of a number, by the names of the option `kv_dtype`.
-NUMBER_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "float8": 1.0}
+NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
 COMPUTE_TYPES = ("float32", "bfloat16", "int8", "int4")
 # Bytes of a weight by its type: 32 share a float16 scale, and a minimum where they have 4 bits
 # (src/kernels/linear/panel_format.h, src/ops/narrow_weights.h).
@@ -85,9 +82,10 @@ def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: i
     if on_cpu:
         activation = "float32"
     kv_dtype = activation if kv_dtype == "auto" else kv_dtype
-    kv_bytes = int(2 * description["layers"] * description["kv_heads"] * description["head_dim"]
-                   * NUMBER_BYTES[kv_dtype])
-    slot_bytes = kv_bytes + int(description["hidden_size"] * NUMBER_BYTES[activation])
+    shape = [description[name] for name in ("layers", "kv_heads", "head_dim")]
+    kv_bytes = _core.kv_bytes(*shape, NUMBER_BYTES[kv_dtype])
+    slot_bytes = _core.slot_bytes(*shape, description["hidden_size"], NUMBER_BYTES[kv_dtype],
+                                  NUMBER_BYTES[activation])
     if "weight_counts" in description:
         weights = (_packed_bytes if on_cpu else _device_bytes)(description, compute)
     else:
@@ -125,17 +123,10 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], int]:
     """The description of a model file and its number of weights, without loading it.
 
     Raises:
-        ValueError: not a model file of `python -m lmfusion export`.
+        ModelFileError: not a model file of `python -m lmfusion export`, or not right.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            [entry] = [entry for entry in archive.infolist()
-                       if entry.filename.endswith("/extra/lmfusion.json")]
-            description = json.loads(archive.read(entry))
-            return description, sum(description["weight_counts"].values())
-    except (zipfile.BadZipFile, ValueError, KeyError) as error:
-        raise ValueError(f"{os.fspath(path)} has no lmfusion.json of this version; export the "
-                         "model with `python -m lmfusion export`") from error
+    description = json.loads(_core.read_description(os.fspath(path)))
+    return description, sum(description["weight_counts"].values())
 
 
 def _packed_bytes(description: Mapping[str, Any], compute: str) -> int:

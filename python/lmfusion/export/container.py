@@ -1,0 +1,69 @@
+"""Writing a model file: TorchScript's archive, and the tables that it is checked against.
+
+Note [The table of parts]
+`torch.jit.save` writes the module and the files beside it (tokenizer, truecaser) as entries of a
+zip archive. Two entries are added to that: `lmfusion.json`, the description, and
+`lmfusion.parts.json`, which has the length, zlib's crc32 and the SHA-256 of every other entry, and
+for every tensor of the module its type, its shape and the entry that holds its numbers. A reader
+checks all of that before torch sees the file (src/bundle). The crc32 finds damage at every load;
+who knows the SHA-256 of `lmfusion.parts.json` knows with it that of everything in the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+DESCRIPTION = "extra/lmfusion.json"
+PARTS = "extra/lmfusion.parts.json"
+PIECE = 1 << 20  # bytes read at once
+
+
+def write_model_file(module: torch.jit.ScriptModule, description: str,
+                     extra_files: Mapping[str, str | bytes], path: str | os.PathLike[str]) -> None:
+    """Writes a model file.
+
+    Args:
+        module: what is executed.
+        description: the content of `lmfusion.json`.
+        extra_files: name -> content of the files beside it.
+        path: file to write; replaced if there is one.
+    """
+    torch.jit.save(module, os.fspath(path), _extra_files=dict(extra_files))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
+        folder = archive.namelist()[0].partition("/")[0]
+        archive.writestr(zipfile.ZipInfo(f"{folder}/{DESCRIPTION}"), description)
+        parts = {entry.filename.removeprefix(f"{folder}/"): _describe_part(archive, entry)
+                 for entry in archive.infolist()}
+        table = {"parts": parts, "tensors": _describe_tensors(module, parts)}
+        archive.writestr(zipfile.ZipInfo(f"{folder}/{PARTS}"), json.dumps(table))
+
+
+def _describe_part(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with archive.open(entry) as content:
+        while piece := content.read(PIECE):
+            digest.update(piece)
+    return {"bytes": entry.file_size, "crc32": entry.CRC, "sha256": digest.hexdigest()}
+
+
+def _describe_tensors(module: torch.nn.Module,
+                      parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The parameters and buffers of a module; the part of each is the one with its bytes."""
+    named = {part["sha256"]: name for name, part in parts.items() if name.startswith("data/")}
+    holders: dict[int, str] = {}  # by address: tied tensors are hashed once
+    tensors = {}
+    for name, tensor in module.state_dict().items():
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in holders:
+            content = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
+            holders[storage.data_ptr()] = named[hashlib.sha256(memoryview(content)).hexdigest()]
+        tensors[name] = {"type": str(tensor.dtype).removeprefix("torch."),
+                         "shape": list(tensor.shape), "part": holders[storage.data_ptr()]}
+    return tensors

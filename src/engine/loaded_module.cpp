@@ -1,0 +1,98 @@
+#include "engine/loaded_module.h"
+
+#include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
+#include <caffe2/serialize/read_adapter_interface.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <memory>
+#include <set>
+
+#include "lmfusion/errors.h"
+
+namespace lmfusion {
+namespace {
+
+// Torch reads through the file that was checked.
+class Adapter final : public caffe2::serialize::ReadAdapterInterface {
+ public:
+  explicit Adapter(const ModelFile& file) : file_(file) {}
+  size_t size() const override { return file_.size(); }
+  size_t read(uint64_t position, void* bytes, size_t count, const char*) const override {
+    return file_.ReadAt(position, bytes, count);
+  }
+
+ private:
+  const ModelFile& file_;
+};
+
+void CheckTensor(const at::Tensor& tensor, const std::string& name, const PartTable& table,
+                 Problems* problems) {
+  const auto found = table.tensors.find(name);
+  if (found == table.tensors.end()) {
+    problems->Add("lmfusion.parts.json", "tensors." + name, "it is missing");
+    return;
+  }
+  const bool same = found->second.type == c10::getDtypeNames(tensor.scalar_type()).first &&
+                    tensor.sizes() == c10::IntArrayRef(found->second.shape);
+  if (!same) {
+    problems->Add("lmfusion.parts.json", "tensors." + name, "the module has another tensor there");
+  }
+}
+
+void CheckModule(const torch::jit::Module& module, const PartTable& table, Problems* problems) {
+  std::set<std::string> seen;
+  const auto check = [&](const auto& tensors) {
+    for (const auto& named : tensors) {
+      CheckTensor(named.value, named.name, table, problems);
+      seen.insert(named.name);
+    }
+  };
+  check(module.named_parameters());
+  check(module.named_buffers());
+  for (const auto& [name, tensor] : table.tensors) {
+    if (seen.count(name) > 0) continue;
+    problems->Add("lmfusion.parts.json", "tensors." + name, "the module has no such tensor");
+  }
+}
+
+}  // namespace
+
+std::string TextOf(const std::exception& error) {
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
+  const size_t at = text.find("RuntimeError: ");
+  if (at != std::string::npos) text = text.substr(at);
+  return text.substr(0, text.find('\n'));
+}
+
+// TorchScript's interpreter turns errors of operators into std::runtime_error, with their text.
+bool IsOutOfMemory(const std::exception& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
+  const std::string text = TextOf(error);
+  for (const char* words : {"out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory",
+                            "not enough memory", "Storage size calculation overflowed"}) {
+    if (text.find(words) != std::string::npos) return true;
+  }
+  return false;
+}
+
+torch::jit::Module LoadModule(const ModelFile& file, const PartTable& table) {
+  torch::jit::Module module;
+  try {
+    module = torch::jit::load(std::make_shared<Adapter>(file), at::kCPU);
+    module.eval();
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw ModelFileError(file.path() +
+                         " is not a TorchScript file that can be loaded: " + TextOf(error));
+  }
+  if (table.parts.empty()) return module;  // of another origin
+  Problems problems;
+  CheckModule(module, table, &problems);
+  problems.ThrowIfAny(file.path());
+  return module;
+}
+
+}  // namespace lmfusion

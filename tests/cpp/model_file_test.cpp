@@ -1,0 +1,291 @@
+// A model file is read and checked without torch: every field has a range, fields agree with each
+// other and with the table of tensors, and parts are those that were written.
+#include <gtest/gtest.h>
+#include <zip.h>
+#include <zlib.h>
+
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "bundle/bundle.h"
+#include "lmfusion/errors.h"
+
+namespace lmfusion {
+namespace {
+
+using nlohmann::json;
+
+json Description() {
+  return json::parse(R"({
+    "format": 3, "kind": "tree", "architecture": "Toy", "layers": 2, "q_heads": 4, "kv_heads": 2,
+    "head_dim": 16, "hidden_size": 64, "windows": [0, 7], "attention_softcap": 0.0,
+    "logit_softcap": 30.0, "logit_scale": 0.5, "vocabulary_size": 50, "max_positions": 128,
+    "bos_token_id": 1, "bos_source": "config", "tokenizer_adds_bos": false, "eos_token_id": 49,
+    "tokenizer": "", "weight_types": {"mlp": "q8_0"}, "weight_counts": {"float32": 3200},
+    "tied_embeddings": false, "source": "", "license": "", "dtype": "float32", "torch": "2",
+    "transformers": "5", "parity": {"max_difference": 1e-6, "tokens": 12, "tolerance": 1e-4},
+    "weights_sha256": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  })");
+}
+
+json Tensors() {
+  return json::parse(R"({
+    "output_weight": {"type": "float32", "shape": [50, 64], "part": "data/0"},
+    "mlp": {"type": "uint8", "shape": [10, 68], "part": "data/1"},
+    "nothing": {"type": "float32", "shape": [0], "part": ""}
+  })");
+}
+
+using Parts = std::map<std::string, std::string>;
+
+Parts AllParts() {
+  return {{"data/0", std::string(50 * 64 * 4, 'w')},
+          {"data/1", std::string(680, 'b')},
+          {"code/module.py", "pass"},
+          {"extra/lmfusion.json", Description().dump()}};
+}
+
+json Table(const Parts& parts, const json& tensors = Tensors()) {
+  json table = {{"parts", json::object()}, {"tensors", tensors}};
+  for (const auto& [name, content] : parts) {
+    const auto sum =
+        crc32(0, reinterpret_cast<const Bytef*>(content.data()), static_cast<uInt>(content.size()));
+    table["parts"][name] = {
+        {"bytes", content.size()}, {"crc32", sum}, {"sha256", std::string(64, '0')}};
+  }
+  return table;
+}
+
+// Writes an archive, returns its path.
+std::string Write(Parts parts, const json& table, const std::string& folder = "toy/") {
+  if (!table.is_null()) parts["extra/lmfusion.parts.json"] = table.dump();
+  const std::string path = testing::TempDir() + "model_file_test.lmf";
+  std::remove(path.c_str());
+  zip_t* archive = zip_open(path.c_str(), ZIP_CREATE | ZIP_TRUNCATE, nullptr);
+  for (const auto& [name, content] : parts) {
+    zip_source_t* source = zip_source_buffer(archive, content.data(), content.size(), 0);
+    const zip_int64_t index = zip_file_add(archive, (folder + name).c_str(), source, 0);
+    zip_set_file_compression(archive, index, ZIP_CM_STORE, 0);
+  }
+  zip_close(archive);
+  return path;
+}
+
+std::vector<std::string> ProblemsOf(const json& description) {
+  Problems problems;
+  ParseDescription(description.dump(), &problems);
+  return problems.lines();
+}
+
+std::vector<std::string> ProblemsOf(const Parts& parts, const json& table) {
+  return VerifyModelFile(Write(parts, table));
+}
+
+TEST(Description, IsReadFieldByField) {
+  Problems problems;
+  const ModelDescription d = ParseDescription(Description().dump(), &problems);
+  EXPECT_TRUE(problems.empty());
+  EXPECT_FALSE(d.plain);
+  EXPECT_EQ(d.layers, 2);
+  EXPECT_EQ(d.q_heads, 4);
+  EXPECT_EQ(d.windows, (std::vector<int64_t>{0, 7}));
+  EXPECT_EQ(d.logit_scale, 0.5);
+  EXPECT_EQ(d.eos_token_id, 49);
+  EXPECT_EQ(d.weight_types.at("mlp"), "q8_0");
+  EXPECT_EQ(SlotBytes(d, 2, 4), 2 * (2 * 2 * 2 * 16) + 4 * 64);  // 2 layers of keys and values
+}
+
+TEST(Description, EveryFieldHasARange) {
+  const std::map<std::string, std::vector<const char*>> wrong = {
+      {"kind", {"3", "\"tre\"", "null"}},
+      {"layers", {"0", "-1", "4097", "1099511627776", "2.0", "\"2\"", "true", "[2]"}},
+      {"q_heads", {"0", "65537", "18446744073709551615"}},
+      {"kv_heads", {"0", "-2", "9223372036854775807"}},
+      {"head_dim", {"0", "1e3", "65537"}},
+      {"hidden_size", {"-28", "0", "1048577"}},
+      {"windows", {"[0]", "[0, 7, 7]", "[0, -1]", "[0, 2147483648]", "7", "[0, \"7\"]"}},
+      {"attention_softcap", {"-1", "\"0\""}},
+      {"logit_softcap", {"-0.5", "null"}},
+      {"logit_scale", {"0", "-1", "false"}},
+      {"vocabulary_size", {"0", "-1", "16777217", "4294967346"}},
+      {"max_positions", {"-1", "2147483648"}},
+      {"bos_token_id", {"-2", "50", "1099511627776", "4294967297", "1.0"}},
+      {"eos_token_id", {"50", "-4294967296"}},
+      {"bos_source", {"\"\"", "1"}},
+      {"tokenizer_adds_bos", {"1", "\"false\""}},
+      {"tokenizer", {"\"../../etc/passwd\"", "null"}},
+      {"weight_types", {"[]", R"({"mlp": "q5_1"})", R"({"mlp": 3})"}},
+      {"weight_counts", {"{\"float32\": -1}", "3"}},
+      {"tied_embeddings", {"0"}},
+      {"weights_sha256", {"\"\"", "\"xyz\"", "0"}},
+      {"dtype", {"\"float16\""}},
+      {"source", {"0"}},
+      {"parity", {"[]", "{}", R"({"max_difference": -1, "tokens": 1, "tolerance": 1})"}},
+  };
+  for (const auto& [name, values] : wrong) {
+    for (const char* value : values) {
+      json description = Description();
+      description[name] = json::parse(value);
+      const std::vector<std::string> lines = ProblemsOf(description);
+      ASSERT_FALSE(lines.empty()) << name << " = " << value;
+      EXPECT_EQ(lines[0].find("lmfusion.json: " + name), 0u) << lines[0];
+    }
+    json description = Description();
+    description.erase(name);
+    ASSERT_FALSE(ProblemsOf(description).empty()) << name;
+    EXPECT_EQ(ProblemsOf(description)[0], "lmfusion.json: " + name + ": it is missing");
+  }
+}
+
+TEST(Description, FieldsAgreeWithEachOther) {
+  json description = Description();
+  description["q_heads"] = 3;
+  EXPECT_EQ(ProblemsOf(description),
+            (std::vector<std::string>{"lmfusion.json: q_heads: 3 is no multiple of kv_heads, 2"}));
+  description = Description();
+  description["tokenizer_adds_bos"] = true;
+  description["bos_token_id"] = -1;
+  EXPECT_EQ(ProblemsOf(description).size(), 1u);
+}
+
+TEST(Description, AllProblemsAreTold) {
+  json description = Description();
+  description["layers"] = 0;
+  description["eos_token_id"] = 50;
+  description.erase("dtype");
+  const std::vector<std::string> lines = ProblemsOf(description);
+  ASSERT_EQ(lines.size(), 4u);  // windows are not one a layer any more
+  EXPECT_EQ(lines[0], "lmfusion.json: layers: 0; an integer from 1 to 4096 expected");
+}
+
+TEST(Description, OtherFormatsSayHowToGoOn) {
+  for (const int format : {1, 2, 4}) {
+    const std::vector<std::string> lines = ProblemsOf(json{{"format", format}});
+    ASSERT_EQ(lines.size(), 1u);
+    EXPECT_NE(lines[0].find("export the model again"), std::string::npos) << lines[0];
+  }
+}
+
+TEST(Description, WhatIsNoJsonIsOneProblem) {
+  for (const char* text : {"", "{", "[1]", "nul", "\"x\"", "{\"a\":\"\xff\"}", "3"}) {
+    Problems problems;
+    ParseDescription(text, &problems);
+    EXPECT_EQ(problems.lines().size(), 1u) << text;
+  }
+  Problems problems;  // deep, not long
+  ParseDescription(std::string(1 << 20, '['), &problems);
+  EXPECT_EQ(problems.lines().size(), 1u);
+}
+
+TEST(Description, PlainFilesSayNothingOfTheirInside) {
+  json description = Description();
+  description["kind"] = "plain";
+  for (const char* name : {"layers", "q_heads", "kv_heads", "head_dim", "hidden_size"}) {
+    description[name] = 0;
+  }
+  description["windows"] = json::array();
+  EXPECT_TRUE(ProblemsOf(description).empty());
+}
+
+TEST(ModelFile, IsRightAsWritten) {
+  EXPECT_EQ(ProblemsOf(AllParts(), Table(AllParts())), std::vector<std::string>());
+  const Bundle bundle = ReadBundle(ModelFile(Write(AllParts(), Table(AllParts()))));
+  EXPECT_EQ(bundle.table.tensors.at("mlp").shape, (std::vector<int64_t>{10, 68}));
+}
+
+TEST(ModelFile, PartsAreThoseOfTheTable) {
+  const json table = Table(AllParts());
+  Parts parts = AllParts();
+  std::swap(parts["data/0"], parts["data/1"]);
+  EXPECT_EQ(ProblemsOf(parts, table),
+            (std::vector<std::string>{"data/0: it has 680 bytes, 12800 when it was exported",
+                                      "data/1: it has 12800 bytes, 680 when it was exported"}));
+  parts = AllParts();
+  parts["data/1"][3] = 'x';
+  EXPECT_EQ(
+      ProblemsOf(parts, table),
+      (std::vector<std::string>{"data/1: it has another checksum than when it was exported"}));
+  parts = AllParts();
+  parts.erase("code/module.py");
+  EXPECT_EQ(ProblemsOf(parts, table),
+            (std::vector<std::string>{"code/module.py: the part is missing"}));
+  parts = AllParts();
+  parts["code/more.py"] = "pass";
+  EXPECT_EQ(ProblemsOf(parts, table),
+            (std::vector<std::string>{
+                "code/more.py: the part was not there when the file was exported"}));
+  EXPECT_EQ(ProblemsOf(AllParts(), nullptr),
+            (std::vector<std::string>{"lmfusion.parts.json: the part is missing"}));
+}
+
+TEST(ModelFile, TensorsFitPartsAndDescription) {
+  const auto problems = [](const char* path, const char* value) {
+    json tensors = Tensors();
+    tensors[json::json_pointer(path)] = json::parse(value);
+    return ProblemsOf(AllParts(), Table(AllParts(), tensors));
+  };
+  const std::vector<std::pair<const char*, const char*>> wrong = {
+      {"/output_weight/shape", "[49, 64]"},  // another vocabulary
+      {"/output_weight/shape", "[50, 32]"},
+      {"/output_weight/shape", "[3200]"},
+      {"/output_weight/shape", "[50, 128]"},  // longer than its part
+      {"/output_weight/shape", "[4294967296, 4294967296]"},
+      {"/output_weight/shape", "[-1, -3200]"},
+      {"/output_weight/type", "\"float\""},
+      {"/output_weight/part", "\"data/7\""},
+      {"/mlp/shape", "[10, 67]"},  // no whole blocks
+      {"/mlp/type", "\"float32\""},
+      {"/mlp", "3"},
+  };
+  for (const auto& [path, value] : wrong) EXPECT_FALSE(problems(path, value).empty()) << path;
+  EXPECT_EQ(problems("/output_weight/shape", "[49, 64]"),
+            (std::vector<std::string>{
+                "lmfusion.json: vocabulary_size: 50, but output_weight has 49 rows"}));
+  json tensors = Tensors();
+  tensors.erase("mlp");
+  EXPECT_EQ(ProblemsOf(AllParts(), Table(AllParts(), tensors)),
+            (std::vector<std::string>{"lmfusion.json: weight_types.mlp: there is no such weight"}));
+}
+
+TEST(ModelFile, DamageIsFoundByteByByte) {
+  const std::string path = Write(AllParts(), Table(AllParts()));
+  std::ifstream in(path, std::ios::binary);
+  const std::string content{std::istreambuf_iterator<char>(in), {}};
+  const auto rewrite = [&path](const std::string& bytes) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+  };
+  for (size_t i = 0; i < content.size(); i += 37) {
+    std::string changed = content;
+    changed[i] = static_cast<char>(changed[i] ^ (1 << i % 8));
+    rewrite(changed);
+    VerifyModelFile(path);  // a flipped bit may be one that means nothing, but nothing else happens
+  }
+  for (size_t size = 0; size < content.size(); size += 101) {
+    rewrite(content.substr(0, size));
+    EXPECT_FALSE(VerifyModelFile(path).empty()) << size;
+  }
+}
+
+TEST(ModelFile, OtherFilesAreRefused) {
+  EXPECT_THROW(ModelFile(testing::TempDir() + "no such file"), ModelFileError);
+  EXPECT_THROW(ModelFile(testing::TempDir()), ModelFileError);
+  EXPECT_THROW(ModelFile(Write(AllParts(), nullptr, "")), ModelFileError);
+  const std::string path = Write(AllParts(), Table(AllParts()));
+  std::ofstream(path) << "PK but no archive";
+  EXPECT_THROW(ModelFile{path}, ModelFileError);
+}
+
+TEST(ModelFile, LimitsWhatIsRead) {
+  const ModelFile file(Write(AllParts(), Table(AllParts())));
+  EXPECT_EQ(file.Read("data/1", 680).size(), 680u);
+  EXPECT_THROW(file.Read("data/1", 679), ModelFileError);
+  EXPECT_EQ(file.Read("no such part", 10), "");
+}
+
+}  // namespace
+}  // namespace lmfusion
