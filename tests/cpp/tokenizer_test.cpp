@@ -1,17 +1,20 @@
 #include "lmfusion/tokenizer.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "lmfusion/errors.h"
 #include "text/tokenizers/cuts.h"
 #include "text/tokenizers/normalizer.h"
-#include "text/tokenizers/piece_cache.h"
 #include "text/tokenizers/split_pattern.h"
+#include "text/tokenizers/word_cache.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
@@ -88,6 +91,124 @@ TEST(JsonTokenizer, RefusesWrongMerges) {
   EXPECT_THROW(TokenizerFromJson("[]"), TokenizerError);
 }
 
+// What TokenizerFromJson says of `json`; "" where it takes it.
+std::string Refusal(const std::string& json) {
+  try {
+    TokenizerFromJson(json);
+  } catch (const TokenizerError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// A tokenizer.json with this vocabulary and these added tokens, each "id: content".
+std::string WithTokens(const std::string& vocabulary,
+                       const std::vector<std::pair<std::string, std::string>>& added) {
+  std::string tokens;
+  for (const auto& [id, content] : added) {
+    tokens += std::string(tokens.empty() ? "" : ", ") + R"({"id": )" + id + R"(, "content": ")" +
+              content + R"("})";
+  }
+  return R"({"added_tokens": [)" + tokens + R"(], "model": {"type": "BPE", "vocab": )" +
+         vocabulary + R"(, "merges": []}})";
+}
+
+TEST(JsonTokenizer, IdsAreThoseOfThePackageTokenizers) {
+  const std::string ab = R"({"a": 0, "b": 1})";
+  EXPECT_EQ(Refusal(WithTokens(ab, {{"2", "X"}, {"3", "Y"}, {"1", "b"}})), "");
+  EXPECT_EQ(Refusal(WithTokens(R"({"a": 0, "b": 5})", {{"2", "X"}, {"3", "Y"}})), "");
+  const std::pair<std::string, std::string> wrong[] = {
+      {WithTokens(ab, {{"20000000", "X"}}), "\"X\" has the id 20000000"},
+      {WithTokens(ab, {{"-1", "X"}}), "\"X\" has the id -1"},
+      {WithTokens(ab, {{"2.0", "X"}}), "\"X\" has the id 2.0"},
+      {WithTokens(ab, {{"true", "X"}}), "\"X\" has the id true"},
+      {WithTokens(ab, {{"7", "X"}}), "\"X\" has the id 7, but .* reads it as 2"},
+      {WithTokens(ab, {{"1", "X"}}), "\"X\" has the id 1, but .* reads it as 2"},
+      {WithTokens(ab, {{"2", "a"}}), "\"a\" has the id 2, but .* reads it as 0"},
+      {WithTokens(ab, {{"2", "X"}, {"3", "X"}}), "\"X\" is there twice"},
+      {WithTokens(ab, {{"2", "X"}, {"2", "Y"}}), "\"Y\" has the id 2, but .* reads it as 3"},
+      {WithTokens(ab, {{"2", ""}}), "an added token is empty"},
+      {WithTokens(R"({"a": 0, "b": 2})", {{"2", "X"}}), "\"X\" has the id 2 of the piece \"b\""},
+      {WithTokens(R"({"a": 0, "b": 0})", {}), "have the same id 0"},
+      {WithTokens(R"({"a": 0, "b": 16777216})", {}), "\"b\" has the id 16777216"},
+      {WithTokens(R"({"a": 18446744073709551615})", {}), "\"a\" has the id 18446744073709551615"}};
+  for (const auto& [json, message] : wrong) {
+    EXPECT_THAT(Refusal(json), testing::ContainsRegex(message)) << json;
+  }
+}
+
+TEST(JsonTokenizer, ALargeIdTakesNoMemory) {
+  const size_t before = mallinfo2().uordblks;
+  const auto tokenizer = TokenizerFromJson(WithTokens(R"({"a": 0, "b": 16777215})", {}));
+  EXPECT_LT(mallinfo2().uordblks, before + (8 << 20));
+  EXPECT_EQ(tokenizer->VocabularySize(), 16'777'216);
+  EXPECT_EQ(tokenizer->Piece(16'777'215), "b");
+  EXPECT_EQ(tokenizer->Piece(5), "");
+  EXPECT_FALSE(tokenizer->BeginsWord(5));
+  EXPECT_EQ(tokenizer->Encode("ab"), (Ids{0, 16'777'215}));
+}
+
+TEST(JsonTokenizer, NamesThePartThatIsWrong) {
+  const auto with = [](const std::string& part) {
+    return R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, )" + part + "}";
+  };
+  const auto repeated = [](const std::string& text, int times) {
+    std::string all;
+    for (int i = 0; i < times; ++i) all += text;
+    return all;
+  };
+  const std::string step = R"({"type": "NFC"})";
+  const std::string digits = R"({"type": "Digits"})";
+  const std::pair<std::string, std::string> wrong[] = {
+      {R"({"model": {"type": "BPE", "vocab": [1], "merges": []}})", "\"model\""},
+      {R"({"model": {"type": "BPE", "vocab": {}, "merges": [1]}})", "\"model\""},
+      {R"({"model": []})", "model"},
+      {with(R"("added_tokens": [1])"), "\"added_tokens\""},
+      {with(R"("normalizer": {"type": "Prepend", "prepend": 1})"), "\"normalizer\""},
+      {with(R"("normalizer": {"type": "Sequence"})"), "\"normalizer\""},
+      {with(R"("pre_tokenizer": {"type": "Split", "pattern": 1})"), "\"pre_tokenizer\""},
+      {with(R"("pre_tokenizer": {"type": "Metaspace", "replacement": "ab"})"), "one character"},
+      {with(R"("normalizer": {"type": "Sequence", "normalizers": [)" + repeated(step + ",", 99) +
+            step + "]}"),
+       "so many steps"},
+      {with(R"("pre_tokenizer": {"type": "Sequence", "pretokenizers": [)" +
+            repeated(digits + ",", 99) + digits + "]}"),
+       "so many steps"},
+      {repeated("[", 100'000), "nested too deeply"},
+      {with("\"normalizer\": " + repeated(R"({"type": "Sequence", "normalizers": [)", 10'000)),
+       "nested too deeply"},
+      {"{\"\xff\": 1}", "not JSON at byte"}};
+  for (const auto& [json, message] : wrong) {
+    EXPECT_THAT(Refusal(json), testing::HasSubstr(message)) << json.substr(0, 200);
+  }
+}
+
+TEST(JsonTokenizer, HostilePatternsAndNormalizersAreErrors) {
+  const auto with = [](const std::string& part) {
+    return R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, )" + part + "}";
+  };
+  const auto nested = TokenizerFromJson(with(
+      R"("pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(?:a+)+[bd]"},
+                           "behavior": "Isolated"})"));
+  EXPECT_THROW(nested->Encode(std::string(40, 'a') + "c"), Error);
+  EXPECT_EQ(nested->Encode("a"), Ids{0});
+
+  std::string doubles;
+  for (int i = 0; i < 60; ++i) {
+    doubles += std::string(i == 0 ? "" : ",") +
+               R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"})";
+  }
+  const auto doubling = TokenizerFromJson(
+      with(R"("normalizer": {"type": "Sequence", "normalizers": [)" + doubles + "]}"));
+  EXPECT_THROW(doubling->Encode("a"), Error);
+  EXPECT_EQ(doubling->Encode("b"), Ids{});
+
+  EXPECT_THAT(Refusal(with(R"("pre_tokenizer": {"type": "Split", "behavior": "Isolated",
+                              "pattern": {"String": ")" +
+                           std::string(100'000, 'a') + "\"}}")),
+              testing::HasSubstr("a pattern is longer"));
+}
+
 TEST(FunctionTokenizer, ChecksWhatTheFunctionGives) {
   const auto lengths = [](const std::string& text) {
     return Ids{static_cast<int32_t>(text.size())};
@@ -117,21 +238,21 @@ TEST(Nfc, OrdersLongRunsOfMarks) {
   EXPECT_EQ(Nfc("\u1100\u1161\u11a8"), "각");
 }
 
-TEST(PieceCache, KeepsWhatFits) {
-  const PieceCache cache;
+TEST(WordCache, KeepsWhatFits) {
+  const WordCache cache;
   Ids ids;
   EXPECT_FALSE(cache.Find("word", &ids));
   cache.Put("word", {9, 1, 2}, 1);
   ASSERT_TRUE(cache.Find("word", &ids));
   EXPECT_EQ(ids, (Ids{1, 2}));
-  cache.Put(std::string(PieceCache::kMaxBytes + 1, 'a'), {1}, 0);
-  EXPECT_FALSE(cache.Find(std::string(PieceCache::kMaxBytes + 1, 'a'), &ids));
+  cache.Put(std::string(WordCache::kMaxBytes + 1, 'a'), {1}, 0);
+  EXPECT_FALSE(cache.Find(std::string(WordCache::kMaxBytes + 1, 'a'), &ids));
   cache.Put("", {}, 0);
   EXPECT_TRUE(cache.Find("", &ids));
 }
 
-TEST(PieceCache, ThreadsAgree) {
-  const PieceCache cache;
+TEST(WordCache, ThreadsAgree) {
+  const WordCache cache;
   std::vector<std::thread> threads;
   std::vector<int> wrong(4, 0);
   for (size_t thread = 0; thread < wrong.size(); ++thread) {

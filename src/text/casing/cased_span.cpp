@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "text/unicode/python_string.h"
+#include "text/unicode/utf8.h"
 
 namespace lmfusion {
 namespace {

@@ -1,9 +1,8 @@
-#include <utf8proc.h>
-
 #include <algorithm>
 
 #include "text/casing/treebank.h"
 #include "text/unicode/python_string.h"
+#include "text/unicode/utf8.h"
 
 // Note [Treebank boundaries]
 // Write a text as A + spaces + B, where A ends and B begins with a letter or an ASCII digit
@@ -27,24 +26,9 @@ namespace lmfusion {
 namespace {
 
 bool IsPlain(char32_t c) {
+  if (c == kNoCharacter) return false;
   if (c < 0x80) return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
   return IsLetter(c) && c != 0x130 && c != 0x131 && c != 0x17f;
-}
-
-bool BeginsPlain(std::string_view text) {
-  const auto lead = static_cast<unsigned char>(text.empty() ? 0 : text[0]);
-  if (lead < 0x80) return IsPlain(lead);
-  utf8proc_int32_t c = -1;
-  utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                   static_cast<utf8proc_ssize_t>(std::min<size_t>(text.size(), 4)), &c);
-  return c >= 0 && IsPlain(static_cast<char32_t>(c));
-}
-
-bool EndsPlain(std::string_view text) {
-  size_t begin = text.size();
-  const size_t limit = text.size() > 4 ? text.size() - 4 : 0;
-  while (begin > limit && (text[begin - 1] & 0xc0) == 0x80) --begin;
-  return begin > 0 && BeginsPlain(text.substr(begin - 1));
 }
 
 bool EqualFolded(std::string_view text, std::string_view lower) {
@@ -74,7 +58,8 @@ TreebankGap GapAround(std::string_view text, size_t space) {
 
 bool IsBoundary(std::string_view text, const TreebankGap& gap) {
   const std::string_view before = text.substr(0, gap.begin), after = text.substr(gap.end);
-  return EndsPlain(before) && BeginsPlain(after) && !IsGlued(before, after);
+  return IsPlain(CharacterBefore(text, gap.begin).value) &&
+         IsPlain(CharacterAt(text, gap.end).value) && !IsGlued(before, after);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "text/casing/truecase_memo.h"
 #include "text/casing/truecase_model.h"
 #include "text/unicode/python_string.h"
+#include "text/unicode/utf8.h"
 
 // Note [Incremental truecasing]
 // A word's case depends on the word before it as written, and on the next word in lower case. The

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "text/tokenizers/cuts.h"
+#include "text/tokenizers/space_mark.h"
 #include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
 

@@ -2,7 +2,6 @@
 
 #include <array>
 
-#include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {

@@ -18,8 +18,6 @@ namespace lmfusion {
 //     character (Bpe::DividesBefore).
 // LastCut then looks at a few bytes around each space, going back from where it is asked.
 
-constexpr char32_t kSpaceMark = 0x2581;  // "▁", how vocabularies without byte level write a space
-
 bool IsCutNeighbour(char32_t c);
 
 // Every character for which IsCutNeighbour holds, ascending.

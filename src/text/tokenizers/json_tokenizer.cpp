@@ -1,34 +1,51 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "lmfusion/errors.h"
 #include "lmfusion/tokenizer.h"
 #include "text/tokenizers/byte_level.h"
 #include "text/tokenizers/cuts.h"
-#include "text/tokenizers/piece_cache.h"
+#include "text/tokenizers/space_mark.h"
 #include "text/tokenizers/tokenizer_json.h"
+#include "text/tokenizers/word_cache.h"
 #include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
 namespace {
 
-constexpr std::string_view kMark = "\u2581";
+// Tokens as people see them, and which of them begin words. Ids may have gaps.
+class VocabularyTable {
+ public:
+  struct Token {
+    int32_t id;
+    std::string piece;
+    bool begins_word;
+  };
 
-// Tokens as people see them, and which of them begin words.
-struct VocabularyTable {
-  std::vector<std::string> pieces;
-  std::vector<bool> begins_word;
-  std::unordered_map<std::string, int32_t> added;  // ids of added tokens
-
-  void Set(int32_t id, std::string_view piece, bool begins) {
-    const auto at = static_cast<size_t>(id);
-    if (at >= pieces.size()) pieces.resize(at + 1), begins_word.resize(at + 1);
-    pieces[at] = piece;
-    begins_word[at] = begins;
+  // `tokens`: each id once.
+  explicit VocabularyTable(std::vector<Token> tokens) : tokens_(std::move(tokens)) {
+    std::sort(tokens_.begin(), tokens_.end(), IdIsLess);
   }
+  // Null where no token has the id.
+  const Token* Find(int32_t id) const {
+    const auto at =
+        std::lower_bound(tokens_.begin(), tokens_.end(), Token{id, "", false}, IdIsLess);
+    return at == tokens_.end() || at->id != id ? nullptr : &*at;
+  }
+  // One more than the largest id.
+  int32_t size() const { return tokens_.empty() ? 0 : tokens_.back().id + 1; }
+
+ private:
+  static bool IdIsLess(const Token& a, const Token& b) { return a.id < b.id; }
+
+  std::vector<Token> tokens_;  // by id
 };
 
 bool StartsWithSpace(std::string_view text) {
@@ -36,24 +53,26 @@ bool StartsWithSpace(std::string_view text) {
   return c.value != kNoCharacter && (IsRegexSpace(c.value) || c.value == kSpaceMark);
 }
 
-// A byte of white space as byte fallback writes it: "<0x0A>".
-bool IsSpaceByte(std::string_view piece) {
-  return piece == "<0x20>" || piece == "<0x09>" || piece == "<0x0A>" || piece == "<0x0B>" ||
-         piece == "<0x0C>" || piece == "<0x0D>";
-}
-
 VocabularyTable MakeTable(const TokenizerParts& parts, bool byte_level) {
-  VocabularyTable table;
+  std::vector<VocabularyTable::Token> tokens;
+  std::unordered_set<std::string_view> added;
+  for (const AddedToken& token : parts.added_tokens) {
+    added.insert(token.content);
+    tokens.push_back({token.id, token.content, StartsWithSpace(token.content)});
+  }
   for (const auto& [piece, id] : parts.model.vocabulary) {
+    if (added.count(piece) != 0) continue;
     const bool begins = byte_level ? StartsWithSpace(ReadByteLevel(piece))
                                    : StartsWithSpace(piece) || IsSpaceByte(piece);
-    table.Set(id, piece, begins);
+    tokens.push_back({id, piece, begins});
   }
-  for (const AddedToken& token : parts.added_tokens) {
-    table.Set(token.id, token.content, StartsWithSpace(token.content));
-    table.added[token.content] = token.id;
-  }
-  return table;
+  return VocabularyTable(std::move(tokens));
+}
+
+std::unordered_map<std::string, int32_t> IdsOfAdded(const TokenizerParts& parts) {
+  std::unordered_map<std::string, int32_t> ids;
+  for (const AddedToken& token : parts.added_tokens) ids[token.content] = token.id;
+  return ids;
 }
 
 // Control tokens are never the result of merges. One that is a single character (some models pad
@@ -85,10 +104,11 @@ class JsonTokenizer : public Tokenizer {
         normalized_tokens_(Matcher(parts, true)),
         normalizer_(std::move(parts.normalizer)),
         pre_tokenizer_(std::move(parts.pre_tokenizer)),
-        byte_level_(pre_tokenizer_.ByteLevelPieces()),
+        byte_level_(pre_tokenizer_.WritesBytes()),
         table_(MakeTable(parts, byte_level_)),
+        added_(IdsOfAdded(parts)),
         bpe_(Model(&parts)),
-        divides_(!byte_level_ && bpe_.DividesBefore(kMark)) {
+        divides_(!byte_level_ && bpe_.DividesBefore(kSpaceMarkUtf8)) {
     const bool spaces = !normalizer_.WritesSpaceMarks();
     cuts_ = raw_tokens_.AllowsCuts() && normalized_tokens_.AllowsCuts() &&
             normalizer_.AllowsCuts() && pre_tokenizer_.AllowsCuts(spaces) &&
@@ -105,13 +125,19 @@ class JsonTokenizer : public Tokenizer {
   size_t LastCut(std::string_view text, size_t at) const override {
     return cuts_ ? LastSimpleSpace(text, at) : 0;
   }
-  bool BeginsWord(int32_t id) const override { return table_.begins_word[Checked(id)]; }
-  std::string Piece(int32_t id) const override { return table_.pieces[Checked(id)]; }
-  int32_t PieceId(std::string_view piece) const override {
-    const auto found = table_.added.find(std::string(piece));
-    return found != table_.added.end() ? found->second : bpe_.Id(piece);
+  bool BeginsWord(int32_t id) const override {
+    const auto* token = Find(id);
+    return token != nullptr && token->begins_word;
   }
-  int32_t VocabularySize() const override { return static_cast<int32_t>(table_.pieces.size()); }
+  std::string Piece(int32_t id) const override {
+    const auto* token = Find(id);
+    return token == nullptr ? "" : token->piece;
+  }
+  int32_t PieceId(std::string_view piece) const override {
+    const auto found = added_.find(std::string(piece));
+    return found != added_.end() ? found->second : bpe_.Id(piece);
+  }
+  int32_t VocabularySize() const override { return table_.size(); }
 
  private:
   static Bpe Model(TokenizerParts* parts) {
@@ -119,12 +145,13 @@ class JsonTokenizer : public Tokenizer {
     return Bpe(std::move(parts->model));
   }
 
-  size_t Checked(int32_t id) const {
+  // Null where the vocabulary has a gap.
+  const VocabularyTable::Token* Find(int32_t id) const {
     if (id < 0 || id >= VocabularySize()) {
       throw std::invalid_argument("token id " + std::to_string(id) + " is not in [0, " +
                                   std::to_string(VocabularySize()) + ")");
     }
-    return static_cast<size_t>(id);
+    return table_.Find(id);
   }
 
   std::vector<int32_t> EncodeText(std::string_view text, bool after_cut) const {
@@ -168,37 +195,38 @@ class JsonTokenizer : public Tokenizer {
 
   void EncodeNormalized(std::string_view text, bool first, std::vector<int32_t>* ids) const {
     if (text.empty()) return;
-    PreTokenizer::Pieces pieces;
-    pre_tokenizer_.Apply(text, first, &pieces);
-    for (const std::string_view piece : pieces.views) {
+    PreTokenizer::Words words;
+    pre_tokenizer_.Apply(text, first, &words);
+    for (const std::string_view word : words.views) {
       if (divides_) {
-        EncodeDivided(piece, ids);
+        EncodeDivided(word, ids);
       } else {
-        EncodePiece(piece, ids);
+        EncodeWord(word, ids);
       }
     }
   }
 
   // Merges never reach across the beginning of a run of space marks: each part on its own.
-  void EncodeDivided(std::string_view piece, std::vector<int32_t>* ids) const {
-    while (!piece.empty()) {
+  void EncodeDivided(std::string_view word, std::vector<int32_t>* ids) const {
+    while (!word.empty()) {
       size_t end = 0;
-      while (piece.compare(end, kMark.size(), kMark) == 0) end += kMark.size();
-      end = piece.find(kMark, end);
-      EncodePiece(piece.substr(0, end), ids);
-      piece.remove_prefix(std::min(end, piece.size()));
+      while (word.compare(end, kSpaceMarkUtf8.size(), kSpaceMarkUtf8) == 0)
+        end += kSpaceMarkUtf8.size();
+      end = word.find(kSpaceMarkUtf8, end);
+      EncodeWord(word.substr(0, end), ids);
+      word.remove_prefix(std::min(end, word.size()));
     }
   }
 
-  void EncodePiece(std::string_view piece, std::vector<int32_t>* ids) const {
-    if (cache_.Find(piece, ids)) return;
+  void EncodeWord(std::string_view word, std::vector<int32_t>* ids) const {
+    if (cache_.Find(word, ids)) return;
     const size_t first = ids->size();
     if (byte_level_) {
-      bpe_.Encode(WriteByteLevel(piece), ids);
+      bpe_.Encode(WriteByteLevel(word), ids);
     } else {
-      bpe_.Encode(piece, ids);
+      bpe_.Encode(word, ids);
     }
-    cache_.Put(piece, *ids, first);
+    cache_.Put(word, *ids, first);
   }
 
   AddedTokenMatcher raw_tokens_, normalized_tokens_;
@@ -206,10 +234,11 @@ class JsonTokenizer : public Tokenizer {
   PreTokenizer pre_tokenizer_;
   bool byte_level_;
   VocabularyTable table_;
+  std::unordered_map<std::string, int32_t> added_;  // ids of added tokens
   Bpe bpe_;
   bool divides_;
   bool cuts_ = false;
-  PieceCache cache_;
+  WordCache cache_;
 };
 
 }  // namespace

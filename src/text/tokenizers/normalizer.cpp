@@ -5,13 +5,13 @@
 #include <algorithm>
 
 #include "lmfusion/errors.h"
-#include "text/unicode/python_string.h"
+#include "text/tokenizers/space_mark.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
 namespace {
 
-constexpr std::string_view kMark = "\u2581";
+constexpr size_t kMaxGrowth = 64;  // of a text, in bytes, before it is refused
 
 // Nothing below U+0300 has a part in a composition with a neighbour below U+0300, and all of it is
 // composed. The first byte of U+0300 is 0xcc.
@@ -82,12 +82,12 @@ std::string Nfc(std::string_view text) {
 void Normalizer::AddNfc() { steps_.push_back({Step::Kind::kNfc, "", "", nullptr}); }
 
 void Normalizer::AddPrepend(std::string prefix) {
-  allows_cuts_ = allows_cuts_ && prefix == kMark;
+  allows_cuts_ = allows_cuts_ && prefix == kSpaceMarkUtf8;
   steps_.push_back({Step::Kind::kPrepend, "", std::move(prefix), nullptr});
 }
 
 void Normalizer::AddReplace(std::string from, std::string to) {
-  const bool space_marks = from == " " && to == kMark;
+  const bool space_marks = from == " " && to == kSpaceMarkUtf8;
   writes_space_marks_ = writes_space_marks_ || space_marks;
   allows_cuts_ = allows_cuts_ && space_marks;
   steps_.push_back({Step::Kind::kReplace, std::move(from), std::move(to), nullptr});
@@ -107,7 +107,12 @@ bool Normalizer::Keeps(std::string_view text) const {
 
 std::string Normalizer::Apply(std::string_view text, bool after_cut) const {
   std::string out(text);
+  const size_t limit = kMaxGrowth * (text.size() + kMaxGrowth);
   for (const Step& step : steps_) {
+    if (out.size() > limit) {
+      throw Error("the tokenizer's normalizer makes more than " + std::to_string(limit) +
+                  " bytes of a text of " + std::to_string(text.size()));
+    }
     switch (step.kind) {
       case Step::Kind::kNfc: out = Nfc(out); break;
       case Step::Kind::kPrepend:

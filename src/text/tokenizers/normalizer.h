@@ -20,7 +20,10 @@ class Normalizer {
   void AddReplace(std::string from, std::string to);
   void AddReplacePattern(SplitPattern pattern, std::string to);
 
-  // Rewrites `text`, valid UTF-8. after_cut: what is put in front of a text is left out.
+  size_t steps() const { return steps_.size(); }
+
+  // Rewrites `text`, valid UTF-8. after_cut: what is put in front of a text is left out. Throws
+  // Error where the text grows beyond all reason.
   std::string Apply(std::string_view text, bool after_cut = false) const;
   // Whether Apply(text) is known to be `text` itself.
   bool Keeps(std::string_view text) const;

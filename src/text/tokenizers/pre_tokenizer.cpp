@@ -5,13 +5,14 @@
 #include <algorithm>
 #include <iterator>
 
+#include "text/tokenizers/space_mark.h"
 #include "text/unicode/unicode_additions.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
 namespace {
 
-using Pieces = PreTokenizer::Pieces;
+using Words = PreTokenizer::Words;
 
 bool IsNumeric(char32_t c) {
   if (c < 0x80) return c >= U'0' && c <= U'9';
@@ -26,7 +27,7 @@ bool IsNumeric(char32_t c) {
                      });
 }
 
-void Apply(const PreTokenizer::Digits& step, std::string_view text, bool, Pieces* out) {
+void Apply(const PreTokenizer::Digits& step, std::string_view text, bool, Words* out) {
   size_t open = 0;
   bool in_digits = false;
   for (size_t at = 0; at < text.size();) {
@@ -42,11 +43,11 @@ void Apply(const PreTokenizer::Digits& step, std::string_view text, bool, Pieces
   if (open < text.size()) out->views.push_back(text.substr(open));
 }
 
-void Apply(const PreTokenizer::Split& step, std::string_view text, bool, Pieces* out) {
+void Apply(const PreTokenizer::Split& step, std::string_view text, bool, Words* out) {
   step.pattern.Split(text, step.behavior, step.invert, &out->views);
 }
 
-void Apply(const PreTokenizer::ByteLevel& step, std::string_view text, bool, Pieces* out) {
+void Apply(const PreTokenizer::ByteLevel& step, std::string_view text, bool, Words* out) {
   if (step.add_prefix_space && text.front() != ' ') {
     text = out->rewritten.emplace_back(" " + std::string(text));
   }
@@ -57,7 +58,7 @@ void Apply(const PreTokenizer::ByteLevel& step, std::string_view text, bool, Pie
   }
 }
 
-void Apply(const PreTokenizer::Metaspace& step, std::string_view text, bool first, Pieces* out) {
+void Apply(const PreTokenizer::Metaspace& step, std::string_view text, bool first, Words* out) {
   using Prepend = PreTokenizer::Metaspace::Prepend;
   const std::string& mark = step.mark;
   std::string marked;
@@ -72,7 +73,7 @@ void Apply(const PreTokenizer::Metaspace& step, std::string_view text, bool firs
       step.prepend == Prepend::kAlways || (step.prepend == Prepend::kFirst && first);
   if (prepend && marked.compare(0, mark.size(), mark) != 0) marked.insert(0, mark);
   text = out->rewritten.emplace_back(std::move(marked));
-  while (!text.empty()) {  // a mark begins a piece
+  while (!text.empty()) {  // a mark begins a word
     const size_t end = step.split ? text.find(mark, 1) : std::string_view::npos;
     out->views.push_back(text.substr(0, end));
     text.remove_prefix(out->views.back().size());
@@ -81,21 +82,21 @@ void Apply(const PreTokenizer::Metaspace& step, std::string_view text, bool firs
 
 }  // namespace
 
-void PreTokenizer::Apply(std::string_view text, bool first, Pieces* pieces) const {
-  pieces->views.assign(1, text);
+void PreTokenizer::Apply(std::string_view text, bool first, Words* words) const {
+  words->views.assign(1, text);
   std::vector<std::string_view> before;
   for (const Step& step : steps_) {
-    before.swap(pieces->views);
-    pieces->views.clear();
-    for (const std::string_view& piece : before) {
-      if (piece.empty()) continue;
-      const bool begins = first && &piece == before.data();
-      std::visit([&](const auto& s) { lmfusion::Apply(s, piece, begins, pieces); }, step);
+    before.swap(words->views);
+    words->views.clear();
+    for (const std::string_view& word : before) {
+      if (word.empty()) continue;
+      const bool begins = first && &word == before.data();
+      std::visit([&](const auto& s) { lmfusion::Apply(s, word, begins, words); }, step);
     }
   }
 }
 
-bool PreTokenizer::ByteLevelPieces() const {
+bool PreTokenizer::WritesBytes() const {
   return std::any_of(steps_.begin(), steps_.end(),
                      [](const Step& step) { return std::holds_alternative<ByteLevel>(step); });
 }
@@ -103,7 +104,7 @@ bool PreTokenizer::ByteLevelPieces() const {
 bool PreTokenizer::WritesSpaceMarks() const {
   return std::any_of(steps_.begin(), steps_.end(), [](const Step& step) {
     const auto* marks = std::get_if<Metaspace>(&step);
-    return marks != nullptr && marks->mark == "\u2581";
+    return marks != nullptr && marks->mark == kSpaceMarkUtf8;
   });
 }
 

@@ -11,19 +11,19 @@
 
 namespace lmfusion {
 
-// The pre-tokenizer of a tokenizer.json: steps that split text into pieces, which are then encoded
+// The pre-tokenizer of a tokenizer.json: steps that split text into words, which are then encoded
 // one by one. Immutable and thread safe.
 class PreTokenizer {
  public:
   struct Digits {
-    bool individual = false;  // each digit a piece; otherwise each run of digits
+    bool individual = false;  // each digit a word; otherwise each run of digits
   };
   struct Split {
     SplitPattern pattern;
     SplitBehavior behavior = SplitBehavior::kIsolated;
     bool invert = false;
   };
-  struct ByteLevel {  // pieces are written byte by byte from here on
+  struct ByteLevel {  // words are written byte by byte from here on
     bool add_prefix_space = false;
     std::optional<SplitPattern> pattern;
   };
@@ -36,18 +36,18 @@ class PreTokenizer {
 
   explicit PreTokenizer(std::vector<Step> steps) : steps_(std::move(steps)) {}
 
-  struct Pieces {
+  struct Words {
     std::vector<std::string_view> views;
-    std::list<std::string> rewritten;  // what views of rewritten pieces point to
+    std::list<std::string> rewritten;  // what views of rewritten words point to
   };
   // Splits `text`. first: the text is the beginning of the whole text.
-  void Apply(std::string_view text, bool first, Pieces* pieces) const;
+  void Apply(std::string_view text, bool first, Words* words) const;
 
-  bool ByteLevelPieces() const;
+  bool WritesBytes() const;
   bool WritesSpaceMarks() const;  // every " " becomes "▁"
 
   // Note [Cuts]. spaces: whether the text that comes here still has them (not "▁" instead).
-  // Whether a text and its two parts give the same pieces, but perhaps for one across the cut ...
+  // Whether a text and its two parts give the same words, but perhaps for one across the cut ...
   bool AllowsCuts(bool spaces) const;
   // ... and whether there is none across the cut.
   bool SplitsAtCuts(bool spaces) const;

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "lmfusion/errors.h"
+#include "text/tokenizers/space_mark.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
@@ -67,7 +68,8 @@ enum PieceType { kNormal = 1, kUserDefined = 4, kUnused = 5 };
 bool SpansSpace(std::string_view piece) {
   bool other = false;
   for (size_t at = 0; at < piece.size(); at += Utf8Length(piece[at])) {
-    const bool space = piece[at] == ' ' || piece.compare(at, 3, "\u2581") == 0;
+    const bool space =
+        piece[at] == ' ' || piece.compare(at, kSpaceMarkUtf8.size(), kSpaceMarkUtf8) == 0;
     if (space && other) return true;
     other = other || !space;
   }

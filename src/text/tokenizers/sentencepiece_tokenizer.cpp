@@ -8,15 +8,14 @@
 #include "lmfusion/errors.h"
 #include "lmfusion/tokenizer.h"
 #include "text/tokenizers/cuts.h"
-#include "text/tokenizers/piece_cache.h"
 #include "text/tokenizers/sentencepiece_library.h"
 #include "text/tokenizers/sentencepiece_model.h"
+#include "text/tokenizers/space_mark.h"
+#include "text/tokenizers/word_cache.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
 namespace {
-
-constexpr std::string_view kMark = "\u2581";
 
 // Note [SentencePiece cuts]
 // A SentencePiece BPE model joins pieces by their own scores only, so what stands before a space
@@ -33,11 +32,6 @@ bool AllowsCuts(const SentencePieceTraits& traits) {
          std::find(std::begin(kKnown), std::end(kKnown), traits.normalization) != std::end(kKnown);
 }
 
-bool IsSpaceByte(std::string_view piece) {
-  return piece == "<0x20>" || piece == "<0x09>" || piece == "<0x0A>" || piece == "<0x0B>" ||
-         piece == "<0x0C>" || piece == "<0x0D>";
-}
-
 class SentencePieceTokenizer : public Tokenizer {
  public:
   explicit SentencePieceTokenizer(std::string_view model) {
@@ -46,7 +40,8 @@ class SentencePieceTokenizer : public Tokenizer {
     if (!status.ok() || processor_.GetPieceSize() <= 0) {
       throw TokenizerError("the SentencePiece model cannot be read: " + status.ToString());
     }
-    cuts_ = cuts_ && PieceId(kMark) >= 0;  // else an unknown mark joins an unknown neighbour
+    cuts_ =
+        cuts_ && PieceId(kSpaceMarkUtf8) >= 0;  // else an unknown mark joins an unknown neighbour
   }
 
   std::vector<int32_t> Encode(std::string_view text) const override {
@@ -74,8 +69,8 @@ class SentencePieceTokenizer : public Tokenizer {
   bool BeginsWord(int32_t id) const override {
     const std::string& piece = processor_.IdToPiece(Checked(id));
     if (processor_.IsControl(id) || processor_.IsUnknown(id)) return false;
-    const std::string_view start = std::string_view(piece).substr(0, kMark.size());
-    if (start == kMark || IsSpaceByte(piece)) return true;
+    const std::string_view start = std::string_view(piece).substr(0, kSpaceMarkUtf8.size());
+    if (start == kSpaceMarkUtf8 || IsSpaceByte(piece)) return true;
     return !piece.empty() && (piece[0] == ' ' || (piece[0] >= '\t' && piece[0] <= '\r'));
   }
   std::string Piece(int32_t id) const override { return processor_.IdToPiece(Checked(id)); }
@@ -106,7 +101,7 @@ class SentencePieceTokenizer : public Tokenizer {
 
   sentencepiece::SentencePieceProcessor processor_;
   bool cuts_ = false;
-  PieceCache cache_;
+  WordCache cache_;
 };
 
 }  // namespace

@@ -9,7 +9,7 @@
 #include "lmfusion/errors.h"
 #include "text/tokenizers/cuts.h"
 #include "text/tokenizers/pattern_syntax.h"
-#include "text/unicode/python_string.h"
+#include "text/unicode/utf8.h"
 
 namespace lmfusion {
 
@@ -65,6 +65,8 @@ bool SplitPattern::Code::Find(std::string_view text, size_t from, size_t* begin,
 
 namespace {
 
+constexpr size_t kMaxPatternBytes = 4096;
+
 struct CharacterTest {
   bool space, other;
 };
@@ -101,6 +103,10 @@ bool Respects(const std::vector<PatternSyntax::Atom>& alternative) {
 }  // namespace
 
 SplitPattern::SplitPattern(std::string_view oniguruma) {
+  if (oniguruma.size() > kMaxPatternBytes) {
+    throw TokenizerError("tokenizer.json: a pattern is longer than " +
+                         std::to_string(kMaxPatternBytes) + " bytes");
+  }
   const PatternSyntax syntax = ReadPattern(oniguruma);
   code_ = std::make_unique<Code>(syntax.pcre, oniguruma);
   size_t begin = 0, end = 0;
@@ -128,11 +134,11 @@ bool SplitPattern::Find(std::string_view text, size_t from, size_t* begin, size_
 }
 
 void SplitPattern::Split(std::string_view text, SplitBehavior behavior, bool invert,
-                         std::vector<std::string_view>* pieces) const {
-  size_t open = 0;            // where the piece that is not finished begins
+                         std::vector<std::string_view>* parts) const {
+  size_t open = 0;            // where the part that is not finished begins
   bool last_matches = false;  // whether the part before the next one is a match
   const auto finish = [&](size_t end) {
-    if (open < end) pieces->push_back(text.substr(open, end - open));
+    if (open < end) parts->push_back(text.substr(open, end - open));
     open = end;
   };
   const auto add = [&](size_t begin, size_t end, bool matches) {

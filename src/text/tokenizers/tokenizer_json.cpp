@@ -1,11 +1,16 @@
 #include "text/tokenizers/tokenizer_json.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "lmfusion/errors.h"
 #include "text/tokenizers/pattern_syntax.h"
+#include "text/tokenizers/space_mark.h"
+#include "text/unicode/utf8.h"
 
 namespace lmfusion {
 namespace {
@@ -15,6 +20,13 @@ using Json = nlohmann::json;
 // ByteLevel's built-in pattern (GPT-2).
 constexpr std::string_view kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+// Limits of what is read; real files are far from them.
+constexpr int kMaxNesting = 32;
+constexpr size_t kMaxSteps = 64;  // of a normalizer, of a pre-tokenizer
+constexpr uint64_t kMaxId = (1 << 24) - 1;
+
+[[noreturn]] void Fail(const std::string& what) { throw TokenizerError("tokenizer.json: " + what); }
 
 [[noreturn]] void Refuse(const std::string& what) {
   throw TokenizerError("tokenizer.json: " + what + " is not implemented" + kTokenizerWayOut);
@@ -27,6 +39,20 @@ T Get(const Json& object, const char* key, T otherwise) {
   return found == object.end() || found->is_null() ? otherwise : found->template get<T>();
 }
 
+// At most `limit` bytes of a value as JSON in ASCII, for messages.
+std::string Shown(const Json& value, size_t limit = 60) {
+  const std::string text = value.dump(-1, ' ', true);
+  return text.size() <= limit ? text : text.substr(0, limit) + "...";
+}
+
+int32_t ReadId(const Json& id, const char* what, const std::string& name) {
+  if (!id.is_number_unsigned() || id.get<uint64_t>() > kMaxId) {
+    Fail(std::string(what) + Shown(name) + " has the id " + Shown(id) + "; an integer from 0 to " +
+         std::to_string(kMaxId) + " was expected");
+  }
+  return id.get<int32_t>();
+}
+
 std::string Type(const Json& part) { return Get<std::string>(part, "type", ""); }
 
 Bpe::Definition ReadModel(const Json& model) {
@@ -37,13 +63,10 @@ Bpe::Definition ReadModel(const Json& model) {
     if (!Get<std::string>(model, key, "").empty()) Refuse("the model's " + std::string(key));
   }
   Bpe::Definition bpe;
-  for (const auto& [piece, id] : model.at("vocab").items()) {
-    if (id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX / 2) {
-      throw TokenizerError("tokenizer.json: the piece \"" + piece + "\" has the id " + id.dump());
-    }
-    bpe.vocabulary.emplace(piece, id.get<int32_t>());
+  for (const auto& [piece, id] : model.at("vocab").get_ref<const Json::object_t&>()) {
+    bpe.vocabulary.emplace(piece, ReadId(id, "the piece ", piece));
   }
-  for (const Json& merge : model.at("merges")) {
+  for (const Json& merge : model.at("merges").get_ref<const Json::array_t&>()) {
     if (merge.is_array() && merge.size() == 2) {
       bpe.merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
       continue;
@@ -51,7 +74,7 @@ Bpe::Definition ReadModel(const Json& model) {
     const auto& text = merge.get_ref<const std::string&>();
     const size_t space = text.find(' ');
     if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
-      throw TokenizerError("tokenizer.json: the merge \"" + text + "\" is not a pair");
+      Fail("the merge " + Shown(merge) + " is not a pair");
     }
     bpe.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
   }
@@ -64,14 +87,10 @@ Bpe::Definition ReadModel(const Json& model) {
 
 std::vector<AddedToken> ReadAddedTokens(const Json& tokens) {
   std::vector<AddedToken> added;
-  for (const Json& token : tokens) {
+  for (const Json& token : tokens.get_ref<const Json::array_t&>()) {
     AddedToken one;
-    const auto id = token.at("id").get<int64_t>();
-    if (id < 0 || id > INT32_MAX / 2) {
-      throw TokenizerError("tokenizer.json: the added token " + token.dump() + " has a wrong id");
-    }
-    one.id = static_cast<int32_t>(id);
     one.content = token.at("content").get<std::string>();
+    one.id = ReadId(token.at("id"), "the added token ", one.content);
     one.special = Get(token, "special", false);
     one.single_word = Get(token, "single_word", false);
     one.lstrip = Get(token, "lstrip", false);
@@ -82,11 +101,50 @@ std::vector<AddedToken> ReadAddedTokens(const Json& tokens) {
   return added;
 }
 
+// The package tokenizers does not take the ids of added tokens from the file: a token that the
+// model's vocabulary has keeps its id there, any other gets the next free one. A file that says
+// something else would give other ids there than here. Every id is that of one token.
+void CheckIds(const TokenizerParts& parts) {
+  const auto& vocabulary = parts.model.vocabulary;
+  std::unordered_map<int32_t, std::string_view> piece_of;
+  for (const auto& [piece, id] : vocabulary) {
+    const auto [other, is_new] = piece_of.emplace(id, piece);
+    if (!is_new) {
+      Fail("the pieces " + Shown(piece) + " and " + Shown(std::string(other->second)) +
+           " have the same id " + std::to_string(id));
+    }
+  }
+  const auto size = static_cast<int32_t>(vocabulary.size());
+  int32_t next = size;
+  std::unordered_set<std::string_view> seen;
+  for (const AddedToken& token : parts.added_tokens) {
+    if (token.content.empty()) Fail("an added token is empty");
+    if (!seen.insert(token.content).second) {
+      Fail("the added token " + Shown(token.content) + " is there twice");
+    }
+    const auto known = vocabulary.find(token.content);
+    const int32_t id = known == vocabulary.end() ? next : known->second;
+    next = std::max(next, id + 1);
+    if (token.id != id) {
+      Fail("the added token " + Shown(token.content) + " has the id " + std::to_string(token.id) +
+           ", but the package tokenizers reads it as " + std::to_string(id) +
+           "; read the file with that package and save it again");
+    }
+    if (known == vocabulary.end() && !piece_of.emplace(id, token.content).second) {
+      Fail("the added token " + Shown(token.content) + " has the id " + std::to_string(id) +
+           " of the piece " + Shown(std::string(piece_of[id])));
+    }
+  }
+}
+
 void ReadNormalizer(const Json& part, Normalizer* normalizer) {
   if (part.is_null()) return;
+  if (normalizer->steps() >= kMaxSteps) Refuse("a normalizer of so many steps");
   const std::string type = Type(part);
   if (type == "Sequence") {
-    for (const Json& step : part.at("normalizers")) ReadNormalizer(step, normalizer);
+    for (const Json& step : part.at("normalizers").get_ref<const Json::array_t&>()) {
+      ReadNormalizer(step, normalizer);
+    }
   } else if (type == "NFC") {
     normalizer->AddNfc();
   } else if (type == "Prepend") {
@@ -127,8 +185,10 @@ PreTokenizer::Split ReadSplit(const Json& part) {
 PreTokenizer::Metaspace ReadMetaspace(const Json& part) {
   using Prepend = PreTokenizer::Metaspace::Prepend;
   PreTokenizer::Metaspace step;
-  step.mark = Get<std::string>(part, "replacement", "\u2581");
-  if (step.mark.empty()) Refuse("an empty replacement of the pre-tokenizer Metaspace");
+  step.mark = Get<std::string>(part, "replacement", std::string(kSpaceMarkUtf8));
+  if (step.mark.empty() || Utf8Length(step.mark[0]) != step.mark.size()) {
+    Refuse("a replacement of the pre-tokenizer Metaspace that is not one character");
+  }
   step.split = Get(part, "split", true);
   const auto scheme = Get<std::string>(part, "prepend_scheme", "always");
   if (scheme != "always" && scheme != "first" && scheme != "never") {
@@ -146,9 +206,12 @@ void ReadPreTokenizer(const Json& part, bool spaces, std::vector<PreTokenizer::S
   if (part.is_null()) return;
   const std::string type = Type(part);
   if (type == "Sequence") {
-    for (const Json& step : part.at("pretokenizers")) ReadPreTokenizer(step, spaces, steps);
+    for (const Json& step : part.at("pretokenizers").get_ref<const Json::array_t&>()) {
+      ReadPreTokenizer(step, spaces, steps);
+    }
     return;
   }
+  if (steps->size() >= kMaxSteps) Refuse("a pre-tokenizer of so many steps");
   if (!steps->empty() && std::holds_alternative<PreTokenizer::ByteLevel>(steps->back())) {
     Refuse("the pre-tokenizer \"" + type + "\" after ByteLevel");
   }
@@ -172,27 +235,45 @@ void ReadPreTokenizer(const Json& part, bool spaces, std::vector<PreTokenizer::S
   }
 }
 
+// Calls read(); what is wrong there is wrong with `part`.
+template <typename Read>
+void InPart(const char* part, Read read) {
+  try {
+    read();
+  } catch (const Json::exception& error) {
+    Fail(std::string("the part \"") + part + "\" cannot be read: " + error.what());
+  }
+}
+
 TokenizerParts ReadParts(const Json& file) {
   if (!file.is_object() || !file.contains("model")) {
-    throw TokenizerError(
-        "tokenizer.json: it has no part \"model\"; a file of the package tokenizers was expected");
+    Fail("it has no part \"model\"; a file of the package tokenizers was expected");
   }
   TokenizerParts parts;
-  parts.model = ReadModel(file.at("model"));
-  parts.added_tokens = ReadAddedTokens(file.value("added_tokens", Json::array()));
-  ReadNormalizer(file.value("normalizer", Json()), &parts.normalizer);
-  ReadPreTokenizer(file.value("pre_tokenizer", Json()), !parts.normalizer.WritesSpaceMarks(),
-                   &parts.pre_tokenizer);
+  InPart("model", [&] { parts.model = ReadModel(file.at("model")); });
+  InPart("added_tokens",
+         [&] { parts.added_tokens = ReadAddedTokens(file.value("added_tokens", Json::array())); });
+  CheckIds(parts);
+  InPart("normalizer",
+         [&] { ReadNormalizer(file.value("normalizer", Json()), &parts.normalizer); });
+  InPart("pre_tokenizer", [&] {
+    ReadPreTokenizer(file.value("pre_tokenizer", Json()), !parts.normalizer.WritesSpaceMarks(),
+                     &parts.pre_tokenizer);
+  });
   return parts;
 }
 
 }  // namespace
 
 TokenizerParts ReadTokenizerJson(std::string_view json) {
+  const auto within_limits = [](int depth, Json::parse_event_t, Json&) {
+    if (depth > kMaxNesting) Fail("it is nested too deeply");
+    return true;
+  };
   try {
-    return ReadParts(Json::parse(json));
-  } catch (const Json::exception& error) {
-    throw TokenizerError(std::string("tokenizer.json cannot be read: ") + error.what());
+    return ReadParts(Json::parse(json, within_limits));
+  } catch (const Json::parse_error& error) {  // its text may hold bytes that are not UTF-8
+    Fail("it cannot be read: it is not JSON at byte " + std::to_string(error.byte));
   }
 }
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include "lmfusion/errors.h"
+#include "text/unicode/utf8.h"
 
 namespace lmfusion {
 namespace {
@@ -152,37 +152,6 @@ char AsciiLower(char c) { return IsAsciiUpper(c) ? static_cast<char>(c + 32) : c
 char AsciiUpper(char c) { return IsAsciiLower(c) ? static_cast<char>(c - 32) : c; }
 
 }  // namespace
-
-std::u32string DecodeUtf8(std::string_view text) {
-  std::u32string out;
-  out.reserve(text.size());
-  for (size_t at = 0; at < text.size();) {
-    utf8proc_int32_t c = static_cast<unsigned char>(text[at]);
-    utf8proc_ssize_t length = 1;
-    if (c >= 0x80) {
-      length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at,
-                                static_cast<utf8proc_ssize_t>(text.size() - at), &c);
-    }
-    if (length <= 0) {
-      throw TextError("text is not valid UTF-8 at byte " + std::to_string(at) + " of " +
-                      std::to_string(text.size()));
-    }
-    out += static_cast<char32_t>(c);
-    at += static_cast<size_t>(length);
-  }
-  return out;
-}
-
-std::string EncodeUtf8(std::u32string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  utf8proc_uint8_t bytes[4];
-  for (const char32_t c : text) {
-    const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(c), bytes);
-    out.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(length));
-  }
-  return out;
-}
 
 std::string PythonLower(std::string_view text) {
   if (IsAscii(text)) {

@@ -6,11 +6,7 @@
 namespace lmfusion {
 
 // Strings as Python's `str` and its pattern modules see them, for rules that must give the very
-// result of Python code. All functions are thread safe.
-
-// Throws TextError (with the byte where it is wrong) unless `text` is valid UTF-8.
-std::u32string DecodeUtf8(std::string_view text);
-std::string EncodeUtf8(std::u32string_view text);
+// result of Python code. Strings are valid UTF-8. All functions are thread safe.
 
 // str.lower(), str.title() and str.capitalize(): full case mappings, so the number of code points
 // may change ("ß".title() is "Ss").

@@ -21,6 +21,15 @@ size_t AsciiWords(std::string_view text, size_t at) {
   return at - begin;
 }
 
+Utf8Character ValidCharacterAt(std::string_view text, size_t at) {
+  const Utf8Character character = CharacterAt(text, at);
+  if (character.value == kNoCharacter) {
+    throw TextError("text is not valid UTF-8 at byte " + std::to_string(at) + " of " +
+                    std::to_string(text.size()));
+  }
+  return character;
+}
+
 }  // namespace
 
 Utf8Character CharacterAt(std::string_view text, size_t at) {
@@ -45,17 +54,31 @@ Utf8Character CharacterBefore(std::string_view text, size_t at) {
 
 void CheckUtf8(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
-    if (const size_t ascii = AsciiWords(text, at); ascii > 0) {
-      at += ascii;
-      continue;
-    }
-    const Utf8Character character = CharacterAt(text, at);
-    if (character.value == kNoCharacter) {
-      throw TextError("text is not valid UTF-8 at byte " + std::to_string(at) + " of " +
-                      std::to_string(text.size()));
-    }
+    const size_t ascii = AsciiWords(text, at);
+    at += ascii > 0 ? ascii : ValidCharacterAt(text, at).bytes;
+  }
+}
+
+std::u32string DecodeUtf8(std::string_view text) {
+  std::u32string out;
+  out.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Character character = ValidCharacterAt(text, at);
+    out += character.value;
     at += character.bytes;
   }
+  return out;
+}
+
+std::string EncodeUtf8(std::u32string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  utf8proc_uint8_t bytes[4];
+  for (const char32_t c : text) {
+    const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(c), bytes);
+    out.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(length));
+  }
+  return out;
 }
 
 }  // namespace lmfusion

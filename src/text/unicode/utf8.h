@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace lmfusion {
@@ -9,6 +10,10 @@ namespace lmfusion {
 // Throws TextError (with the byte where it is wrong) unless `text` is valid UTF-8: no surrogates,
 // no overlong forms, nothing above U+10FFFF. NUL is a character like any other.
 void CheckUtf8(std::string_view text);
+
+// The code points of `text`; throws as CheckUtf8 does.
+std::u32string DecodeUtf8(std::string_view text);
+std::string EncodeUtf8(std::u32string_view text);
 
 constexpr char32_t kNoCharacter = 0xffffffff;
 
