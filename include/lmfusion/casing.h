@@ -15,6 +15,8 @@ struct CasedText {
   size_t context_bytes = 0;  // text[0, context_bytes) is the context, the rest is scored
 };
 
+class LeftToRightCasing;
+
 // How lower-case decoder text becomes the text the language model reads. Thread safe.
 class Casing {
  public:
@@ -28,6 +30,23 @@ class Casing {
   // of theirs. Nearly every casing has only Apply(context, word).
   virtual std::vector<CasedText> Alternatives(std::string_view context,
                                               std::string_view word) const;
+
+  // This casing, where a context reads the same whatever follows it; else null.
+  virtual const LeftToRightCasing* AsLeftToRight() const { return nullptr; }
+};
+
+// A casing under which a context reads the same whatever follows it: a context is cased once for
+// all its candidates, whatever its length. Derive from it where that holds. Thread safe.
+class LeftToRightCasing : public Casing {
+ public:
+  // The cased context. Both get valid UTF-8 and give it.
+  virtual std::string Context(std::string_view context) const = 0;
+  // Appends `word`, joined and cased, to `text`, which holds Context(context) and stays before it
+  // as it is.
+  virtual void Append(std::string_view word, std::string* text) const = 0;
+
+  CasedText Apply(std::string_view context, std::string_view word) const final;
+  const LeftToRightCasing* AsLeftToRight() const final { return this; }
 };
 
 // "none": as given. "sentence": the first letter, and the words i, i'm, i'll, i'd, i've.

@@ -9,6 +9,8 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "lmfusion/errors.h"
@@ -412,6 +414,39 @@ TEST(TextStage, CostsWhatIsNew) {
   EXPECT_EQ(costs[0], costs[1]);
   EXPECT_EQ(costs[1], costs[2]);
   EXPECT_LE(costs[0], 21 * 8u);  // each new word with what comes before it up to a cut
+}
+
+// Marks where a candidate begins. Counts the contexts it cases.
+class Marking final : public LeftToRightCasing {
+ public:
+  explicit Marking(std::string mark) : mark_(std::move(mark)) {}
+  std::string Context(std::string_view context) const override {
+    ++contexts;
+    return std::string(context);
+  }
+  void Append(std::string_view word, std::string* text) const override { (*text += mark_) += word; }
+  mutable int contexts = 0;
+
+ private:
+  const std::string mark_;
+};
+
+TEST(TextStage, AUsersLeftToRightCasingCasesAContextOnce) {
+  const auto tokenizer = std::make_shared<const ToyTokenizer>(Words{"a", "b", "c", " ", "bc"});
+  const auto casing = std::make_shared<const Marking>("c");
+  const TextStage stage(tokenizer, casing, {});
+  TextCounters counters;
+  const TokenPaths paths = stage.Continuations({"ab", "b"}, {{"a", "b", "a"}, {"a"}}, &counters);
+  EXPECT_EQ(paths.candidates, 4);
+  EXPECT_EQ(casing->contexts, 2);
+  EXPECT_EQ(stage.Cased("ab", "a").text, "abca");
+  EXPECT_EQ(stage.Cased("ab", "a").context_bytes, 2u);
+
+  for (const char* mark : {"\xff", "\x80"}) {  // no UTF-8
+    const TextStage wrong(tokenizer, std::make_shared<const Marking>(mark), {});
+    EXPECT_ANY_THROW(wrong.Continuations({"ab"}, {{"a"}}, &counters)) << mark;
+  }
+  EXPECT_EQ(stage.Continuations({"ab"}, {{"a"}}, &counters).candidates, 1);
 }
 
 }  // namespace

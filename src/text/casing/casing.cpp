@@ -9,7 +9,6 @@
 
 #include "lmfusion/errors.h"
 #include "text/casing/cased_span.h"
-#include "text/casing/left_to_right_casing.h"
 #include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
 

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "lmfusion/errors.h"
-#include "text/casing/left_to_right_casing.h"
 #include "text/stage/path_writer.h"
 #include "text/stage/text_tokens.h"
 #include "text/unicode/python_string.h"
@@ -56,7 +55,7 @@ struct TextStage::Impl {
   Impl(std::shared_ptr<const Tokenizer> tokenizer_given, std::shared_ptr<const Casing> casing_given,
        TextStageOptions options_given)
       : casing(std::move(casing_given)),
-        left_to_right(dynamic_cast<const LeftToRightCasing*>(casing.get())),
+        left_to_right(casing->AsLeftToRight()),
         options(options_given),
         tokens(std::move(tokenizer_given), options.start_token) {}
 
@@ -64,17 +63,15 @@ struct TextStage::Impl {
     return {options.start_token >= 0, options.max_context_length, options.max_path_length};
   }
 
-  // Checks what a casing made of a candidate.
-  static void CheckCased(const CasedText& cased, const Where& where) {
-    CheckUtf8At(cased.text, where);
-    const size_t begin = cased.context_bytes;
-    if (begin <= cased.text.size() &&
-        (begin == cased.text.size() || (cased.text[begin] & 0xc0) != 0x80)) {
-      return;
+  // Checks what a casing made of a candidate: text[begin, end), where text[0, checked) is known to
+  // be UTF-8.
+  static void CheckCased(std::string_view text, size_t begin, size_t checked, const Where& where) {
+    if (begin > text.size() || (begin < text.size() && (text[begin] & 0xc0) == 0x80)) {
+      throw std::invalid_argument(where() + ": the casing put the candidate at byte " +
+                                  std::to_string(begin) + " of " + std::to_string(text.size()) +
+                                  ", which begins no character");
     }
-    throw std::invalid_argument(where() + ": the casing put the candidate at byte " +
-                                std::to_string(begin) + " of " + std::to_string(cased.text.size()) +
-                                ", which begins no character");
+    CheckUtf8At(text.substr(checked), where);
   }
 
   TokenPaths Continuations(const std::vector<std::string>& contexts,
@@ -188,6 +185,7 @@ void BeginAlternative(TokenPaths* paths) { paths->candidate_of.push_back(paths->
 void TextStage::Impl::SameContext(const std::string& context, const std::vector<std::string>& words,
                                   size_t i, TokenPaths* paths, TextCounters* counters) const {
   std::string text = left_to_right->Context(context);
+  CheckUtf8At(text, {"contexts", i});
   const size_t context_bytes = text.size();
   ContextPaths writer(*this, text, paths, counters);
   for (size_t j = 0; j < words.size(); ++j) {
@@ -195,6 +193,7 @@ void TextStage::Impl::SameContext(const std::string& context, const std::vector<
     CheckUtf8At(words[j], where);
     text.resize(context_bytes);
     left_to_right->Append(words[j], &text);
+    CheckCased(text, context_bytes, context_bytes, where);
     BeginCandidate(paths);
     BeginAlternative(paths);
     writer.Extended(text, where);
@@ -211,7 +210,7 @@ void TextStage::Impl::AnyContext(const std::string& context, const std::vector<s
     CheckUtf8At(words[j], where);
     BeginCandidate(paths);
     for (const CasedText& cased : casing->Alternatives(context, words[j])) {
-      CheckCased(cased, where);
+      CheckCased(cased.text, cased.context_bytes, 0, where);
       const auto before = std::string_view(cased.text).substr(0, cased.context_bytes);
       if (!writer || writer->text() != before) writer.emplace(*this, before, paths, counters);
       BeginAlternative(paths);

@@ -12,13 +12,24 @@
 // libsentencepiece and torch's libc10 both export variables of absl (FLAGS_minloglevel) of
 // different types and sizes. In one process the first loaded wins, and SentencePiece's start-up
 // then writes into c10's memory: the next forward pass hangs. So what uses SentencePiece is a
-// library of its own, loaded with RTLD_DEEPBIND, under which it sees its own variables.
+// library of its own, loaded with RTLD_DEEPBIND, under which it sees its own variables. Sanitizers
+// refuse RTLD_DEEPBIND; what is built for them (LMFUSION_SANITIZE) does without, and must not have
+// torch in the same process.
 
 namespace lmfusion {
+namespace {
+
+#ifdef LMFUSION_SANITIZED
+constexpr int kDeepBind = 0;
+#else
+constexpr int kDeepBind = RTLD_DEEPBIND;
+#endif
+
+}  // namespace
 
 std::shared_ptr<const Tokenizer> TokenizerFromSentencePiece(std::string_view model) {
   const std::string library = LibraryBeside(LMFUSION_SENTENCEPIECE_LIBRARY);
-  void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+  void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | kDeepBind);
   if (handle == nullptr) {
     const std::string error = dlerror();
     throw TokenizerError(
