@@ -7,18 +7,18 @@ import os
 import pickle
 import struct
 import sys
+import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from operator import mul
 from pathlib import Path
 from typing import Any
 
 from lmfusion.errors import ExportError
 
 MAGIC = b"LMFTRUEC"
-VERSION = 1
+VERSION = 2
 BYTE_ORDER = 0x0A0B0C0D
 PARTS = ("uni_dist", "backward_bi_dist", "forward_bi_dist", "trigram_dist", "word_casing_lookup")
 Counts = Mapping[str, int]
@@ -162,7 +162,7 @@ def _pack(words: list[str], unigrams: Counts, before: Mapping[tuple[str, str], i
     body = b"".join(_little_endian("I", section) for section in sections) + strings
     body += bytes(-len(body) % 8)
     sizes = (len(words), len(form_words), len(backward), len(forward), len(trigrams), len(strings))
-    return struct.pack("<8sIIQQ6IQ", MAGIC, VERSION, BYTE_ORDER, 64 + len(body), _checksum(body),
+    return struct.pack("<8sIIQQ6IQ", MAGIC, VERSION, BYTE_ORDER, 64 + len(body), zlib.crc32(body),
                        *sizes, 0) + body
 
 
@@ -185,10 +185,3 @@ def _little_endian(kind: str, values: Iterable[int]) -> bytes:
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tobytes()
-
-
-def _checksum(body: bytes) -> int:
-    numbers = array("Q", body)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return sum(map(mul, numbers, range(1, 2 * len(numbers), 2))) % 2**64

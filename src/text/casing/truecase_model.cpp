@@ -11,17 +11,22 @@
 #include <utility>
 #include <vector>
 
+#include "base/checksum.h"
 #include "lmfusion/errors.h"
+#include "text/unicode/utf8.h"
 
 namespace lmfusion {
 namespace {
 
 constexpr char kMagic[8] = {'L', 'M', 'F', 'T', 'R', 'U', 'E', 'C'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint32_t kByteOrder = 0x0A0B0C0D;
 constexpr size_t kHeaderBytes = 64;
 constexpr double kPseudoCount = 5.0;
-constexpr const char* kAdvice = "; write it anew with: python -m lmfusion export-truecaser";
+constexpr const char* kAdvice =
+    "; write it anew with: python -m lmfusion export-truecaser. A model file that holds it has to "
+    "be "
+    "exported again";
 
 template <typename T>
 T Load(const char* data) {
@@ -32,14 +37,6 @@ T Load(const char* data) {
 
 [[noreturn]] void Fail(const std::string& name, const std::string& what) {
   throw ModelFileError("truecaser " + name + ": " + what + kAdvice);
-}
-
-uint64_t Checksum(std::string_view bytes) {
-  uint64_t sum = 0;
-  for (uint64_t i = 0; i < bytes.size() / 8; ++i) {
-    sum += (2 * i + 1) * Load<uint64_t>(bytes.data() + 8 * i);
-  }
-  return sum;
 }
 
 }  // namespace
@@ -114,7 +111,7 @@ void TruecaseModel::ReadHeader(const std::string& name) {
   if (size != bytes.size() || size % 8 != 0) {
     Fail(name, "has " + std::to_string(bytes.size()) + " bytes of " + std::to_string(size));
   }
-  if (Checksum(bytes.substr(kHeaderBytes)) != Load<uint64_t>(data + 24)) {
+  if (Checksum(data + kHeaderBytes, size - kHeaderBytes) != Load<uint64_t>(data + 24)) {
     Fail(name, "is damaged: the checksum does not fit");
   }
 
@@ -153,6 +150,11 @@ void TruecaseModel::CheckSections(const std::string& name) const {
   const uint32_t words = string_begin_.size - 1;
   for (uint32_t i = 1; i < words; ++i) {
     if (Word(i - 1) >= Word(i)) Fail(name, "is damaged: words are not sorted");
+  }
+  try {
+    for (uint32_t i = 0; i < words; ++i) CheckUtf8(Word(i));
+  } catch (const TextError&) {
+    Fail(name, "is damaged: a word is not UTF-8");
   }
   for (uint32_t i = 0; i < form_word_.size; ++i) {
     if (form_word_[i] >= words) Fail(name, "is damaged: a form has no word");

@@ -16,11 +16,10 @@ namespace lmfusion {
 // The file (python/lmfusion/export/truecaser.py writes it) is read in place. All numbers are
 // little-endian; sections follow one another without gaps:
 //      0  char[8]  "LMFTRUEC"
-//      8  uint32   version, 1
+//      8  uint32   version, 2
 //     12  uint32   0x0A0B0C0D, tells the byte order
 //     16  uint64   bytes in the file
-//     24  uint64   checksum of the 64-bit numbers x[0], x[1], ... from byte 64 to the end:
-//                  sum((2 * i + 1) * x[i]) modulo 2^64, which no change of a single x[i] keeps
+//     24  uint64   CRC-32 (zlib's) of byte 64 to the end
 //     32  uint32   W words, F forms, B backward, N forward, T trigram entries, S string bytes
 //     56  uint64   0
 //     64  uint32   string_begin[W + 1]     word w is strings[string_begin[w], string_begin[w + 1])
