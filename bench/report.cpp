@@ -69,25 +69,13 @@ ordered_json Settings(const LMFusionScorer& scorer, const ReplayOptions& options
 }
 
 ordered_json Counters(const Stats& stats) {
-  return {{"calls", stats.calls},
-          {"candidates", stats.candidates},
-          {"tokens_requested", stats.tokens_requested},
-          {"tokens_computed", stats.tokens_computed},
-          {"tokens_reused", stats.tokens_reused},
-          {"forwards", stats.forwards},
-          {"evictions", stats.evictions},
-          {"truncated_contexts", stats.truncated_contexts},
-          {"text_bytes_tokenized", stats.text_bytes_tokenized},
-          {"cached", stats.cached},
-          {"cached_tokens", stats.cached_tokens},
-          {"cache_bytes", stats.cache_bytes},
-          {"cache_bytes_limit", stats.cache_bytes_limit},
-          {"stage_seconds",
-           {{"text", stats.text_seconds},
-            {"tree", stats.tree_seconds},
-            {"forward", stats.forward_seconds},
-            {"output", stats.output_seconds},
-            {"total", stats.total_seconds}}}};
+  ordered_json counters = ordered_json::parse(stats.ToJson());
+  counters["stage_seconds"] = {{"text", stats.text_seconds},
+                               {"tree", stats.tree_seconds},
+                               {"forward", stats.forward_seconds},
+                               {"output", stats.output_seconds},
+                               {"total", stats.total_seconds}};
+  return counters;
 }
 
 ordered_json CallMilliseconds(const Replay& replay) {

@@ -40,8 +40,9 @@ struct CallOptions {
   // [contexts][candidates] or empty, in the unit of the call's result. A candidate that is below
   // its floor gets -infinity and is computed no further than it takes to know (mode "tree").
   std::vector<std::vector<double>> floors;
-  // Seconds from the call on. No work is begun later; candidates not scored by then get NaN. A
-  // piece of work that has begun is finished, so a call may be late by one context.
+  // Seconds from the call on; infinity: none. No work is begun later, so with 0 or less none at
+  // all; candidates not scored by then get NaN. A forward pass that has begun is finished, so a
+  // call may be late by one context. NaN is refused (std::invalid_argument).
   double deadline = std::numeric_limits<double>::infinity();
 };
 

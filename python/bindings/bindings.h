@@ -16,7 +16,9 @@ inline std::string Utf8(const pybind11::str& text) {
 
 void BindBundle(pybind11::module_& m);
 void BindErrors(pybind11::module_& m);
+void BindOptions(pybind11::module_& m);
 void BindScorer(pybind11::module_& m);
+void BindStats(pybind11::module_& m);
 void BindTextStage(pybind11::module_& m);
 void BindTokenizer(pybind11::module_& m);
 void BindTruecaser(pybind11::module_& m);

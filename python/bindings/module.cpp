@@ -5,6 +5,8 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = LMFUSION_VERSION;
   lmfusion::BindErrors(m);
   lmfusion::BindBundle(m);
+  lmfusion::BindOptions(m);
+  lmfusion::BindStats(m);
   lmfusion::BindScorer(m);
   lmfusion::BindTextStage(m);
   lmfusion::BindTokenizer(m);

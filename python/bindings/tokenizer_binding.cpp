@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "arguments.h"
 #include "bindings.h"
 #include "lmfusion/tokenizer.h"
 
@@ -19,13 +20,6 @@ std::string Utf8OrBytes(const py::object& text) {
   if (py::isinstance<py::bytes>(text)) return text.cast<std::string>();
   if (!py::isinstance<py::str>(text)) throw py::type_error("text must be str or bytes");
   return Utf8(py::reinterpret_borrow<py::str>(text));
-}
-
-// Calls `f` without the interpreter's lock.
-template <typename F>
-auto Unlocked(F&& f) {
-  const py::gil_scoped_release release;
-  return f();
 }
 
 std::shared_ptr<Tokenizer> Mutable(std::shared_ptr<const Tokenizer> tokenizer) {

@@ -1,7 +1,8 @@
 """The compiled part of lmfusion; its face is the package lmfusion."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 __version__: str
 
@@ -18,8 +19,11 @@ def verify_model_file(path: str) -> list[str]: ...
 def kv_bytes(layers: int, kv_heads: int, head_dim: int, kv_number_bytes: int) -> int: ...
 def slot_bytes(layers: int, kv_heads: int, head_dim: int, hidden_size: int, kv_number_bytes: int,
                hidden_number_bytes: int) -> int: ...
+def stats_fields() -> list[tuple[str, bool, str, str]]: ...
+def option_fields() -> list[tuple[str, Any, str]]: ...
 
 class Stats:
+    # begin: stats_fields.inc
     @property
     def calls(self) -> int: ...
     @property
@@ -37,8 +41,6 @@ class Stats:
     @property
     def forwards_replayed(self) -> int: ...
     @property
-    def weight_bytes(self) -> int: ...
-    @property
     def evictions(self) -> int: ...
     @property
     def truncated_contexts(self) -> int: ...
@@ -50,6 +52,8 @@ class Stats:
     def cache_bytes_limit(self) -> int: ...
     @property
     def cached_tokens(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
     @property
     def packed_linears(self) -> int: ...
     @property
@@ -74,6 +78,10 @@ class Stats:
     def latency_p95(self) -> float: ...
     @property
     def latency_p99(self) -> float: ...
+    # end: stats_fields.inc
+    def to_dict(self) -> dict[str, Any]: ...
+    def to_json(self) -> str: ...
+    def __add__(self, other: Stats) -> Stats: ...
 
 class Explanation:
     class Token:
@@ -112,41 +120,22 @@ class LMFusionScorer:
     word_insertion_bonus: float
     homophone_aggregation: str
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        weight: float = 0.3,
-        word_insertion_bonus: float = 0.0,
-        homophone_aggregation: str = "max",
-        device: str = "cpu",
-        compute: str = "float32",
-        max_context_length: int = 512,
-        casing: str | Callable[[str], str] = "none",
-        truecaser: str = "",
-        tokenizer: Callable[[str], Sequence[int]] | None = None,
-        kv_cache_bytes: int = -1,
-        max_batch_tokens: int = 512,
-        bos: str = "auto",
-        boundary: str = "plain",
-        mode: str = "tree",
-        kv_dtype: str = "auto",
-    ) -> None: ...
+    def __init__(self, path: str, **kwargs: Any) -> None: ...
     def score_continuations(
         self,
         contexts: Sequence[str],
         candidate_words: Sequence[Sequence[str]],
         cache_namespace: str = "",
-        floors: Sequence[Sequence[float]] = [],
-        deadline: float = ...,
+        floor: float | Sequence[Sequence[float]] | None = None,
+        deadline: float | None = None,
     ) -> list[list[float]]: ...
     def log_probs(
         self,
         contexts: Sequence[str],
         candidate_words: Sequence[Sequence[str]],
         cache_namespace: str = "",
-        floors: Sequence[Sequence[float]] = [],
-        deadline: float = ...,
+        floor: float | Sequence[Sequence[float]] | None = None,
+        deadline: float | None = None,
     ) -> list[list[float]]: ...
     def score_texts(
         self, texts: Sequence[str], eos: bool = False, cache_namespace: str = ""
@@ -166,16 +155,17 @@ class LMFusionScorer:
     def prime(
         self,
         contexts: Sequence[str],
-        vocabulary: Sequence[str] = [],
+        vocabulary: Sequence[str] = (),
         after: Sequence[str] = ...,
         cache_namespace: str = "",
     ) -> int: ...
     def save_cache(
-        self, path: str, contexts: Sequence[str] = [], cache_namespace: str = ""
+        self, path: str, contexts: Sequence[str] = (), cache_namespace: str = ""
     ) -> int: ...
     def load_cache(self, path: str, cache_namespace: str = "") -> int: ...
     def explain(self, context: str, word: str, cache_namespace: str = "") -> Explanation: ...
     def aggregate_homophone_scores(self, scores: Sequence[float]) -> float: ...
+    def options(self) -> dict[str, Any]: ...
     def stats(self) -> Stats: ...
     def reset_stats(self) -> None: ...
     def clear_cache(self) -> None: ...

@@ -31,6 +31,8 @@ class CombinedScorer:
         ValueError: `weights` names other models than `components`.
     """
 
+    __slots__ = ("components", "weights", "word_insertion_bonus")
+
     def __init__(self, components: Mapping[str, Component], weights: Mapping[str, float], *,
                  word_insertion_bonus: float = 0.0) -> None:
         if set(components) != set(weights):
@@ -39,6 +41,11 @@ class CombinedScorer:
         self.components = dict(components)
         self.weights = dict(weights)
         self.word_insertion_bonus = word_insertion_bonus
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name}={weight!r} * {self.components[name]!r}"
+                          for name, weight in self.weights.items())
+        return f"CombinedScorer({parts}, word_insertion_bonus={self.word_insertion_bonus!r})"
 
     def parts(self, contexts: Sequence[str],
               candidate_words: Sequence[Sequence[str]]) -> dict[str, Ragged]:
@@ -79,6 +86,8 @@ class NGram:
         OSError: the file cannot be read.
     """
 
+    __slots__ = ("_casing", "_model", "_new_state")
+
     def __init__(self, model: str | os.PathLike[str] | Any, *,
                  casing: Callable[[str], str] = str.lower) -> None:
         import kenlm
@@ -86,6 +95,9 @@ class NGram:
         self._model: Any = kenlm.Model(os.fspath(model)) if is_path else model
         self._new_state = kenlm.State
         self._casing = casing
+
+    def __repr__(self) -> str:
+        return f"NGram(order {self._model.order})"
 
     def log_probs(self, contexts: Sequence[str],
                   candidate_words: Sequence[Sequence[str]]) -> Ragged:
@@ -137,6 +149,8 @@ class PhraseList:
         ValueError: a phrase has no words.
     """
 
+    __slots__ = ("_longest", "_phrases")
+
     def __init__(self, phrases: Mapping[str, float]) -> None:
         self._phrases: dict[tuple[str, ...], float] = {}
         for phrase, weight in phrases.items():
@@ -145,6 +159,10 @@ class PhraseList:
                 raise ValueError(f"the phrase {phrase!r} has no words")
             self._phrases[words] = weight
         self._longest = max(map(len, self._phrases), default=0)
+
+    def __repr__(self) -> str:
+        phrases = {" ".join(words): weight for words, weight in self._phrases.items()}
+        return f"PhraseList({phrases!r})"
 
     def log_probs(self, contexts: Sequence[str],
                   candidate_words: Sequence[Sequence[str]]) -> Ragged:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
@@ -10,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lmfusion import _core
-from lmfusion.unicode import called
 
 Floor = float | Sequence[Sequence[float]]
 
@@ -53,6 +51,8 @@ class LMFusionScorer:
         ValueError: an argument cannot be right; the text names it.
     """
 
+    __slots__ = ("__weakref__", "_calls_before", "_core", "_options", "_path")
+
     def __init__(self, model: str | os.PathLike[str], *, weight: float = 0.3,
                  word_insertion_bonus: float = 0.0, homophone_aggregation: str = "max",
                  device: str = "cpu", compute: str = "float32", max_context_length: int = 512,
@@ -62,27 +62,20 @@ class LMFusionScorer:
                  kv_cache_bytes: int | str = "auto", max_batch_tokens: int = 512,
                  bos: str = "auto", boundary: str = "plain", mode: str = "tree",
                  kv_dtype: str = "auto", compat: str | None = None) -> None:
+        options = {name: value for name, value in locals().items()
+                   if name not in ("self", "model", "compat")}
         if compat not in (None, "hf"):
             raise ValueError(f'compat = {compat!r}; "hf" or None expected')
         if compat == "hf":
             if bos != "auto":
                 raise ValueError(f'compat = "hf" decides the start token; bos = {bos!r} given too')
-            bos = "tokenizer"
-        if isinstance(kv_cache_bytes, str):
-            if kv_cache_bytes != "auto":
-                raise ValueError(f'kv_cache_bytes = {kv_cache_bytes!r}; bytes or "auto" expected')
-            kv_cache_bytes = -1
-        self._device = str(device)
+            options["bos"] = "tokenizer"
+        options["device"] = str(device)
+        options["truecaser"] = "" if truecaser is None else os.fspath(truecaser)
+        self._path = os.fspath(model)
+        self._options = options
         self._calls_before = 0
-        self._open = functools.partial(
-            _core.LMFusionScorer, os.fspath(model), weight=weight,
-            word_insertion_bonus=word_insertion_bonus,
-            homophone_aggregation=homophone_aggregation, compute=compute,
-            max_context_length=max_context_length, casing=casing,
-            truecaser="" if truecaser is None else os.fspath(truecaser), tokenizer=tokenizer,
-            kv_cache_bytes=kv_cache_bytes, max_batch_tokens=max_batch_tokens, bos=bos,
-            boundary=boundary, mode=mode, kv_dtype=kv_dtype)
-        self._core = self._open(device=self._device)
+        self._core = _core.LMFusionScorer(self._path, **options)
 
     def score_continuations(self, contexts: Sequence[str],
                             candidate_words: Sequence[Sequence[str]], *,
@@ -111,10 +104,8 @@ class LMFusionScorer:
             CacheBudgetError: one text is larger than `kv_cache_bytes`.
             NumericalError: the model gave NaN or infinity.
         """
-        scores = called(
-            self._core.score_continuations, contexts, candidate_words, cache_namespace,
-            _floors(floor, candidate_words),
-            math.inf if deadline is None else deadline)
+        scores: list[list[Any]] = self._core.score_continuations(
+            contexts, candidate_words, cache_namespace, floor, deadline)
         if deadline is not None:
             weight, bonus = self.weight, self.word_insertion_bonus
             _fill(scores, contexts, candidate_words, None if fallback is None else
@@ -126,10 +117,8 @@ class LMFusionScorer:
                   fallback: Callable[[str, str], float] | None = None,
                   cache_namespace: str = "") -> list[list[float | None]]:
         """As `score_continuations` without weight and bonus: log p(word | context), nats."""
-        log_probs = called(
-            self._core.log_probs, contexts, candidate_words, cache_namespace,
-            _floors(floor, candidate_words),
-            math.inf if deadline is None else deadline)
+        log_probs: list[list[Any]] = self._core.log_probs(
+            contexts, candidate_words, cache_namespace, floor, deadline)
         if deadline is not None:
             _fill(log_probs, contexts, candidate_words, fallback)
         return log_probs
@@ -137,7 +126,7 @@ class LMFusionScorer:
     def score_texts(self, texts: Sequence[str], *, eos: bool = False,
                     cache_namespace: str = "") -> list[float]:
         """log p of whole texts, nats, unweighted; with the end-of-text token where `eos`."""
-        return called(self._core.score_texts, texts, eos, cache_namespace)
+        return self._core.score_texts(texts, eos, cache_namespace)
 
     def score_texts_batch(self, texts: Sequence[str], chunk_size: int = 256,
                           length_normalize: bool = False, *,
@@ -149,7 +138,7 @@ class LMFusionScorer:
         `length_normalize` divides by the number of scored tokens.
         """
         del chunk_size
-        return called(self._core.score_texts_batch, texts, length_normalize, cache_namespace)
+        return self._core.score_texts_batch(texts, length_normalize, cache_namespace)
 
     def score_endings(self, texts: Sequence[str],
                       endings: Sequence[str] = (".", "?", "!"), *,
@@ -158,7 +147,7 @@ class LMFusionScorer:
 
         An ending follows its text without a space; "" stands for the end-of-text token.
         """
-        return called(self._core.score_endings, texts, endings, cache_namespace)
+        return self._core.score_endings(texts, endings, cache_namespace)
 
     def score_token_paths(self, paths: Sequence[Sequence[int]], scored_begin: Sequence[int], *,
                           cache_namespace: str = "") -> list[list[float]]:
@@ -183,7 +172,7 @@ class LMFusionScorer:
                 many bytes do. Nothing was computed.
             ValueError: this scorer keeps nothing between calls (a plain model, or another mode).
         """
-        return called(self._core.prime, contexts, vocabulary, after, cache_namespace)
+        return self._core.prime(contexts, vocabulary, after, cache_namespace)
 
     def save_cache(self, path: str | os.PathLike[str], *, contexts: Sequence[str] | None = None,
                    cache_namespace: str = "") -> int:
@@ -202,7 +191,7 @@ class LMFusionScorer:
         """
         if contexts is not None and len(contexts) == 0:
             raise ValueError("contexts is empty, so there is nothing to save; None saves all")
-        return called(self._core.save_cache, os.fspath(path), contexts or [], cache_namespace)
+        return self._core.save_cache(os.fspath(path), contexts or [], cache_namespace)
 
     def load_cache(self, path: str | os.PathLike[str], *, cache_namespace: str = "") -> int:
         """Adds what a file of `save_cache` holds to the cache; what is there stays.
@@ -218,7 +207,7 @@ class LMFusionScorer:
 
     def explain(self, context: str, word: str, *, cache_namespace: str = "") -> _core.Explanation:
         """One candidate, token by token: log p, what was reused, what was computed."""
-        return called(self._core.explain, context, word, cache_namespace)
+        return self._core.explain(context, word, cache_namespace)
 
     def aggregate_homophone_scores(self, scores: Sequence[float]) -> float:
         """One score for words that sound alike, by `homophone_aggregation`."""
@@ -274,19 +263,22 @@ class LMFusionScorer:
         self._calls_before = count - self._core.stats().calls
 
     @property
+    def options(self) -> dict[str, Any]:
+        """All options by name, as they are now (docs/reference.md)."""
+        return {**self._options, **self._core.options()}
+
+    @property
     def device(self) -> str:
         """Where the model computes."""
-        return self._device
+        return str(self._options["device"])
 
     def to(self, device: object) -> LMFusionScorer:
         """Moves to another device ("cpu", "cuda:1", a torch.device): reads the model file anew and
         forgets the cache and `stats()`. Not while another thread scores. Returns the scorer."""
-        if str(device) != self._device:
-            settings = self.weight, self.word_insertion_bonus, self.homophone_aggregation
-            calls = self.llm_call_count
-            self._core = self._open(device=str(device))
-            self._device, self._calls_before = str(device), calls
-            self.weight, self.word_insertion_bonus, self.homophone_aggregation = settings
+        if str(device) != self.device:
+            options, calls = {**self.options, "device": str(device)}, self.llm_call_count
+            self._core = _core.LMFusionScorer(self._path, **options)
+            self._options, self._calls_before = options, calls
         return self
 
     @property
@@ -295,15 +287,8 @@ class LMFusionScorer:
         return json.loads(self._core.model_description)
 
     def __repr__(self) -> str:
-        return repr(self._core)
-
-
-def _floors(floor: Floor | None, words: Sequence[Sequence[str]]) -> Sequence[Sequence[float]]:
-    if floor is None:
-        return []
-    if isinstance(floor, (int, float)):
-        return [[floor] * len(row) for row in words]
-    return floor
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"LMFusionScorer({self._path!r}, {options})"
 
 
 def _fill(scores: list[list[Any]], contexts: Sequence[str], words: Sequence[Sequence[str]],

@@ -45,11 +45,17 @@ class StateScorer:
         cache_namespace: states of different namespaces share nothing.
     """
 
+    __slots__ = ("cache_namespace", "endings", "scorer")
+
     def __init__(self, scorer: LMFusionScorer, *, endings: Sequence[str] = ("",),
                  cache_namespace: str = "") -> None:
         self.scorer = scorer
         self.endings = list(endings)
         self.cache_namespace = cache_namespace
+
+    def __repr__(self) -> str:
+        return (f"StateScorer({self.scorer!r}, endings={self.endings!r}, "
+                f"cache_namespace={self.cache_namespace!r})")
 
     def start(self, text: str = "") -> State:
         """The state after `text`, the text before the utterance."""

@@ -21,6 +21,18 @@ void Require(bool holds, const std::string& what, const std::string& value,
   }
 }
 
+void Write(double value, std::ostream& out) { out << value; }
+void Write(const std::string& value, std::ostream& out) { out << '"' << value << '"'; }
+void Write(Mode value, std::ostream& out) { out << '"' << Name(value) << '"'; }
+void Write(Boundary value, std::ostream& out) { out << '"' << Name(value) << '"'; }
+void Write(int64_t value, std::ostream& out) {
+  if (value == kAuto) {
+    out << "\"auto\"";
+  } else {
+    out << value;
+  }
+}
+
 }  // namespace
 
 Mode ModeByName(const std::string& name) { return OneOf("mode", name, kModes); }
@@ -38,19 +50,24 @@ void ScorerOptions::Validate() const {
           "at least 1 token");
   Require(max_batch_tokens >= 1, "max_batch_tokens", std::to_string(max_batch_tokens),
           "at least 1 token");
-  Require(kv_cache_bytes == -1 || kv_cache_bytes > 0, "kv_cache_bytes",
+  Require(kv_cache_bytes == kAuto || kv_cache_bytes > 0, "kv_cache_bytes",
           std::to_string(kv_cache_bytes), "a number of bytes, or -1 for \"auto\"");
 }
 
 std::string ScorerOptions::ToString() const {
   std::ostringstream out;
-  out << "weight=" << weight << ", word_insertion_bonus=" << word_insertion_bonus
-      << ", homophone_aggregation=\"" << homophone_aggregation << "\", device=\"" << device
-      << "\", compute=\"" << compute << "\", kv_dtype=\"" << kv_dtype << "\", mode=\"" << Name(mode)
-      << "\", boundary=\"" << Name(boundary) << "\", bos=\"" << bos
-      << "\", max_context_length=" << max_context_length
-      << ", max_batch_tokens=" << max_batch_tokens << ", kv_cache_bytes=" << kv_cache_bytes
-      << ", casing=\"" << casing << "\"";
+  const char* separator = "";
+  ForEachOption([&](const OptionField& field, auto member) {
+    out << separator << field.name << "=";
+    const bool is_object = casing_object != nullptr && std::string("casing") == field.name;
+    if (is_object) {
+      out << "<a Casing>";
+    } else {
+      Write(this->*member, out);
+    }
+    separator = ", ";
+  });
+  if (tokenizer != nullptr) out << ", tokenizer=<a Tokenizer>";
   return out.str();
 }
 

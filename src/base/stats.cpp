@@ -1,19 +1,49 @@
 #include "lmfusion/stats.h"
 
+#include <algorithm>
+#include <iomanip>
 #include <sstream>
 
 namespace lmfusion {
+namespace {
 
-std::string Stats::ToString() const {
+// Every field as `opening` name `middle` value, with ", " between.
+std::string Listed(const Stats& stats, const char* opening, const char* middle, int digits) {
   std::ostringstream out;
-  out << calls << " calls, " << candidates << " candidates, " << tokens_requested
-      << " tokens requested, " << tokens_computed << " computed in " << forwards << " forwards, "
-      << tokens_reused << " reused, " << evictions << " evictions, " << cached_tokens
-      << " tokens cached in " << cache_bytes << " of " << cache_bytes_limit
-      << " bytes; seconds: " << total_seconds << " = text " << text_seconds << " + tree "
-      << tree_seconds << " + forward " << forward_seconds << " + output " << output_seconds
-      << "; p50 " << latency_p50 << ", p95 " << latency_p95 << ", p99 " << latency_p99 << " a call";
+  out << std::boolalpha << std::setprecision(digits);
+  const char* separator = "";
+  ForEachStatsField([&](const StatsField& field, auto member) {
+    out << separator << opening << field.name << middle << stats.*member;
+    separator = ", ";
+  });
   return out.str();
 }
+
+}  // namespace
+
+Stats& Stats::operator+=(const Stats& other) {
+  ForEachStatsField([&](const StatsField& field, auto member) {
+    auto& mine = this->*member;
+    const auto& others = other.*member;
+    switch (field.kind) {
+      case StatsField::kCount:
+      case StatsField::kLevel: mine += others; break;
+      case StatsField::kLargest: mine = std::max(mine, others); break;
+      case StatsField::kAll: mine = mine && others; break;
+    }
+  });
+  return *this;
+}
+
+Stats Stats::Since(const Stats& before) const {
+  Stats since = *this;
+  ForEachStatsField([&](const StatsField& field, auto member) {
+    if (field.kind == StatsField::kCount) since.*member -= before.*member;
+  });
+  return since;
+}
+
+std::string Stats::ToString() const { return "Stats(" + Listed(*this, "", "=", 6) + ")"; }
+std::string Stats::ToJson() const { return "{" + Listed(*this, "\"", "\": ", 17) + "}"; }
 
 }  // namespace lmfusion

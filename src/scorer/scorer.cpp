@@ -18,15 +18,22 @@ namespace {
 void CheckFloors(const std::vector<std::vector<double>>& floors,
                  const std::vector<std::vector<std::string>>& words) {
   if (floors.empty()) return;
-  bool same_shape = floors.size() == words.size();
-  for (size_t i = 0; same_shape && i < words.size(); ++i) {
-    same_shape = floors[i].size() == words[i].size();
-    for (const double floor : floors[i]) {
-      if (std::isnan(floor)) throw std::invalid_argument("a floor is NaN; a number expected");
-    }
+  if (floors.size() != words.size()) {
+    throw std::invalid_argument(
+        "floor has " + std::to_string(floors.size()) + " rows for " + std::to_string(words.size()) +
+        " contexts; one number a candidate, [contexts][candidates], expected");
   }
-  if (!same_shape) {
-    throw std::invalid_argument("floors must have one number a candidate, [contexts][candidates]");
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string row = "floor[" + std::to_string(i) + "]";
+    if (floors[i].size() != words[i].size()) {
+      throw std::invalid_argument(row + " has " + std::to_string(floors[i].size()) +
+                                  " numbers for " + std::to_string(words[i].size()) +
+                                  " candidates; one a candidate expected");
+    }
+    for (size_t j = 0; j < floors[i].size(); ++j) {
+      if (!std::isnan(floors[i][j])) continue;
+      throw std::invalid_argument(row + "[" + std::to_string(j) + "] is NaN; a number expected");
+    }
   }
 }
 
@@ -57,6 +64,9 @@ std::vector<std::vector<double>> LMFusionScorer::log_probs(
                                 " lists of candidate words; one list a context expected");
   }
   CheckFloors(call.floors, candidate_words);
+  if (std::isnan(call.deadline)) {
+    throw std::invalid_argument("deadline is NaN; seconds expected, 0 or less to score nothing");
+  }
   const std::vector<double> sums = impl_->ScoreContinuations(contexts, candidate_words, call);
   std::vector<std::vector<double>> ragged;
   auto next = sums.begin();
@@ -221,23 +231,14 @@ void LMFusionScorer::set_homophone_aggregation(const std::string& aggregation) {
 }
 
 Stats LMFusionScorer::stats() const {
-  Stats stats;
-  {
-    const std::lock_guard<std::mutex> lock(impl_->stats_mutex);
-    stats = impl_->stats;
-    stats.latency_p50 = impl_->latencies.Quantile(0.5);
-    stats.latency_p95 = impl_->latencies.Quantile(0.95);
-    stats.latency_p99 = impl_->latencies.Quantile(0.99);
-  }
-  impl_->path_scorer->AddTo(&stats);
-  return stats;
+  const std::lock_guard<std::mutex> lock(impl_->stats_mutex);
+  return impl_->SinceMade().Since(impl_->at_reset);
 }
 
 void LMFusionScorer::reset_stats() {
   const std::lock_guard<std::mutex> lock(impl_->stats_mutex);
-  impl_->stats = Stats();
+  impl_->at_reset = impl_->SinceMade();
   impl_->latencies = Latencies();
-  impl_->path_scorer->ResetStats();
 }
 
 void LMFusionScorer::clear_cache() { impl_->path_scorer->Clear(); }

@@ -166,14 +166,17 @@ double LMFusionScorer::Impl::SecondsPerCandidate(const Stats& added) {
 
 void LMFusionScorer::Impl::Count(const Stats& added) {
   const std::lock_guard<std::mutex> lock(stats_mutex);
-  stats.calls += added.calls;
-  stats.candidates += added.candidates;
-  stats.tokens_requested += added.tokens_requested;
-  stats.truncated_contexts += added.truncated_contexts;
-  stats.text_bytes_tokenized += added.text_bytes_tokenized;
-  stats.text_seconds += added.text_seconds;
-  stats.total_seconds += added.total_seconds;
+  stats += added;
   if (added.calls > 0) latencies.Add(added.total_seconds);
+}
+
+Stats LMFusionScorer::Impl::SinceMade() const {
+  Stats all = stats;
+  all.latency_p50 = latencies.Quantile(0.5);
+  all.latency_p95 = latencies.Quantile(0.95);
+  all.latency_p99 = latencies.Quantile(0.99);
+  path_scorer->AddTo(&all);
+  return all;
 }
 
 }  // namespace lmfusion

@@ -35,6 +35,9 @@ struct LMFusionScorer::Impl {
   // Adds to the counters of stats().
   void Count(const Stats& added);
 
+  // All that was ever counted, and the latencies since the last reset. Under stats_mutex.
+  Stats SinceMade() const;
+
   ScorerOptions options;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<TextStage> text_stage;
@@ -42,7 +45,8 @@ struct LMFusionScorer::Impl {
   bool shares_prefixes = false;         // between calls
   std::unique_ptr<PathScorer> path_scorer;
   std::mutex stats_mutex;
-  Stats stats;
+  Stats stats;     // of this layer: calls, texts, seconds
+  Stats at_reset;  // SinceMade() when the counters were reset last
   Latencies latencies;
 
  private:

@@ -266,9 +266,9 @@ def test_bad_input_is_refused_and_the_scorer_works_on(bundle: Path, tmp_path: Pa
     before = scorer.score_continuations(["the"], [["cat"]])
     with pytest.raises(ValueError, match="2 contexts and 1 lists"):
         scorer.score_continuations(["a", "b"], [["c"]])
-    with pytest.raises(lmfusion.TextError, match=r"argument 1\[0\].*U\+D800 at character 1"):
+    with pytest.raises(lmfusion.TextError, match=r"contexts\[0\].*U\+D800 at character 1"):
         scorer.score_continuations(["a\ud800"], [["c"]])
-    with pytest.raises(lmfusion.TextError, match=r"argument 2\[0\]\[1\]"):
+    with pytest.raises(lmfusion.TextError, match=r"candidate_words\[0\]\[1\]"):
         scorer.score_continuations(["a"], [["c", "\udfff"]])
     with pytest.raises(TypeError):
         scorer.score_continuations([3], [["c"]])

@@ -69,6 +69,8 @@ def signatures_of_the_stub() -> dict[str, list[str]]:
                 names.append("*")
             names += [name.arg + "=" * (default is not None)
                       for name, default in zip(arguments.kwonlyargs, arguments.kw_defaults)]
+            if arguments.kwarg is not None:
+                names.append(f"**{arguments.kwarg.arg}")
             found[f"{scope.name}.{method.name}"] = names
     return found
 

@@ -1,0 +1,182 @@
+"""What a scorer takes as arguments, and what it says about the rest: never the texts."""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lmfusion
+import numpy
+import pytest
+import torch
+
+SECRET = "my secret diary"
+
+
+@pytest.fixture
+def scorer(bundle: Path) -> lmfusion.LMFusionScorer:
+    return lmfusion.LMFusionScorer(bundle, weight=0.5)
+
+
+Call = Callable[[lmfusion.LMFusionScorer], Any]
+REFUSED: dict[str, tuple[Call, str]] = {
+    "element": (lambda s: s.score_texts([SECRET] * 3 + [None]),
+                r"^texts\[3\]: NoneType found; a str expected$"),
+    "nested element": (lambda s: s.log_probs([SECRET], [[SECRET, 3]]),
+                       r"^candidate_words\[0\]\[1\]: int found; a str expected$"),
+    "bytes element": (lambda s: s.score_texts([SECRET.encode()]), r"^texts\[0\]: bytes found"),
+    "bare string": (lambda s: s.score_texts(SECRET), "^texts: str found; a list of str expected$"),
+    "flat words": (lambda s: s.log_probs([SECRET], ["cat"]),
+                   r"^candidate_words\[0\]: str found; a list of str expected$"),
+    "set": (lambda s: s.score_texts({SECRET, "b"}), "^texts: set found"),
+    "dict": (lambda s: s.log_probs({SECRET: 1}, [["a"]]), "^contexts: dict found"),
+    "other mapping": (lambda s: s.score_texts(collections.UserDict({0: SECRET})),
+                      "^texts: UserDict found"),
+    "dict keys": (lambda s: s.score_texts({SECRET: 1}.keys()), "^texts: dict_keys found"),
+    "bytes": (lambda s: s.score_texts(SECRET.encode()), "^texts: bytes found"),
+    "none": (lambda s: s.score_continuations(None, [[SECRET]]), "^contexts: NoneType found"),
+    "endings": (lambda s: s.score_endings([SECRET], ".?!"), "^endings: str found"),
+    "prime": (lambda s: s.prime(SECRET), "^contexts: str found"),
+    "vocabulary": (lambda s: s.prime([SECRET], vocabulary=[1]), r"^vocabulary\[0\]: int found"),
+    "explain": (lambda s: s.explain(SECRET, None), "^word: NoneType found; a str expected$"),
+    "eos": (lambda s: s.score_texts([SECRET], eos="yes"), "^eos: str found; a bool expected$"),
+    "namespace": (lambda s: s.score_texts([SECRET], cache_namespace=7),
+                  "^cache_namespace: int found"),
+    "floor": (lambda s: s.log_probs([SECRET], [["a"]], floor="-3"), "^floor: str found"),
+    "flat floor": (lambda s: s.log_probs([SECRET], [["a"]], floor=[-3.0]),
+                   r"^floor\[0\]: float found; a list of numbers expected$"),
+    "deadline": (lambda s: s.log_probs([SECRET], [["a"]], deadline="soon"),
+                 "^deadline: str found; a number expected$"),
+    "token": (lambda s: s.score_token_paths([[1, 2.5]], [1]),
+              r"^paths\[0\]\[1\]: float found; a whole number expected$"),
+    "weight": (lambda s: setattr(s, "weight", "heavy"), "^weight: str found; a number expected$"),
+    "homophones": (lambda s: s.aggregate_homophone_scores(["a"]), r"^scores\[0\]: str found"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_wrong_type_is_named_and_no_text_is_shown(scorer: lmfusion.LMFusionScorer,
+                                                    name: str) -> None:
+    call, message = REFUSED[name]
+    with pytest.raises(TypeError, match=message) as raised:
+        call(scorer)
+    assert SECRET not in str(raised.value)
+    assert scorer.score_texts(["the cat"])[0] < 0  # works on
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"weight": "1"}, "^weight: str found; a number expected$"),
+    ({"kv_cache_bytes": 1.5}, "^kv_cache_bytes: float found; a whole number expected$"),
+    ({"compute": torch.float32}, "^compute: dtype found; a str expected$"),
+    ({"bos": None}, "^bos: NoneType found; a str expected$"),
+    ({"casing": 3}, "^casing: int found; a name or a function expected$"),
+    ({"tokenizer": "gpt2"}, "^tokenizer: str found; a function or None expected$"),
+])
+def test_a_wrong_option_is_named(bundle: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        lmfusion.LMFusionScorer(bundle, **options)
+
+
+def test_no_text_is_shown_for_a_value_that_cannot_be_right(scorer: lmfusion.LMFusionScorer
+                                                           ) -> None:
+    calls: list[tuple[Call, str]] = [
+        (lambda s: s.score_texts([f"{SECRET}\ud800"]),
+         r"^texts\[0\] is not valid Unicode: a lone surrogate U\+D800 at character 15$"),
+        (lambda s: s.score_texts(numpy.array([f"{SECRET}\ud800"])), r"^texts\[0\] is not valid"),
+        (lambda s: s.log_probs([SECRET, SECRET], [["a"]]), "^2 contexts and 1 lists"),
+        (lambda s: s.log_probs([SECRET], [["a", "b"]], floor=[[1.0]]),
+         r"^floor\[0\] has 1 numbers for 2 candidates"),
+        (lambda s: s.log_probs([SECRET], [["a"]], floor=[]), "^floor has 0 rows for 1 contexts"),
+        (lambda s: s.log_probs([SECRET], [["a"]], floor=math.nan), r"^floor\[0\]\[0\] is NaN"),
+        (lambda s: s.log_probs([SECRET], [["a"]], deadline=math.nan), "^deadline is NaN"),
+        (lambda s: s.score_token_paths([[1, 2**40]], [1]), r"^paths\[0\]\[1\] does not fit"),
+    ]
+    for call, message in calls:
+        with pytest.raises(ValueError, match=message) as raised:
+            call(scorer)
+        assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("number", [
+    numpy.float32, numpy.float64, numpy.float16, numpy.int64, torch.tensor, numpy.array, int])
+def test_numbers_of_every_kind_are_numbers(bundle: Path, number: Callable[[float], Any]) -> None:
+    scorer = lmfusion.LMFusionScorer(bundle, weight=number(2), word_insertion_bonus=number(-1),
+                                     max_batch_tokens=number(7))
+    assert scorer.options["weight"] == 2 and scorer.options["max_batch_tokens"] == 7
+    contexts, words = ["the", "a"], [["cat", "mat"], ["cat"]]
+    plain = scorer.score_continuations(contexts, words)
+    assert scorer.score_continuations(contexts, words, floor=number(-1000),
+                                      deadline=number(1000)) == plain
+    ragged = [[number(-1000), number(-1000)], [number(0)]]
+    assert scorer.score_continuations(contexts, words, floor=ragged) == [plain[0], [-math.inf]]
+    scorer.weight = number(3)
+    assert scorer.weight == 3.0 and type(scorer.weight) is float
+    assert scorer.score_token_paths([[number(1), number(2)]], [number(1)]) == (
+        scorer.score_token_paths([[1, 2]], [1]))
+    assert scorer.aggregate_homophone_scores([number(-1), number(-2)]) == -1
+
+
+def test_sequences_of_every_kind_are_lists(scorer: lmfusion.LMFusionScorer) -> None:
+    texts = ["the cat", "a mat"]
+    wanted = scorer.score_texts(texts)
+    for given in (tuple(texts), numpy.array(texts), numpy.array(texts, dtype=object),
+                  collections.deque(texts)):
+        assert scorer.score_texts(given) == wanted
+    paths = [[1, 2, 3], [1, 3, 2]]
+    scored = scorer.score_token_paths(paths, [1, 1])
+    assert scorer.score_token_paths(numpy.array(paths), torch.tensor([1, 1])) == scored
+    assert scorer.score_texts(texts, eos=numpy.bool_(True)) == scorer.score_texts(texts, eos=True)
+
+
+def test_whole_floats_are_whole_numbers(bundle: Path) -> None:
+    assert lmfusion.LMFusionScorer(bundle, kv_cache_bytes=1e8).options["kv_cache_bytes"] == 10**8
+    with pytest.raises(ValueError, match='kv_cache_bytes = "much"; a whole number or "auto"'):
+        lmfusion.LMFusionScorer(bundle, kv_cache_bytes="much")
+
+
+@pytest.mark.parametrize(("deadline", "scores"), [
+    (math.inf, True), (1e300, True), (0, False), (-1.0, False), (-math.inf, False)])
+def test_what_a_deadline_means(scorer: lmfusion.LMFusionScorer, deadline: float,
+                               scores: bool) -> None:
+    ((score,),) = scorer.log_probs(["the"], [["cat"]], deadline=deadline)
+    assert (score is not None) is scores
+
+
+def test_functions_that_return_rubbish_are_named(bundle: Path) -> None:
+    casing = lmfusion.LMFusionScorer(bundle, casing=lambda text: None)
+    with pytest.raises(TypeError, match="casing function returned: NoneType found; a str"):
+        casing.score_texts([SECRET])
+    tokenizer = lmfusion.LMFusionScorer(bundle, tokenizer=lambda text: ["a"])
+    with pytest.raises(TypeError, match=r"tokenizer function returned\[0\]: str found"):
+        tokenizer.score_texts([SECRET])
+    of_torch = lmfusion.LMFusionScorer(bundle, tokenizer=lambda text: torch.tensor([3, 4]))
+    of_lists = lmfusion.LMFusionScorer(bundle, tokenizer=lambda text: [3, 4])
+    assert of_torch.score_texts(["x"]) == of_lists.score_texts(["x"])
+
+
+def test_attributes_that_mean_nothing_cannot_be_set(bundle: Path) -> None:
+    scorer = lmfusion.LMFusionScorer(bundle)
+    combined = lmfusion.CombinedScorer({"llm": scorer}, {"llm": 1.0})
+    states = lmfusion.StateScorer(scorer)
+    for each in (scorer, combined, states, lmfusion.PhraseList({"a": 1.0})):
+        for name in ("casing", "wieght", "kv_cache_bytes"):
+            with pytest.raises(AttributeError, match=name):
+                setattr(each, name, 1)
+    scorer.weight = 0.9
+    assert scorer.options["weight"] == 0.9
+
+
+def test_everything_has_a_repr(bundle: Path) -> None:
+    scorer = lmfusion.LMFusionScorer(bundle)
+    explanation = scorer.explain("the", "cat")
+    assert repr(explanation).startswith("Explanation(text='the cat', log_prob=")
+    assert repr(explanation.tokens[-1]).startswith("Token(id=")
+    assert f"piece={explanation.tokens[-1].piece!r}" in repr(explanation)
+    combined = lmfusion.CombinedScorer({"llm": scorer}, {"llm": 0.5}, word_insertion_bonus=1.0)
+    assert repr(combined).startswith("CombinedScorer(llm=0.5 * LMFusionScorer(")
+    states = lmfusion.StateScorer(scorer, endings=["."])
+    assert repr(states).startswith("StateScorer(LMFusionScorer(") and "endings=['.']" in repr(states)
+    assert repr(lmfusion.PhraseList({"new york": 2.0})) == "PhraseList({'new york': 2.0})"
