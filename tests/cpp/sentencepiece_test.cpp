@@ -43,5 +43,32 @@ TEST(SentencePiece, EveryBeginningOfAModelIsReadOrRefused) {
   }
 }
 
+// The size and the 256 empty units of a trie, then the texts "x" and "y".
+std::string Table() {
+  return std::string("\0\4\0\0", 4) + std::string(1024, '\0') + std::string("x\0y\0", 4);
+}
+
+TEST(SentencePiece, TablesThatLeadOutOfThemselvesAreRefused) {
+  EXPECT_EQ(Open(TinySentencePieceModel("", Table()))->Encode("ab"), Ids{5});
+  const auto refused = [](const std::string& table) {
+    EXPECT_THROW(Open(TinySentencePieceModel("", table)), TokenizerError);
+    // The table of the denormaliser, too.
+    EXPECT_THROW(Open(TinySentencePieceModel(ProtoBytes(5, ProtoBytes(2, table)))), TokenizerError);
+  };
+  std::string far = Table();  // the root's children lie beyond the end
+  far[4 + 3] = 0x7f;
+  refused(far);
+  std::string no_text = Table();  // a value beyond the texts
+  no_text[4 + 1] = 0x01;          // the root ends a match, whose value is in unit 0
+  no_text[4 + 0] = 0x04;
+  refused(no_text);
+  refused(Table() + "z");  // the last text does not end
+  refused(Table().substr(0, 1028));
+  refused("\1");
+  std::string larger = Table();
+  larger[1] = 8;
+  refused(larger);
+}
+
 }  // namespace
 }  // namespace lmfusion

@@ -177,6 +177,7 @@ TEST(JsonTokenizer, NamesThePartThatIsWrong) {
       {repeated("[", 100'000), "nested too deeply"},
       {with("\"normalizer\": " + repeated(R"({"type": "Sequence", "normalizers": [)", 10'000)),
        "nested too deeply"},
+      {R"({"added_tokens": 6e6666666666})", "a number in it is out of range"},
       {"{\"\xff\": 1}", "not JSON at byte"}};
   for (const auto& [json, message] : wrong) {
     EXPECT_THAT(Refusal(json), testing::HasSubstr(message)) << json.substr(0, 200);

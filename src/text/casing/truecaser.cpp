@@ -16,9 +16,9 @@
 
 // Note [Incremental truecasing]
 // A word's case depends on the word before it as written, and on the next word in lower case. The
-// text is cut at treebank boundaries into segments, mostly single words, which can be split and
+// text is cut at treebank boundaries into stretchs, mostly single words, which can be split and
 // joined one by one (Note [Treebank boundaries]). So after a prefix that ends at a boundary all is
-// settled but the last segment, of which only the last word's case waits. The state after the last
+// settled but the last stretch, of which only the last word's case waits. The state after the last
 // boundary of a context is remembered (TruecasePrefix): for a further candidate there remain the
 // context's last word and the candidate's own. An unknown context begins at the longest remembered
 // prefix that ends at one of its last boundaries.
@@ -63,7 +63,7 @@ std::string CaseInPlace(std::string_view source, const std::vector<std::string>&
   return EncodeUtf8(out);
 }
 
-// Cases one text segment by segment.
+// Cases one text stretch by stretch.
 class Pass {
  public:
   // `from` is the state after a prefix of `text`, or empty. The byte `context_size` of `text` is
@@ -75,31 +75,31 @@ class Pass {
         text_(text),
         context_size_(context_size),
         state_(std::move(from)),
-        segment_end_(state_.source.size()) {}
+        stretch_end_(state_.source.size()) {}
 
-  // The segment text[begin, end), which follows the last one after a gap.
+  // The stretch text[begin, end), which follows the last one after a gap.
   void Append(size_t begin, size_t end) {
     std::vector<std::string> words = SplitTreebankWords(text_.substr(begin, end - begin));
     if (!state_.words.empty()) {
       Settle(&words.front());
       const size_t gap = state_.settled.size();
-      state_.settled += compat_ ? " " : text_.substr(segment_end_, begin - segment_end_);
-      if (context_size_ > segment_end_ && context_size_ < begin) {
-        context_bytes_ = gap + context_size_ - segment_end_;
+      state_.settled += compat_ ? " " : text_.substr(stretch_end_, begin - stretch_end_);
+      if (context_size_ > stretch_end_ && context_size_ < begin) {
+        context_bytes_ = gap + context_size_ - stretch_end_;
       }
       state_.previous = std::move(state_.cased.back());
     }
-    state_.segment_begin = begin;
-    segment_end_ = end;
+    state_.stretch_begin = begin;
+    stretch_end_ = end;
     state_.words = std::move(words);
     state_.cased.clear();
     for (size_t i = 0; i + 1 < state_.words.size(); ++i) Decide(i, &state_.words[i + 1]);
   }
 
-  // The state after text[0, end of the last segment).
+  // The state after text[0, end of the last stretch).
   std::shared_ptr<const TruecasePrefix> State() const {
     auto state = std::make_shared<TruecasePrefix>(state_);
-    state->source = text_.substr(0, segment_end_);
+    state->source = text_.substr(0, stretch_end_);
     return state;
   }
 
@@ -111,7 +111,7 @@ class Pass {
   uint64_t words_decided() const { return words_decided_; }
 
  private:
-  // The case of word i of the segment, before `next`.
+  // The case of word i of the stretch, before `next`.
   void Decide(size_t i, const std::string* next) {
     ++words_decided_;
     const std::string lower = PythonLower(state_.words[i]);
@@ -127,16 +127,16 @@ class Pass {
     state_.cased.push_back(std::move(cased));
   }
 
-  // Decides the last word of the segment and writes the segment.
+  // Decides the last word of the stretch and writes the stretch.
   void Settle(const std::string* next) {
     if (!state_.words.empty()) Decide(state_.words.size() - 1, next);
     const std::string_view source =
-        text_.substr(state_.segment_begin, segment_end_ - state_.segment_begin);
+        text_.substr(state_.stretch_begin, stretch_end_ - state_.stretch_begin);
     const std::string out =
         compat_ ? JoinTreebankWords(state_.cased) : CaseInPlace(source, state_.words, state_.cased);
-    if (context_size_ >= state_.segment_begin && context_size_ <= segment_end_) {
+    if (context_size_ >= state_.stretch_begin && context_size_ <= stretch_end_) {
       context_bytes_ =
-          state_.settled.size() + SameCodePoint(source, context_size_ - state_.segment_begin, out);
+          state_.settled.size() + SameCodePoint(source, context_size_ - state_.stretch_begin, out);
     }
     state_.settled += out;
   }
@@ -146,7 +146,7 @@ class Pass {
   const std::string_view text_;
   const size_t context_size_;
   TruecasePrefix state_;
-  size_t segment_end_;  // of the last segment in text_
+  size_t stretch_end_;  // of the last stretch in text_
   size_t context_bytes_ = 0;
   uint64_t words_decided_ = 0;
 };

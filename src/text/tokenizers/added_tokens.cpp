@@ -95,7 +95,9 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::Split(std::string_view t
     }
     const AddedToken& token = tokens_[static_cast<size_t>(index)];
     size_t begin = at, end = at + token.content.size();
-    at = end;  // what is skipped below still hides what overlaps it: so does the original
+    // A match that is left as text below still takes its characters: no other token is found in
+    // them, as in the package tokenizers.
+    at = end;
     if (token.special) continue;
     if (token.single_word && (IsWordBefore(text, begin) || IsWordAt(text, end))) continue;
     if (token.lstrip) begin = std::max(done, WhiteSpaceBegin(text, begin));

@@ -13,7 +13,7 @@ namespace lmfusion {
 struct AddedToken {
   int32_t id = -1;
   std::string content;
-  bool special = false;      // a control token: its text is found, but stays text
+  bool special = false;      // a control token: where text spells it, it stays text
   bool single_word = false;  // only where no word character touches it
   bool lstrip = false;       // takes the white space before it
   bool rstrip = false;       // takes the white space after it

@@ -106,7 +106,8 @@ std::vector<Bpe::Symbol> Bpe::Symbols(std::string_view word) const {
       return byte_ids_[static_cast<unsigned char>(byte)] >= 0;
     };
     if (!byte_ids_.empty() && std::all_of(character.begin(), character.end(), has_token)) {
-      // An unknown token that is due stays due: so does the original.
+      // An unknown token that is due is written only before the next known character, after these
+      // bytes, as in the package tokenizers.
       for (const char byte : character) add(byte_ids_[static_cast<unsigned char>(byte)]);
       continue;
     }

@@ -75,8 +75,8 @@ std::unordered_map<std::string, int32_t> IdsOfAdded(const TokenizerParts& parts)
   return ids;
 }
 
-// Control tokens are never the result of merges. One that is a single character (some models pad
-// with "!") is an ordinary character in text.
+// The ids of control tokens, which no text may give. A control token of one character (some models
+// pad with "!") is left out: in text it is that character.
 std::vector<int32_t> Forbidden(const TokenizerParts& parts) {
   std::vector<int32_t> ids;
   for (const AddedToken& token : parts.added_tokens) {

@@ -1,6 +1,7 @@
 #include "text/tokenizers/sentencepiece_model.h"
 
 #include <cstdint>
+#include <cstring>
 
 #include "lmfusion/errors.h"
 #include "text/tokenizers/space_mark.h"
@@ -61,8 +62,45 @@ class Fields {
   std::string_view rest_;
 };
 
+// Note [Normalisation tables]
+// A model holds what its normaliser does as a table: the size of a trie in bytes (uint32), the trie
+// (a double array of Darts), and the texts that its values point to, each ending in a zero. The
+// library follows the table without checks, so it is checked here. A match of characters walks from
+// unit to unit, beginning with the first, and never enters one whose highest bit is set (a value,
+// or unused). Each other unit names 256 units, one for each byte that may follow, and all of them
+// have to be in the trie; where a match may end, the first of them holds its value.
+bool IsSafeTable(std::string_view table) {
+  if (table.empty()) return true;  // none
+  const auto number_at = [table](size_t at) {
+    uint32_t number;
+    std::memcpy(&number, table.data() + at, sizeof number);
+    return number;
+  };
+  if (table.size() < 4) return false;
+  const size_t trie_bytes = number_at(0);
+  if (trie_bytes % 4 != 0 || trie_bytes / 4 < 256 || trie_bytes >= table.size() - 4) return false;
+  const size_t units = trie_bytes / 4, texts = table.size() - 4 - trie_bytes;
+  if (table.back() != '\0') return false;
+  constexpr uint32_t kHighest = 1u << 31;
+  for (size_t i = 0; i < units; ++i) {
+    const uint32_t unit = number_at(4 + 4 * i);
+    if (i != 0 && (unit & kHighest) != 0) continue;  // a value, or unused
+    const size_t offset = static_cast<size_t>(unit >> 10) << ((unit & (1u << 9)) >> 6);
+    const size_t first = i ^ offset;
+    if ((first | 0xff) >= units) return false;
+    const bool ends_match = (unit & (1u << 8)) != 0;
+    if (ends_match && (number_at(4 + 4 * first) & ~kHighest) >= texts) return false;
+  }
+  return true;
+}
+
+void CheckTable(std::string_view table) {
+  if (IsSafeTable(table)) return;
+  throw TokenizerError("the SentencePiece model is damaged: its table of characters is none");
+}
+
 // Numbers of fields and types in sentencepiece_model.proto.
-enum ModelField { kPieces = 1, kTrainer = 2, kNormalizer = 3 };
+enum ModelField { kPieces = 1, kTrainer = 2, kNormalizer = 3, kDenormalizer = 5 };
 enum PieceType { kNormal = 1, kUserDefined = 4, kUnused = 5 };
 
 bool SpansSpace(std::string_view piece) {
@@ -107,9 +145,14 @@ SentencePieceTraits ReadSentencePieceTraits(std::string_view model) {
     } else if (part.tag == kNormalizer) {
       for (Fields fields(part.bytes); fields.Next(&field);) {
         if (field.tag == 1) traits.normalization = field.bytes;
+        if (field.tag == 2) CheckTable(field.bytes);
         if (field.tag == 3) traits.add_dummy_prefix = field.number != 0;
         if (field.tag == 4) traits.remove_extra_whitespaces = field.number != 0;
         if (field.tag == 5) traits.escape_whitespaces = field.number != 0;
+      }
+    } else if (part.tag == kDenormalizer) {
+      for (Fields fields(part.bytes); fields.Next(&field);) {
+        if (field.tag == 2) CheckTable(field.bytes);
       }
     }
   }

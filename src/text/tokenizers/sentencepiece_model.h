@@ -18,8 +18,8 @@ struct SentencePieceTraits {
   bool user_piece_has_space = false;  // a user-defined piece has a plain space
 };
 
-// Reads them from the bytes of a model (protocol buffers). Throws TokenizerError where they end
-// too early.
+// Reads them from the bytes of a model (protocol buffers). Throws TokenizerError where they end too
+// early, or where the library would read beyond them (Note [Normalisation tables]).
 SentencePieceTraits ReadSentencePieceTraits(std::string_view model);
 
 }  // namespace lmfusion

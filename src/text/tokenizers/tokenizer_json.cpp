@@ -274,6 +274,8 @@ TokenizerParts ReadTokenizerJson(std::string_view json) {
     return ReadParts(Json::parse(json, within_limits));
   } catch (const Json::parse_error& error) {  // its text may hold bytes that are not UTF-8
     Fail("it cannot be read: it is not JSON at byte " + std::to_string(error.byte));
+  } catch (const Json::out_of_range&) {
+    Fail("it cannot be read: a number in it is out of range");
   }
 }
 
