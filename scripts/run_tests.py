@@ -1,4 +1,4 @@
-"""Runs the C++ and the Python tests and adds up what they say: `./run test`."""
+"""Runs lint, the C++ and the Python tests, and adds up what they say: `./run test`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import lint
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
@@ -29,6 +31,8 @@ def main(pytest_arguments: list[str]) -> int:
     for old in RESULTS.glob("*.xml"):
         old.unlink()
     tally = Tally()
+    if not pytest_arguments:
+        run_lint(tally)
     run_cpp_tests(tally)
     run_python_tests(tally, pytest_arguments)
     print()
@@ -38,6 +42,18 @@ def main(pytest_arguments: list[str]) -> int:
         print(f"failed: {name}")
     print(f"{tally.passed} passed, {len(tally.failed)} failed, {len(tally.skipped)} skipped")
     return 1 if tally.failed or not tally.passed else 0
+
+
+def run_lint(tally: Tally) -> None:
+    """Each check counts as a test."""
+    for finding in lint.run_all():
+        name = f"lint: {finding.name}"
+        if finding.problems:
+            tally.failed.append(name)
+        elif finding.skipped:
+            tally.skipped.append((name, finding.skipped))
+        else:
+            tally.passed += 1
 
 
 def run_cpp_tests(tally: Tally) -> None:

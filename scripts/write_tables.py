@@ -33,8 +33,8 @@ def reference() -> str:
              "`scorer.options` has them all.", "", "| Name | Default | |", "|---|---|---|"]
     for name, default, text in _core.option_fields():
         lines.append(f"| `{name}` | {shown(default)} | {cell(text)} |")
-    lines += ["", "`tokenizer`, a function from a text to its token ids (C++: a `Tokenizer`), takes the "
-              "place of the model's own.", "", "## Counters", "",
+    lines += ["", "`tokenizer`, a function from a text to its token ids (C++: a `Tokenizer`), "
+              "takes the place of the model's own.", "", "## Counters", "",
               "Of `scorer.stats()`, with `to_dict()` and `to_json()`; `+` adds those of several "
               "scorers. What is marked is set to 0 by `reset_stats()`.", "",
               "| Name | Reset | |", "|---|---|---|"]

@@ -22,7 +22,7 @@ std::string Utf8OrBytes(const py::object& text) {
   return Utf8(py::reinterpret_borrow<py::str>(text));
 }
 
-std::shared_ptr<Tokenizer> Mutable(std::shared_ptr<const Tokenizer> tokenizer) {
+std::shared_ptr<Tokenizer> Mutable(const std::shared_ptr<const Tokenizer>& tokenizer) {
   return std::const_pointer_cast<Tokenizer>(tokenizer);  // all its methods are const
 }
 

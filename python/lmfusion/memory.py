@@ -82,10 +82,11 @@ def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: i
     if on_cpu:
         activation = "float32"
     kv_dtype = activation if kv_dtype == "auto" else kv_dtype
-    shape = [description[name] for name in ("layers", "kv_heads", "head_dim")]
-    kv_bytes = _core.kv_bytes(*shape, NUMBER_BYTES[kv_dtype])
-    slot_bytes = _core.slot_bytes(*shape, description["hidden_size"], NUMBER_BYTES[kv_dtype],
-                                  NUMBER_BYTES[activation])
+    layers, heads, head_dim = (description[name] for name in ("layers", "kv_heads", "head_dim"))
+    kv_bytes = _core.kv_bytes(layers, heads, head_dim, NUMBER_BYTES[kv_dtype])
+    slot_bytes = _core.slot_bytes(layers, heads, head_dim, description["hidden_size"],
+                                  NUMBER_BYTES[kv_dtype], NUMBER_BYTES[activation])
+    weights: int | None
     if "weight_counts" in description:
         weights = (_packed_bytes if on_cpu else _device_bytes)(description, compute)
     else:

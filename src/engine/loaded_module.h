@@ -21,8 +21,8 @@ std::string TextOf(const std::exception& error);
 bool IsOutOfMemory(const std::exception& error);
 
 // Runs a model's own code. Whatever is wrong with it is a ModelFileError that says which part of
-// the file did not run (`part`, a file's name first); too little memory is OutOfDeviceMemory; errors
-// that have a type of the library's already are passed on.
+// the file did not run (`part`, a file's name first); too little memory is OutOfDeviceMemory;
+// errors that have a type of the library's already are passed on.
 template <typename Work>
 auto RunModel(const std::string& part, const Work& work) -> decltype(work()) {
   try {

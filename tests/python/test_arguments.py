@@ -178,5 +178,6 @@ def test_everything_has_a_repr(bundle: Path) -> None:
     combined = lmfusion.CombinedScorer({"llm": scorer}, {"llm": 0.5}, word_insertion_bonus=1.0)
     assert repr(combined).startswith("CombinedScorer(llm=0.5 * LMFusionScorer(")
     states = lmfusion.StateScorer(scorer, endings=["."])
-    assert repr(states).startswith("StateScorer(LMFusionScorer(") and "endings=['.']" in repr(states)
+    assert repr(states).startswith("StateScorer(LMFusionScorer(")
+    assert "endings=['.']" in repr(states)
     assert repr(lmfusion.PhraseList({"new york": 2.0})) == "PhraseList({'new york': 2.0})"
