@@ -117,6 +117,7 @@ TEST(JsonTokenizer, IdsAreThoseOfThePackageTokenizers) {
   const std::string ab = R"({"a": 0, "b": 1})";
   EXPECT_EQ(Refusal(WithTokens(ab, {{"2", "X"}, {"3", "Y"}, {"1", "b"}})), "");
   EXPECT_EQ(Refusal(WithTokens(R"({"a": 0, "b": 5})", {{"2", "X"}, {"3", "Y"}})), "");
+  EXPECT_EQ(Refusal(WithTokens(R"({"a": 0, "b": 5})", {{"5", "b"}, {"2", "X"}})), "");
   const std::pair<std::string, std::string> wrong[] = {
       {WithTokens(ab, {{"20000000", "X"}}), "\"X\" has the id 20000000"},
       {WithTokens(ab, {{"-1", "X"}}), "\"X\" has the id -1"},
@@ -129,6 +130,8 @@ TEST(JsonTokenizer, IdsAreThoseOfThePackageTokenizers) {
       {WithTokens(ab, {{"2", "X"}, {"2", "Y"}}), "\"Y\" has the id 2, but .* reads it as 3"},
       {WithTokens(ab, {{"2", ""}}), "an added token is empty"},
       {WithTokens(R"({"a": 0, "b": 2})", {{"2", "X"}}), "\"X\" has the id 2 of the piece \"b\""},
+      {WithTokens(R"({"a": 0, "b": 5})", {{"5", "b"}, {"6", "X"}}),
+       "\"X\" has the id 6, but .* as 2"},
       {WithTokens(R"({"a": 0, "b": 0})", {}), "have the same id 0"},
       {WithTokens(R"({"a": 0, "b": 16777216})", {}), "\"b\" has the id 16777216"},
       {WithTokens(R"({"a": 18446744073709551615})", {}), "\"a\" has the id 18446744073709551615"}};

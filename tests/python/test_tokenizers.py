@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -388,6 +389,35 @@ def test_split_behaviors(behavior, invert, pairs):
     core = _core.Tokenizer.from_json(original.to_str())
     for line in [*odd_lines(1_000, 14), *ordinary_lines(200, 15)]:
         assert core.encode(line) == original.encode(line, add_special_tokens=False).ids, line
+
+
+def test_ids_are_those_that_the_original_gives():
+    """The original reads ids of added tokens otherwise than written, where they do not fit."""
+    rng = random.Random(16)
+    same, refused = 0, 0
+    for _ in range(2_000):
+        vocabulary = dict(zip("abcd", rng.sample(range(rng.choice([4, 4, 6, 9])), 4)))
+        contents = rng.sample(["a", "b", "X", "Y", "Z"], rng.randrange(1, 4))
+        added = [{"id": rng.choice([vocabulary.get(content, 4 + i), rng.randrange(9)]),
+                  "content": content, "normalized": False, "special": False, "single_word": False,
+                  "lstrip": False, "rstrip": False} for i, content in enumerate(contents)]
+        text = json.dumps({"added_tokens": added, "model": {
+            "type": "BPE", "vocab": vocabulary, "merges": []}})
+        original = Tokenizer.from_str(text)
+        read = [original.token_to_id(content) for content in contents]
+        ids = [*vocabulary.values(), *(i for i, c in zip(read, contents) if c not in vocabulary)]
+        fits = read == [token["id"] for token in added] and len(set(ids)) == len(ids)
+        try:
+            core = _core.Tokenizer.from_json(text)
+        except _core.TokenizerError as error:
+            assert not fits, (text, error)
+            refused += 1
+            continue
+        assert fits, text
+        line = "".join(rng.choices("abcdXYZ", k=12))
+        assert core.encode(line) == original.encode(line).ids, text
+        same += 1
+    assert same > 300 and refused > 300, (same, refused)
 
 
 def test_a_damaged_sentencepiece_model_is_refused():

@@ -1,6 +1,5 @@
 #include "text/tokenizers/tokenizer_json.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_map>
@@ -102,8 +101,9 @@ std::vector<AddedToken> ReadAddedTokens(const Json& tokens) {
 }
 
 // The package tokenizers does not take the ids of added tokens from the file: a token that the
-// model's vocabulary has keeps its id there, any other gets the next free one. A file that says
-// something else would give other ids there than here. Every id is that of one token.
+// model's vocabulary has keeps its id there, others are numbered from the size of the vocabulary
+// on. A file that says something else would give other ids there than here. Every id is that of one
+// token.
 void CheckIds(const TokenizerParts& parts) {
   const auto& vocabulary = parts.model.vocabulary;
   std::unordered_map<int32_t, std::string_view> piece_of;
@@ -114,8 +114,7 @@ void CheckIds(const TokenizerParts& parts) {
            " have the same id " + std::to_string(id));
     }
   }
-  const auto size = static_cast<int32_t>(vocabulary.size());
-  int32_t next = size;
+  auto next = static_cast<int32_t>(vocabulary.size());
   std::unordered_set<std::string_view> seen;
   for (const AddedToken& token : parts.added_tokens) {
     if (token.content.empty()) Fail("an added token is empty");
@@ -123,8 +122,7 @@ void CheckIds(const TokenizerParts& parts) {
       Fail("the added token " + Shown(token.content) + " is there twice");
     }
     const auto known = vocabulary.find(token.content);
-    const int32_t id = known == vocabulary.end() ? next : known->second;
-    next = std::max(next, id + 1);
+    const int32_t id = known == vocabulary.end() ? next++ : known->second;
     if (token.id != id) {
       Fail("the added token " + Shown(token.content) + " has the id " + std::to_string(token.id) +
            ", but the package tokenizers reads it as " + std::to_string(id) +
