@@ -97,6 +97,32 @@ def test_partial_words_that_begin_no_word_are_avoided(scorer: lmfusion.LMFusionS
     assert set(found.split()) <= set(words) and not set(free.split()) <= set(words)
 
 
+def test_reset_params_tunes_the_decoder(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    lm = PyctcdecodeLM(scorer, unigrams=["the", "cat"])
+    search = decoder(lm)
+    heard = simulated.emissions("the cat", seed=3, noise=0.1)
+
+    def language_part() -> float:
+        *_, logit_score, lm_score = search.decode_beams(heard, beam_width=8)[0]
+        return lm_score - logit_score
+
+    log_prob, end = oracle.text("the cat"), ending(oracle, "the cat")
+    assert language_part() == pytest.approx(0.5 * (log_prob + end) + 2, abs=TOLERANCE)
+    search.reset_params(alpha=0.25, beta=3)
+    assert language_part() == pytest.approx(0.25 * (log_prob + end) + 6, abs=TOLERANCE)
+    search.reset_params(lm_score_boundary=False)
+    assert language_part() == pytest.approx(0.25 * log_prob + 6, abs=TOLERANCE)
+    search.reset_params(alpha=0.0, beta=0.0, unk_score_offset=-3.0, lm_score_boundary=True)
+    assert language_part() == pytest.approx(0.0, abs=1e-6)
+    assert lm.score_partial_token("zz") == lm.score(lm.get_start_state(), "zz")[0] == -3.0
+    assert scorer.weight == 0.5 and scorer.word_insertion_bonus == 1.0  # others may use it
+    for wrong in ({"alpha": math.nan}, {"beta": True}, {"score_boundary": 1}, {"gamma": 1.0},
+                  {"alpha": 0.5, "beta": "1"}):
+        with pytest.raises(ValueError, match=list(wrong)[-1]):
+            lm.reset_params(**wrong)
+    assert lm.alpha == 0.0
+
+
 def test_no_history_is_pruned(scorer: lmfusion.LMFusionScorer) -> None:
     class Bigram(PyctcdecodeLM):
         order = 2

@@ -57,10 +57,11 @@ class NeMoLM:
         """[batch] -> scores [batch, vocabulary], next handles [batch, vocabulary]."""
         handles = states.flatten().tolist()
         rows = self._scorer.rows([self._prefix(handle) for handle in handles], eos_id)
-        first = torch.tensor([self._row(handle) for handle in handles], dtype=torch.int64)
-        next_states = first[:, None] * self._vocabulary + torch.arange(1, self._vocabulary + 1)
+        first = torch.tensor([self._row(handle) for handle in handles], dtype=torch.int64,
+                             device=states.device)
+        units = torch.arange(1, self._vocabulary + 1, device=states.device)
         return (torch.tensor(rows, dtype=torch.float32, device=states.device),
-                next_states.to(states.device))
+                first[:, None] * self._vocabulary + units)
 
     def get_final(self, states: torch.Tensor) -> torch.Tensor:
         """[batch] of log p(last word) + log p(the text ends)."""

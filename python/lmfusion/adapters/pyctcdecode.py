@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from pyctcdecode.language_model import AbstractLanguageModel
 from pygtrie import CharTrie
@@ -11,15 +14,17 @@ from lmfusion.scorer import LMFusionScorer
 from lmfusion.state import State, StateScorer
 
 UNBOUNDED_ORDER = 1_000_000  # so that no beams are merged for sharing their last words only
+PARAMETERS = ("alpha", "beta", "unk_score_offset", "score_boundary")
 WORD_LENGTH = 6  # characters; an impossible beginning of a longer word costs more
 
 
 class PyctcdecodeLM(AbstractLanguageModel):
     """A language model that pyctcdecode asks word by word.
 
-    pyctcdecode adds what `score` returns as it is, so the scorer's `weight` and
-    `word_insertion_bonus` are applied here. It asks for one word at a time, so calls are not
-    batched; a state is its text, and the adapter keeps none.
+    pyctcdecode adds what `score` returns as it is, so a weight and a bonus a word are applied
+    here: `alpha` and `beta`, which `decoder.reset_params` sets, or the scorer's own `weight` and
+    `word_insertion_bonus` as long as they are None. It asks for one word at a time, so calls are
+    not batched; a state is its text, and the adapter keeps none.
 
     Args:
         scorer: the scorer.
@@ -29,15 +34,43 @@ class PyctcdecodeLM(AbstractLanguageModel):
         unk_score_offset: added to the score of a word that is not in `unigrams`.
         endings: how an utterance ends, scored after its last word ("" is the end-of-text token);
             () scores no end.
+        alpha, beta: weight of log p and bonus a word; None: the scorer's, whatever they become.
+
+    Attributes:
+        score_boundary: whether the end of an utterance is scored; also set by `reset_params`.
     """
 
     def __init__(self, scorer: LMFusionScorer, *, unigrams: Collection[str] | None = None,
                  unk_score_offset: float = -10.0,
-                 endings: Sequence[str] = (".", "?", "!")) -> None:
+                 endings: Sequence[str] = (".", "?", "!"), alpha: float | None = None,
+                 beta: float | None = None) -> None:
         self.scorer = scorer
         self.unk_score_offset = unk_score_offset
+        self.alpha, self.beta = alpha, beta
+        self.score_boundary = True
         self._states = StateScorer(scorer, endings=endings)
         self._words = None if unigrams is None else CharTrie.fromkeys(unigrams)
+
+    def reset_params(self, **params: Any) -> None:
+        """What `BeamSearchDecoderCTC.reset_params` calls; what is None does not change.
+
+        Args:
+            params: alpha, beta, unk_score_offset: numbers; score_boundary: a bool.
+
+        Raises:
+            ValueError: another name, or a value of another kind; nothing is changed then.
+        """
+        given = {name: value for name, value in params.items() if value is not None}
+        for name, value in given.items():
+            if name not in PARAMETERS:
+                raise ValueError(f"{name} is no parameter; {', '.join(PARAMETERS)} are")
+            wanted = bool if name == "score_boundary" else numbers.Real
+            if not isinstance(value, wanted) or (wanted is not bool and (
+                    isinstance(value, bool) or not math.isfinite(value))):
+                raise ValueError(f"{name} = {value!r}; a "
+                                 f"{'bool' if wanted is bool else 'finite number'} expected")
+        for name, value in given.items():
+            setattr(self, name, value if name == "score_boundary" else float(value))
 
     @property
     def order(self) -> int:
@@ -58,13 +91,15 @@ class PyctcdecodeLM(AbstractLanguageModel):
               is_last_word: bool = False) -> tuple[float, State]:
         """Weighted score of a word, and of the end after the last; the last may be empty."""
         score, state = 0.0, prev_state
+        weight = self.scorer.weight if self.alpha is None else self.alpha
         if word:
             log_prob, state = self._states.score(prev_state, word)
-            score = self.scorer.weight * log_prob + self.scorer.word_insertion_bonus
+            score = weight * log_prob
+            score += self.scorer.word_insertion_bonus if self.beta is None else self.beta
             if self._words is not None and word not in self._words:
                 score += self._unknown(word)
-        if is_last_word:
-            score += self.scorer.weight * self._states.finish(state)
+        if is_last_word and self.score_boundary:
+            score += weight * self._states.finish(state)
         return score, state
 
     def _unknown(self, word: str) -> float:
