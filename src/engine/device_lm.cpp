@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/callers_state.h"
 #include "engine/device_module.h"
 #include "engine/device_runtime.h"
 #include "engine/loaded_module.h"
@@ -40,6 +41,7 @@ constexpr size_t kMostRecordings = 64;
 constexpr double kAutoShare = 0.5;  // of the free memory, for the cache
 
 class AsExported {
+  CallersStateAside callers_;
   torch::jit::GraphOptimizerEnabledGuard guard_{false};
   c10::InferenceMode inference_;
 };

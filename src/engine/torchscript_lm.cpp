@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "bundle/stored_weights.h"
+#include "engine/callers_state.h"
 #include "engine/device_lm.h"
 #include "engine/device_runtime.h"
 #include "engine/graph_passes.h"
@@ -26,6 +27,7 @@ constexpr int64_t kFloatBytes = 4;
 // TorchScript's profiling executor specialises a graph anew for many batch sizes (seconds each);
 // without it a graph runs as it was exported.
 class AsExported {
+  CallersStateAside callers_;
   torch::jit::GraphOptimizerEnabledGuard guard_{false};
   c10::InferenceMode inference_;
 };
@@ -41,6 +43,7 @@ at::Tensor View(const std::vector<int32_t>& values) {
 }
 
 at::Tensor WordBeginnings(const std::vector<bool>& begins_word) {
+  const AsExported guard;
   at::Tensor mask = at::empty({static_cast<int64_t>(begins_word.size())}, at::kBool);
   bool* data = mask.data_ptr<bool>();
   for (size_t i = 0; i < begins_word.size(); ++i) data[i] = begins_word[i];
@@ -82,6 +85,7 @@ class TorchScriptLM final : public CausalLM {
   }
 
   void Reserve(int64_t slots) override {
+    const AsExported guard;
     const ModelDescription& d = description_;
     // Not touched before it is used: the system gives pages as slots are filled.
     kv_ = at::empty({d.layers, 2, slots, d.kv_heads, d.head_dim}, at::kFloat);
@@ -239,6 +243,7 @@ int64_t VocabularyOf(torch::jit::Module& module, const std::string& path) {
 }  // namespace
 
 LoadedModel LoadTorchScript(const std::string& path, const ScorerOptions& options) {
+  const CallersStateAside callers;
   const bool on_cpu = options.device == "cpu";
   if (on_cpu && options.kv_dtype != "auto" && options.kv_dtype != "float32") {
     throw std::invalid_argument("kv_dtype = \"" + options.kv_dtype +

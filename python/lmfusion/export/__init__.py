@@ -31,6 +31,7 @@ from lmfusion.export.sources import (load_model, load_tokenizer, merged_with_lor
                                      refuse_encoder_decoder)
 from lmfusion.export.tokenizer_file import (SAMPLE_LINES, TokenizerFile, end_token, original_ids,
                                             read_tokenizer, start_token)
+from lmfusion.export.torch_state import callers_state_aside
 from lmfusion.export.tree_module import trace_tree_module
 
 __all__ = ["ExportError", "export", "export_folder"]
@@ -38,6 +39,7 @@ __all__ = ["ExportError", "export", "export_folder"]
 Progress = Callable[[str], None]
 
 
+@callers_state_aside()
 def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
            path: str | os.PathLike[str], *, uncached: bool = False,
            lora: str | os.PathLike[str] | None = None,
@@ -108,6 +110,7 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
     return target
 
 
+@callers_state_aside()
 def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], *,
                   tokenizer: bool = True, lora: str | os.PathLike[str] | None = None,
                   truecaser: str | os.PathLike[str] | None = None, uncached: bool = False,
