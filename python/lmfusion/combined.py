@@ -178,6 +178,17 @@ class PhraseList:
         """[texts] of the weights of the whole phrases in them."""
         return [self._whole(_plain_words(text)) for text in texts]
 
+    def score_endings(self, texts: Sequence[str], endings: Sequence[str] = ("",)) -> Ragged:
+        """[texts][endings] of what an end adds: it takes back what a phrase that it cuts off gave.
+
+        So the words of a decoder's text and its end together give what `score_texts` gives.
+        """
+        rows = []
+        for text in texts:
+            words = _plain_words(text)
+            rows.append([self._whole(words) - self._value(words)] * len(endings))
+        return rows
+
     def _value(self, words: list[str]) -> float:
         """Whole phrases among `words`, and the share of one that their end has begun."""
         begun = [weight * size / len(phrase) for phrase, weight in self._phrases.items()

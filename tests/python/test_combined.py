@@ -93,3 +93,16 @@ def test_a_combination_is_a_weighted_sum_and_reweighs_without_asking(
         pytest.approx(0.5 * oracle.text("the cat"), abs=TOLERANCE)]
     with pytest.raises(ValueError, match="one weight a model"):
         lmfusion.CombinedScorer({"llm": scorer}, {"lm": 1.0})
+
+
+@pytest.mark.parametrize("text", ["i met ada", "i met ada lovelace", "ada lovelace and ada",
+                                  "ada ada", "", "uh", "the new york"])
+def test_phrases_cut_off_by_the_end_are_taken_back(text: str) -> None:
+    phrases = lmfusion.PhraseList({"Ada Lovelace": 6.0, "uh": -2.0, "New York Times": 9.0})
+    words = text.split()
+    steps = phrases.log_probs([" ".join(words[:i]) for i in range(len(words))],
+                              [[word] for word in words])
+    (ends,) = phrases.score_endings([text], [".", "?"])
+    assert ends[0] == ends[1]
+    assert sum(step for (step,) in steps) + ends[0] == pytest.approx(
+        phrases.score_texts([text])[0])

@@ -13,7 +13,7 @@ from oracle import Oracle
 
 pyctcdecode = pytest.importorskip(
     "pyctcdecode", reason="pip install --no-deps pyctcdecode==0.5.0 pygtrie to test its adapter")
-from lmfusion.adapters.pyctcdecode import PyctcdecodeLM  # noqa: E402
+from lmfusion.adapters.pyctcdecode import PyctcdecodeLM, load_decoder  # noqa: E402
 
 TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of differences
 
@@ -121,6 +121,31 @@ def test_reset_params_tunes_the_decoder(scorer: lmfusion.LMFusionScorer, oracle:
         with pytest.raises(ValueError, match=list(wrong)[-1]):
             lm.reset_params(**wrong)
     assert lm.alpha == 0.0
+
+
+def test_a_decoder_is_saved_and_loaded(bundle: Path, tmp_path: Path) -> None:
+    scorer = lmfusion.LMFusionScorer(bundle, weight=0.5, casing="sentence", max_context_length=40)
+    lm = PyctcdecodeLM(scorer, unigrams=["the", "cat", "sat"], unk_score_offset=-7.0,
+                       endings=["."])
+    search = decoder(lm)
+    search.reset_params(beta=2.5)
+    heard = simulated.emissions("the cat sat", seed=3, noise=1.0)
+    (tmp_path / "decoder").mkdir()
+    search.save_to_dir(str(tmp_path / "decoder"))
+    (tmp_path / "decoder").rename(tmp_path / "moved")
+    loaded = load_decoder(tmp_path / "moved")
+    wanted, found = search.decode_beams(heard), loaded.decode_beams(heard)
+    assert [beam[0] for beam in found] == [beam[0] for beam in wanted]
+    assert [beam[-1] for beam in found] == pytest.approx([beam[-1] for beam in wanted])
+    again = PyctcdecodeLM.load_from_dir(tmp_path / "moved" / "language_model", boundary="word")
+    assert (again.alpha, again.beta, again.unk_score_offset) == (None, 2.5, -7.0)
+    assert again.scorer.options == {**scorer.options, "boundary": "word"}
+    with pytest.raises(ValueError, match="not of an lmfusion adapter"):
+        PyctcdecodeLM.load_from_dir(tmp_path)
+    function = PyctcdecodeLM(lmfusion.LMFusionScorer(bundle, casing=str.upper))
+    with pytest.raises(ValueError, match="casing is a function"):
+        function.save_to_dir(tmp_path / "function")
+    assert not (tmp_path / "function").exists()
 
 
 def test_no_history_is_pruned(scorer: lmfusion.LMFusionScorer) -> None:

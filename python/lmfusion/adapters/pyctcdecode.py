@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
+import os
+import shutil
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
+from pyctcdecode import Alphabet, BeamSearchDecoderCTC
 from pyctcdecode.language_model import AbstractLanguageModel
 from pygtrie import CharTrie
 
@@ -15,7 +20,33 @@ from lmfusion.state import State, StateScorer
 
 UNBOUNDED_ORDER = 1_000_000  # so that no beams are merged for sharing their last words only
 PARAMETERS = ("alpha", "beta", "unk_score_offset", "score_boundary")
+# What `save_to_dir` writes.
+ATTRIBUTES, MODEL, TRUECASER, UNIGRAMS = "attrs.json", "model.lmf", "truecaser", "unigrams.txt"
 WORD_LENGTH = 6  # characters; an impossible beginning of a longer word costs more
+
+
+def load_decoder(filepath: str | os.PathLike[str], **options: Any) -> BeamSearchDecoderCTC:
+    """The decoder that `BeamSearchDecoderCTC.save_to_dir` saved with a `PyctcdecodeLM` in it.
+
+    pyctcdecode's own `load_from_dir` knows kenlm models only.
+
+    Args:
+        options: of the scorer, in place of those saved.
+    """
+    files = BeamSearchDecoderCTC.parse_directory_contents(os.fspath(filepath))
+    alphabet = Alphabet.loads(Path(str(files["alphabet"])).read_text())
+    folder = files["language_model"]
+    return BeamSearchDecoderCTC(
+        alphabet, None if folder is None else PyctcdecodeLM.load_from_dir(folder, **options))
+
+
+def _link(source: str | os.PathLike[str], target: Path) -> None:
+    """The same file in another place."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
 
 
 class PyctcdecodeLM(AbstractLanguageModel):
@@ -71,6 +102,60 @@ class PyctcdecodeLM(AbstractLanguageModel):
                                  f"{'bool' if wanted is bool else 'finite number'} expected")
         for name, value in given.items():
             setattr(self, name, value if name == "score_boundary" else float(value))
+
+    def save_to_dir(self, filepath: str | os.PathLike[str]) -> None:
+        """What `BeamSearchDecoderCTC.save_to_dir` calls: the model file and all settings.
+
+        Args:
+            filepath: a folder; made if it is not there. The model file is linked where the file
+                system can, else copied.
+
+        Raises:
+            ValueError: the scorer has a function as casing or tokenizer, which no file can hold.
+        """
+        folder, options = Path(filepath), dict(self.scorer.options)
+        for name in ("casing", "tokenizer"):
+            if callable(options[name]):
+                raise ValueError(f"the scorer's {name} is a function, which cannot be saved; save "
+                                 "its file and settings yourself")
+        folder.mkdir(parents=True, exist_ok=True)
+        _link(self.scorer._path, folder / MODEL)
+        if options["truecaser"]:
+            _link(options["truecaser"], folder / TRUECASER)
+            options["truecaser"] = TRUECASER
+        if self._words is not None:
+            words = sorted(self._words)
+            (folder / UNIGRAMS).write_text("".join(word + "\n" for word in words), "utf-8")
+        settings = {name: getattr(self, name) for name in PARAMETERS}
+        (folder / ATTRIBUTES).write_text(json.dumps(
+            {**settings, "endings": self._states.endings, "scorer": options}, indent=2), "utf-8")
+
+    @classmethod
+    def load_from_dir(cls, filepath: str | os.PathLike[str], unigram_encoding: str | None = None,
+                      **options: Any) -> PyctcdecodeLM:
+        """The adapter that `save_to_dir` saved, with a scorer of its own.
+
+        Args:
+            options: of the scorer, in place of those saved, such as device="cuda".
+
+        Raises:
+            ValueError: the folder holds no such adapter, kenlm's perhaps.
+        """
+        folder = Path(filepath)
+        if not (folder / ATTRIBUTES).is_file() or not (folder / MODEL).is_file():
+            raise ValueError(f"{folder} has no {ATTRIBUTES} and {MODEL}: it is not of an lmfusion "
+                             "adapter")
+        saved = json.loads((folder / ATTRIBUTES).read_text("utf-8"))
+        scorer_options = saved["scorer"] | options
+        if scorer_options["truecaser"] == TRUECASER:
+            scorer_options["truecaser"] = folder / TRUECASER
+        words = None
+        if (folder / UNIGRAMS).is_file():
+            words = (folder / UNIGRAMS).read_text(unigram_encoding or "utf-8").splitlines()
+        lm = cls(LMFusionScorer(folder / MODEL, **scorer_options), unigrams=words,
+                 endings=saved["endings"])
+        lm.reset_params(**{name: saved[name] for name in PARAMETERS})
+        return lm
 
     @property
     def order(self) -> int:
