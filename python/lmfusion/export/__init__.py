@@ -21,14 +21,16 @@ from lmfusion.errors import ExportError
 from lmfusion.export import parity
 from lmfusion.export.architecture import Architecture, read_architecture
 from lmfusion.export.container import write_model_file
+from lmfusion.export.lora import merged_with_lora
 from lmfusion.export.metadata import Metadata, Parity, weights_sha256
 from lmfusion.export.narrow import StoredWeights, count_weights, narrow_weights
 from lmfusion.export.output import OutputHead, read_output_head
 from lmfusion.export.plain_module import trace_plain_module
+from lmfusion.export.probes import (refuse_models_that_look_ahead,
+                                    refuse_weights_that_are_no_numbers)
 from lmfusion.export.replica import float32_replica
 from lmfusion.export.rotary import fix_rotary_frequencies
-from lmfusion.export.sources import (load_model, load_tokenizer, merged_with_lora,
-                                     refuse_encoder_decoder)
+from lmfusion.export.sources import load_model, load_tokenizer, refuse_encoder_decoder
 from lmfusion.export.tokenizer_file import (SAMPLE_LINES, TokenizerFile, end_token, original_ids,
                                             read_tokenizer, start_token)
 from lmfusion.export.torch_state import callers_state_aside
@@ -81,7 +83,9 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
     tokenizer_file = read_tokenizer(tokenizer)
     if tokenizer_file.name:
         extra_files[tokenizer_file.name] = tokenizer_file.content
+    refuse_weights_that_are_no_numbers(model)
     model = merged_with_lora(model, None if lora is None else Path(lora))
+    refuse_models_that_look_ahead(float32_replica(model))
     trace = _trace_plain if uncached else _trace_tree
     say(f"tracing {type(model).__name__}")
     traced = trace(model)
@@ -130,7 +134,9 @@ def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], 
     """
     origin = Path(folder)
     if not origin.exists():
-        raise FileNotFoundError(f"no such folder or file: {origin}")
+        raise FileNotFoundError(
+            f"no such folder or file: {origin}. If it is a name on a model hub, download it first "
+            f"(hf download {origin} --local-dir FOLDER) and give the folder")
     say = progress or (lambda line: None)
     say(f"loading {origin}")
     model = load_model(origin)

@@ -10,7 +10,6 @@ from transformers import (AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTr
 
 from lmfusion.errors import ExportError
 from lmfusion.export.gguf_tokenizer import gguf_tokenizer
-from lmfusion.export.replica import float32_replica
 
 
 def load_model(path: Path) -> PreTrainedModel:
@@ -53,36 +52,6 @@ def refuse_encoder_decoder(config: object) -> None:
             f"{type(config).__name__} describes an encoder-decoder: its next-word probabilities "
             "need an encoder input, which a scorer of texts does not have, cached or not. Export "
             "a decoder-only model instead.")
-
-
-def merged_with_lora(model: PreTrainedModel, lora: Path | None) -> PreTrainedModel:
-    """A model whose LoRA adapters are merged into its weights; the given model is not changed.
-
-    Args:
-        model: a transformers model, or a peft model around one.
-        lora: folder of an adapter, or None.
-
-    Returns:
-        `model` itself where there is nothing to merge, else a float32 copy.
-
-    Raises:
-        ExportError: peft is not installed, or the adapter does not fit.
-    """
-    if hasattr(model, "merge_and_unload"):
-        model = float32_replica(model, own_weights=True).merge_and_unload()
-    if lora is None:
-        return model
-    try:
-        import peft
-    except ImportError as error:
-        raise ExportError("LoRA adapters need the package peft: pip install peft") from error
-    copy = float32_replica(model, own_weights=True)
-    try:
-        merged = peft.PeftModel.from_pretrained(copy, str(lora)).merge_and_unload()
-    except (ValueError, RuntimeError, OSError, KeyError) as error:
-        raise ExportError(f"The adapter {lora} does not fit {type(model).__name__}: "
-                          f"{error}") from error
-    return merged.eval()
 
 
 def _load_gguf(path: Path) -> PreTrainedModel:

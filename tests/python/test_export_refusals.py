@@ -1,0 +1,167 @@
+"""Models as people have them: exported to equal the original, or refused with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import peft
+import pytest
+import tiny_models
+import torch
+import transformers
+from lmfusion.errors import ExportError
+from lmfusion.export import export, export_folder
+from lmfusion.export.probes import refuse_models_that_look_ahead
+from test_export import TOLERANCE, difference, engine, hugging_face, random_paths
+
+SMALL = {"vocab_size": tiny_models.VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 64,
+         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+ENCODERS = {
+    "bert": (transformers.BertConfig, {}),
+    "roformer": (transformers.RoFormerConfig, {"embedding_size": 32}),
+    "big-bird": (transformers.BigBirdConfig, {"attention_type": "original_full"}),
+    "rembert": (transformers.RemBertConfig, {"input_embedding_size": 32,
+                                             "output_embedding_size": 32}),
+    "megatron-bert": (transformers.MegatronBertConfig, {}),
+    "electra": (transformers.ElectraConfig, {"embedding_size": 32}),
+}
+
+
+def encoder(name: str, is_decoder: bool) -> transformers.PreTrainedModel:
+    config, settings = ENCODERS[name]
+    return tiny_models.build(config(**SMALL, **settings, is_decoder=is_decoder))
+
+
+@pytest.mark.parametrize("uncached", [False, True])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_models_that_look_at_later_tokens_are_refused(name: str, uncached: bool,
+                                                      tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="looks at later tokens"):
+        export(encoder(name, False), None, tmp_path / "model.lmf", uncached=uncached)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_same_models_as_decoders_are_exported_if_they_are_causal(name: str,
+                                                                     tmp_path: Path) -> None:
+    """MegatronBert is not, whatever its configuration says."""
+    model = encoder(name, True)
+    try:
+        path = export(model, None, tmp_path / "model.lmf", uncached=True)
+    except ExportError as error:
+        assert name != "bert" and "looks at later tokens" in str(error)
+        return
+    paths = random_paths(20, seed=3)
+    assert difference(hugging_face(model, paths), engine(path, paths, 16)) <= TOLERANCE
+
+
+def test_masked_language_models_are_refused(tmp_path: Path) -> None:
+    model = transformers.BertForMaskedLM(transformers.BertConfig(**SMALL)).eval()
+    tiny_models.randomize(model, 0)
+    with pytest.raises(ExportError, match="masked language model"):
+        export(model, None, tmp_path / "model.lmf", uncached=True)
+
+
+@pytest.mark.parametrize("name", [*tiny_models.TREE_CONFIGS, *tiny_models.PLAIN_CONFIGS])
+def test_causal_models_are_not_refused(name: str) -> None:
+    config = (tiny_models.TREE_CONFIGS | tiny_models.PLAIN_CONFIGS)[name]()
+    refuse_models_that_look_ahead(tiny_models.build(config))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(value: float, tmp_path: Path) -> None:
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
+    with torch.no_grad():
+        model.get_input_embeddings().weight[5, 3] = value
+    with pytest.raises(ExportError, match=r"model\.embed_tokens\.weight .* 1 of its 280 rows, the "
+                                          "first at 5"):
+        export(model, None, tmp_path / "model.lmf")
+
+
+def test_a_name_of_a_hub_is_not_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"openai/gpt2.*a model hub.*download"):
+        export_folder("openai/gpt2", tmp_path / "model.lmf")
+
+
+# --- LoRA ---
+
+
+def trained(adapted: peft.PeftModel, seed: int = 4) -> peft.PeftModel:
+    """With weights that change what the model says."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name or "modules_to_save" in name:
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return adapted.eval()
+
+
+def lora(**settings: object) -> peft.LoraConfig:
+    return peft.LoraConfig(**{"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", **settings})
+
+
+ADAPTERS = {
+    "output of tied": lora(target_modules=["q_proj", "lm_head"]),
+    "embeddings of tied": lora(target_modules=["q_proj", "embed_tokens"]),
+    "both of tied": lora(target_modules=["lm_head", "embed_tokens"]),
+    "output saved whole": lora(target_modules=["q_proj"], modules_to_save=["lm_head"]),
+    "embeddings saved whole": lora(target_modules=["q_proj"], modules_to_save=["embed_tokens"]),
+    "both saved whole": lora(target_modules=["q_proj"],
+                             modules_to_save=["lm_head", "embed_tokens"]),
+    "some rows of the embeddings": lora(target_modules=["q_proj"], trainable_token_indices=[3, 9]),
+    "weight-decomposed": lora(target_modules=["q_proj", "down_proj"], use_dora=True),
+    "biases": lora(target_modules=["q_proj"], bias="lora_only"),
+}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("what", ADAPTERS)
+def test_adapters_are_merged_exactly_or_refused(what: str, folder: bool, tmp_path: Path) -> None:
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama-tied-biases"]())
+    adapted = trained(peft.get_peft_model(model, ADAPTERS[what]))
+    paths = random_paths(20, seed=2)
+    wanted = hugging_face(adapted, paths)
+    target = tmp_path / "model.lmf"
+    try:
+        if folder:
+            adapted.save_pretrained(tmp_path / "adapter")
+            base = tiny_models.build(tiny_models.TREE_CONFIGS["llama-tied-biases"]())
+            export(base, None, target, lora=tmp_path / "adapter")
+        else:
+            export(adapted, None, target)
+    except ExportError as error:
+        assert "cannot be merged exactly" in str(error)
+        assert not target.exists()
+        return
+    assert difference(wanted, engine(target, paths, 16)) <= TOLERANCE
+
+
+def test_merging_is_possible_where_it_can_be(tmp_path: Path) -> None:
+    """What people train most is exported, not refused."""
+    for what in ("output of tied", "embeddings of tied", "both of tied", "output saved whole"):
+        model = tiny_models.build(tiny_models.TREE_CONFIGS["llama-tied-biases"]())
+        export(trained(peft.get_peft_model(model, ADAPTERS[what])), None, tmp_path / "model.lmf")
+
+
+@pytest.mark.parametrize("active", ["first", "second"])
+def test_of_two_adapters_the_active_one_counts(active: str, tmp_path: Path) -> None:
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
+    adapted = peft.get_peft_model(model, lora(target_modules=["q_proj"]), adapter_name="first")
+    adapted.add_adapter("second", lora(target_modules=["down_proj"]))
+    adapted.set_adapter(active)
+    trained(adapted)
+    paths = random_paths(20, seed=2)
+    wanted = hugging_face(adapted, paths)
+    export(adapted, None, tmp_path / "model.lmf")
+    assert difference(wanted, engine(tmp_path / "model.lmf", paths, 16)) <= TOLERANCE
+
+
+def test_added_tokens_are_exported(tmp_path: Path) -> None:
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama-tied-biases"]())
+    model.resize_token_embeddings(tiny_models.VOCABULARY + 5)
+    adapted = trained(peft.get_peft_model(model, lora(target_modules=["q_proj"])))
+    paths = [[1, 281, 5, 284, 7], [3, 283]]
+    wanted = hugging_face(adapted, paths)
+    export(adapted, None, tmp_path / "model.lmf")
+    assert difference(wanted, engine(tmp_path / "model.lmf", paths, 16)) <= TOLERANCE
