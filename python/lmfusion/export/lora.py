@@ -63,7 +63,8 @@ def _untie(model: PreTrainedModel) -> None:
 
     Both are one tensor in tied models; what is merged into one would change the other too.
     """
-    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    embeddings: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
     if head is None:
         return
     adapted = [hasattr(layer, "base_layer") or hasattr(layer, "modules_to_save")

@@ -15,9 +15,14 @@ def probe_ids(model: PreTrainedModel, rows: int) -> torch.Tensor:
     """[rows, tokens] of random ids that a model has and that it takes in one piece."""
     config = model.config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None) or PROBE_TOKENS
-    vocabulary = model.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(7)
-    return torch.randint(vocabulary, (rows, min(PROBE_TOKENS, limit)), generator=generator)
+    return torch.randint(_vocabulary(model), (rows, min(PROBE_TOKENS, limit)), generator=generator)
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.shape[0]
 
 
 def logits_of(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
@@ -49,7 +54,7 @@ def refuse_models_that_look_ahead(model: PreTrainedModel) -> None:
     ids = probe_ids(model, 1)
     changed = ids.clone()
     half = ids.shape[1] // 2
-    changed[:, half:] = ids[:, half:].flip(1).add(1) % model.get_input_embeddings().weight.shape[0]
+    changed[:, half:] = ids[:, half:].flip(1).add(1) % _vocabulary(model)
     if differ(logits_of(model, ids)[:, :half], logits_of(model, changed)[:, :half]):
         raise ExportError(
             f"{type(model).__name__} looks at later tokens: what it says of a token changes with "
