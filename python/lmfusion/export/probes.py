@@ -34,7 +34,7 @@ def logits_of(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         logits = getattr(model(input_ids=ids), "logits", None)
     if logits is None or logits.dim() != 3:
-        raise ExportError(f"{type(model).__name__} gives no logits of tokens, it has no output matrix: "
+        raise ExportError(f"{type(model).__name__} gives no logits, it has no output matrix: "
                           "load it with AutoModelForCausalLM.")
     return logits.float()
 
