@@ -50,8 +50,16 @@ struct CallOptions {
 // logarithms (nats). Two texts that share a prefix share its computation, within a call and
 // between calls, up to kv_cache_bytes; what is kept never changes a score.
 //
-// Thread safe: any number of threads may score at once; calls that wait are packed together.
-// After an exception the scorer works on and its cache holds only what is right.
+// After an exception, std::bad_alloc included, the scorer works on and its cache holds only what is
+// right.
+//
+// Threads and processes. Any number of threads may call at once, but for the set_ methods, moves
+// and destruction; calls that wait are packed together. stats() and reset_stats() wait for no
+// forward pass. A process that is forked before the first call or while no call is in progress may
+// go on with its copy of the scorer. In one that is forked beside a call of another thread every
+// method of that scorer throws Error, and none hangs: make a new scorer there. The parent is not
+// concerned.
+//
 // Errors of all scoring methods: TextError (not UTF-8), std::invalid_argument (shapes, names),
 // CacheBudgetError (one text larger than the cache), NumericalError (the model gave NaN).
 class LMFusionScorer {

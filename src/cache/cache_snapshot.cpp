@@ -1,19 +1,22 @@
 #include "cache/cache_snapshot.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <memory>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
+#include <system_error>
 #include <unordered_map>
 
+#include "base/atomic_file.h"
 #include "base/checksum.h"
 #include "lmfusion/errors.h"
+#include "tree/pinned_paths.h"
 
 namespace lmfusion {
 namespace {
@@ -41,29 +44,39 @@ static_assert(sizeof(StoredNode) == 24, "the file's layout");
 // Writes, and keeps the checksum of what it wrote.
 class Writer {
  public:
-  explicit Writer(const std::string& file) : out_(file, std::ios::binary | std::ios::trunc) {}
+  explicit Writer(const std::string& file) : out_(file) {}
 
   void Write(const void* bytes, size_t size) {
-    out_.write(static_cast<const char*>(bytes), static_cast<std::streamsize>(size));
+    out_.Write(bytes, size);
     sum_ = Checksum(bytes, size, sum_);
   }
 
-  bool Finish() {
-    out_.write(reinterpret_cast<const char*>(&sum_), sizeof sum_);
-    out_.close();
-    return out_.good();
+  void Finish() {
+    out_.Write(&sum_, sizeof sum_);
+    out_.Commit();
   }
 
  private:
-  std::ofstream out_;
+  AtomicFile out_;
   uint32_t sum_ = 0;
 };
 
 // A snapshot that is open, whole and of this format.
 class Reader {
  public:
-  explicit Reader(const std::string& file) : file_(file), in_(file, std::ios::binary) {
-    if (!in_) throw CacheFileError("no such cache snapshot: " + file);
+  explicit Reader(const std::string& file) : file_(file) {
+    std::error_code error;
+    const std::filesystem::file_status status = std::filesystem::status(file, error);
+    if (!std::filesystem::exists(status)) {
+      throw CacheFileError("no such cache snapshot: " + file);
+    }
+    if (!std::filesystem::is_regular_file(status)) {
+      throw CacheFileError(file + " is " +
+                           (std::filesystem::is_directory(status) ? "a folder" : "not a file") +
+                           "; a cache snapshot is one file (save_cache writes it)");
+    }
+    in_.open(file, std::ios::binary);
+    if (!in_) throw CacheFileError(file + " cannot be opened: " + std::strerror(errno));
     in_.seekg(0, std::ios::end);
     size_ = static_cast<int64_t>(in_.tellg());
     in_.seekg(0);
@@ -130,17 +143,33 @@ class Reader {
   std::string identity_;
 };
 
+using Fields = std::map<std::string, std::string>;
+
+// Of lines "name: value".
+Fields FieldsOf(const std::string& identity) {
+  Fields fields;
+  std::istringstream lines(identity);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t colon = line.find(": ");
+    if (colon != std::string::npos) fields[line.substr(0, colon)] = line.substr(colon + 2);
+  }
+  return fields;
+}
+
 void CheckOwner(const std::string& file, const std::string& theirs, const std::string& ours) {
   if (theirs == ours) return;
+  const Fields their_fields = FieldsOf(theirs), our_fields = FieldsOf(ours);
+  Fields all = our_fields;
+  all.insert(their_fields.begin(), their_fields.end());
+  const auto value = [](const Fields& fields, const std::string& name) {
+    const auto found = fields.find(name);
+    return found == fields.end() ? std::string("unknown") : found->second;
+  };
   std::string differences;
-  const auto their_fields = nlohmann::json::parse(theirs, nullptr, false);
-  const auto our_fields = nlohmann::json::parse(ours);
-  for (const auto& [name, value] : our_fields.items()) {
-    const auto found = their_fields.is_object() ? their_fields.find(name) : their_fields.end();
-    if (found != their_fields.end() && *found == value) continue;
-    differences += (differences.empty() ? "" : "; ") + name + " is " +
-                   (found == their_fields.end() ? "unknown" : found->dump()) + ", here " +
-                   value.dump();
+  for (const auto& [name, any] : all) {
+    const std::string their = value(their_fields, name), our = value(our_fields, name);
+    if (their == our) continue;
+    differences += (differences.empty() ? "" : "; ") + name + " is " + their + ", here " + our;
   }
   throw CacheFileError(file + " is the cache snapshot of another model or compute type (" +
                        differences + "); save one with this scorer");
@@ -162,47 +191,38 @@ std::vector<StoredNode> ReadNodes(Reader* reader, int64_t vocabulary_size) {
   return nodes;
 }
 
-// The file's nodes in the tree, held there until this goes; slots that were not published go back.
+// The file's nodes in the tree: there, and pinned, until this goes.
 class HeldNodes {
  public:
-  HeldNodes(TokenTree& tree, NodeId root, const std::vector<StoredNode>& nodes, bool word_ends)
-      : tree_(tree) {
-    nodes_.reserve(nodes.size());
+  HeldNodes(TokenTree& tree, NodeId root, NodeNumbers& numbers,
+            const std::vector<StoredNode>& nodes, bool word_ends)
+      : tree_(tree), paths_(tree, numbers) {
+    index_.reserve(nodes.size());
     for (const StoredNode& stored : nodes) {
-      const NodeId node =
-          tree_.FindOrAdd(stored.parent < 0 ? root : nodes_[stored.parent], stored.token);
-      tree_.Pin(node);
-      nodes_.push_back(node);
+      const int32_t parent = stored.parent < 0 ? PinnedPaths::kRoot : index_[stored.parent];
+      index_.push_back(paths_.Add(root, parent, stored.token));
+      const NodeId node = paths_.node(index_.back());
       if (std::isnan(tree_.log_prob(node))) tree_.set_log_prob(node, stored.log_prob);
       if (std::isnan(tree_.normalizer(node))) tree_.set_normalizer(node, stored.normalizer);
       if (word_ends && std::isnan(tree_.word_end(node))) tree_.set_word_end(node, stored.word_end);
     }
   }
-  ~HeldNodes() {
-    for (size_t i = nodes_.size(); i-- > 0;) {
-      const NodeId node = nodes_[i];
-      if (tree_.slot(node) != kNoSlot && !tree_.computed(node)) tree_.ReleaseSlot(node);
-      tree_.Unpin(node);
-      tree_.RemoveIfEmpty(node);
-    }
-  }
-  HeldNodes(const HeldNodes&) = delete;
-  HeldNodes& operator=(const HeldNodes&) = delete;
 
-  NodeId operator[](size_t i) const { return nodes_[i]; }
+  NodeId operator[](size_t i) const { return paths_.node(index_[i]); }
 
   // Slots of nodes that have none in the file.
   int64_t MoreSlots(const std::vector<StoredNode>& nodes) const {
     int64_t more = 0;
     for (size_t i = 0; i < nodes.size(); ++i) {
-      if (nodes[i].has_slot == 0 && tree_.computed(nodes_[i])) ++more;
+      if (nodes[i].has_slot == 0 && tree_.computed((*this)[i])) ++more;
     }
     return more;
   }
 
  private:
   TokenTree& tree_;
-  std::vector<NodeId> nodes_;
+  PinnedPaths paths_;
+  std::vector<int32_t> index_;  // of the file's nodes, among the paths
 };
 
 // The next slots of the file, into those of `nodes` that have none. Returns how many were filled.
@@ -227,7 +247,7 @@ int64_t FillSlots(Reader* reader, const std::vector<NodeId>& nodes, TokenTree& t
   return static_cast<int64_t>(slots.size());
 }
 
-bool WriteAll(const std::string& file, const Header& header, const std::string& identity,
+void WriteAll(const std::string& file, const Header& header, const std::string& identity,
               const std::vector<StoredNode>& nodes, const std::vector<SlotId>& slots,
               CausalLM& model) {
   Writer writer(file);
@@ -241,7 +261,7 @@ bool WriteAll(const std::string& file, const Header& header, const std::string& 
     model.ReadSlots({slots.begin() + begin, slots.begin() + end}, bytes.data());
     writer.Write(bytes.data(), bytes.size());
   }
-  return writer.Finish();
+  writer.Finish();
 }
 
 }  // namespace
@@ -255,7 +275,11 @@ SnapshotOwner OwnerOf(const CausalLM& model, uint64_t word_beginnings) {
   }
   fields["slots"] = model.SlotFormat();
   fields["slot_bytes"] = model.slot_bytes();
-  return {fields.dump(), word_beginnings};
+  SnapshotOwner owner;
+  for (const auto& [name, value] : fields.items())
+    owner.identity += name + ": " + value.dump() + "\n";
+  owner.word_beginnings = word_beginnings;
+  return owner;
 }
 
 std::vector<NodeId> NodesBelow(const TokenTree& tree, NodeId root) {
@@ -266,6 +290,23 @@ std::vector<NodeId> NodesBelow(const TokenTree& tree, NodeId root) {
     for (NodeId node = tree.first_child(parent); node != kNoNode; node = tree.next_sibling(node)) {
       nodes.push_back(node);
       if (tree.has_children(node)) open.push_back(node);
+    }
+  }
+  return nodes;
+}
+
+std::vector<NodeId> NodesOf(const TokenPaths& paths, const TokenTree& tree, NodeId root) {
+  std::vector<NodeId> nodes;
+  NodeNumbers seen;
+  seen.Fit(tree.node_end());
+  for (const TokenPaths::Path& path : paths.paths) {
+    NodeId node = root;
+    for (const int32_t token : path.tokens()) {
+      node = tree.Find(node, token);
+      if (node == kNoNode) break;
+      if (seen[node] >= 0) continue;
+      seen.Set(node, 0);
+      nodes.push_back(node);
     }
   }
   return nodes;
@@ -294,23 +335,16 @@ int64_t WriteSnapshot(const std::string& file, const SnapshotOwner& owner, const
   header.word_beginnings = owner.word_beginnings;
   header.identity_bytes = static_cast<uint32_t>(owner.identity.size());
 
-  const std::string beside = file + ".part" + std::to_string(getpid());
-  std::error_code error;
   try {
-    if (!WriteAll(beside, header, owner.identity, stored, slots, model)) {
-      throw CacheFileError(beside + " cannot be written (" + std::strerror(errno) + ")");
-    }
-    std::filesystem::rename(beside, file, error);
-    if (error) throw CacheFileError(file + " cannot be written: " + error.message());
-  } catch (...) {
-    std::filesystem::remove(beside, error);
-    throw;
+    WriteAll(file, header, owner.identity, stored, slots, model);
+  } catch (const std::system_error& error) {
+    throw CacheFileError(file + " cannot be written: " + error.code().message());
   }
   return header.slots;
 }
 
 int64_t ReadSnapshot(const std::string& file, const SnapshotOwner& owner, TokenTree& tree,
-                     NodeId root, CausalLM& model, int64_t bytes) {
+                     NodeId root, NodeNumbers& numbers, CausalLM& model, int64_t bytes) {
   Reader reader(file);
   CheckOwner(file, reader.identity(), owner.identity);
   const std::vector<StoredNode> nodes = ReadNodes(&reader, model.description().vocabulary_size);
@@ -326,11 +360,12 @@ int64_t ReadSnapshot(const std::string& file, const SnapshotOwner& owner, TokenT
   }
   const bool word_ends =
       owner.word_beginnings != 0 && owner.word_beginnings == header.word_beginnings;
-  auto held = std::make_unique<HeldNodes>(tree, root, nodes, word_ends);
+  std::optional<HeldNodes> held;
+  held.emplace(tree, root, numbers, nodes, word_ends);
   if (needed + held->MoreSlots(nodes) * header.slot_bytes > bytes) {
-    held = nullptr;
+    held.reset();
     tree.Clear();
-    held = std::make_unique<HeldNodes>(tree, root, nodes, word_ends);
+    held.emplace(tree, root, numbers, nodes, word_ends);
   }
   int64_t filled = 0;
   std::vector<NodeId> block;

@@ -46,9 +46,8 @@ class PathScorer {
   virtual int64_t Load(const std::string& file, const std::string& cache_namespace);
 
   virtual const ModelDescription& description() const = 0;
-  // Adds this scorer's counters to `stats`.
+  // Adds this scorer's counters to `stats`, those of the model among them. Waits for no call.
   virtual void AddTo(Stats* stats) const = 0;
-  virtual void ResetStats() = 0;
   // Forgets all paths; waits for calls in progress.
   virtual void Clear() = 0;
 

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/fork_guard.h"
 #include "base/stopwatch.h"
 #include "cache/path_scorer.h"
 #include "tree/plain_lm.h"
@@ -11,20 +12,20 @@
 namespace lmfusion {
 namespace {
 
-class Scorer final : public PathScorer {
+using Path = TokenPaths::Path;
+
+class PlainScorer final : public PathScorer {
  public:
-  Scorer(std::unique_ptr<PlainLM> model, PathScorerOptions options)
+  PlainScorer(std::unique_ptr<PlainLM> model, PathScorerOptions options)
       : model_(std::move(model)), options_(options) {}
 
   PathScores Score(const TokenPaths& paths, const std::string&, CallReport* report) override {
+    const ForkGuard::Call in_progress(fork_guard_);
     CheckPaths(paths, model_->description());
-    const std::lock_guard<std::mutex> lock(mutex_);
     PathScores scores(paths);
     if (report != nullptr) {
       *report = CallReport();
-      for (const TokenPaths::Path& path : paths.paths) {
-        report->reused.emplace_back(path.size(), false);
-      }
+      for (const Path& path : paths.paths) report->reused.emplace_back(path.size(), false);
       report->tokens_computed = TokenCount(paths);
     }
     // Paths of like length share a batch, so that little of it is padding.
@@ -33,6 +34,7 @@ class Scorer final : public PathScorer {
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
       return paths.paths[a].size() < paths.paths[b].size();
     });
+    const std::lock_guard<std::mutex> lock(model_mutex_);
     for (size_t begin = 0; begin < order.size();) {
       size_t end = begin + 1;
       while (end < order.size() && (end - begin + 1) * paths.paths[order[end]].size() <=
@@ -48,17 +50,10 @@ class Scorer final : public PathScorer {
   const ModelDescription& description() const override { return model_->description(); }
 
   void AddTo(Stats* stats) const override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    stats->tokens_computed += computed_;
-    stats->forwards += forwards_;
-    stats->forward_seconds += seconds_;
+    const ForkGuard::Call in_progress(fork_guard_);
+    const std::lock_guard<std::mutex> lock(counters_mutex_);
+    *stats += counters_;
     stats->cached = false;
-  }
-
-  void ResetStats() override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    computed_ = forwards_ = 0;
-    seconds_ = 0;
   }
 
   void Clear() override {}
@@ -67,22 +62,27 @@ class Scorer final : public PathScorer {
   void ScoreBatch(const TokenPaths& paths, const std::vector<size_t>& members, PathScores* scores) {
     std::vector<std::vector<int32_t>> tokens;
     std::vector<size_t> kept;  // an empty path has nothing to score
+    Stats counters;
     bool word_ends = false;
     for (const size_t i : members) {
-      const TokenPaths::Path& path = paths.paths[i];
+      const Path& path = paths.paths[i];
       if (path.size() == 0) continue;
       kept.push_back(i);
       tokens.push_back(path.tokens());
       word_ends = word_ends || path.ends_word;
-      computed_ += path.size();
+      counters.tokens_computed += path.size();
     }
     if (tokens.empty()) return;
     Stopwatch watch;
     const PlainLM::Answers answers = model_->Score(tokens, word_ends);
-    seconds_ += watch.Lap();
-    ++forwards_;
+    counters.forward_seconds = watch.Lap();
+    counters.forwards = 1;
+    {
+      const std::lock_guard<std::mutex> lock(counters_mutex_);
+      counters_ += counters;
+    }
     for (size_t k = 0; k < kept.size(); ++k) {
-      const TokenPaths::Path& path = paths.paths[kept[k]];
+      const Path& path = paths.paths[kept[k]];
       const std::vector<float>& all = answers.log_probs[k];  // of token 1 on
       if (path.scored_begin < path.size()) {
         scores->log_probs[kept[k]].assign(all.begin() + path.scored_begin - 1, all.end());
@@ -91,18 +91,19 @@ class Scorer final : public PathScorer {
     }
   }
 
+  mutable ForkGuard fork_guard_;
   const std::unique_ptr<PlainLM> model_;
   const PathScorerOptions options_;
-  mutable std::mutex mutex_;
-  uint64_t computed_ = 0, forwards_ = 0;
-  double seconds_ = 0;
+  std::mutex model_mutex_;             // held for whole calls
+  mutable std::mutex counters_mutex_;  // held for moments only
+  Stats counters_;
 };
 
 }  // namespace
 
 std::unique_ptr<PathScorer> PlainPathScorer(std::unique_ptr<PlainLM> model,
                                             PathScorerOptions options) {
-  return std::make_unique<Scorer>(std::move(model), options);
+  return std::make_unique<PlainScorer>(std::move(model), options);
 }
 
 }  // namespace lmfusion

@@ -5,30 +5,30 @@
 namespace lmfusion {
 namespace {
 
-// The nodes a batch can see, in depth-first order, and what is known of each.
+// A node that a batch can see.
 struct VisibleNode {
-  NodeId node;
-  int32_t parent;  // index among the visible nodes, -1 under a root
-  int32_t token_begin, token_end;
-  int32_t children = 0;
+  int32_t path_node;               // index among the paths
+  int32_t parent;                  // index among the visible nodes, -1 under a root
+  int32_t token_begin, token_end;  // the tokens of the batch that see it
+  int32_t children = 0;            // visible ones
 };
 
-std::vector<VisibleNode> VisibleNodes(TokenTree& tree, const std::vector<NodeId>& nodes,
+// In depth-first order.
+std::vector<VisibleNode> VisibleNodes(const PinnedPaths& paths, const std::vector<int32_t>& missing,
                                       size_t begin, size_t end) {
   std::vector<VisibleNode> visible;
-  std::vector<NodeId> climb;
-  tree.BeginMarks();
+  std::vector<int32_t> visible_index(paths.size(), -1), climb;
   for (size_t i = begin; i < end; ++i) {
     const auto token = static_cast<int32_t>(i - begin);
-    NodeId node = nodes[i];
-    while (!tree.is_root(node) && tree.mark(node) < 0) {
+    int32_t node = missing[i];
+    while (node != PinnedPaths::kRoot && visible_index[node] < 0) {
       climb.push_back(node);
-      node = tree.parent(node);
+      node = paths.parent(node);
     }
-    int32_t parent = tree.is_root(node) ? -1 : tree.mark(node);
+    int32_t parent = node == PinnedPaths::kRoot ? -1 : visible_index[node];
     while (!climb.empty()) {
       const auto index = static_cast<int32_t>(visible.size());
-      tree.set_mark(climb.back(), index);
+      visible_index[climb.back()] = index;
       if (parent >= 0) ++visible[parent].children;
       visible.push_back({climb.back(), parent, token, token + 1});
       parent = index;
@@ -45,51 +45,51 @@ std::vector<VisibleNode> VisibleNodes(TokenTree& tree, const std::vector<NodeId>
 
 }  // namespace
 
-std::vector<NodeId> MissingDepthFirst(TokenTree& tree, const std::vector<NodeId>& visited) {
-  // First child and next sibling among the visited nodes alone.
-  std::vector<int32_t> first_child(visited.size(), -1), next_sibling(visited.size(), -1), stack;
-  tree.BeginMarks();
-  for (size_t i = 0; i < visited.size(); ++i) tree.set_mark(visited[i], static_cast<int32_t>(i));
-  for (size_t i = visited.size(); i-- > 0;) {
-    const NodeId parent = tree.parent(visited[i]);
-    if (tree.is_root(parent)) {
-      stack.push_back(static_cast<int32_t>(i));
+std::vector<int32_t> MissingDepthFirst(const TokenTree& tree, const PinnedPaths& paths) {
+  // First child and next sibling among these paths alone.
+  std::vector<int32_t> first_child(paths.size(), -1), next_sibling(paths.size(), -1), open;
+  for (int32_t i = paths.size(); i-- > 0;) {
+    const int32_t parent = paths.parent(i);
+    if (parent == PinnedPaths::kRoot) {
+      open.push_back(i);
     } else {
-      int32_t& first = first_child[tree.mark(parent)];
-      next_sibling[i] = first;
-      first = static_cast<int32_t>(i);
+      next_sibling[i] = first_child[parent];
+      first_child[parent] = i;
     }
   }
-  std::vector<NodeId> missing;
-  while (!stack.empty()) {
-    const int32_t i = stack.back();
-    stack.pop_back();
-    const NodeId node = visited[i];
-    if (tree.slot(node) != kNoSlot && !tree.computed(node)) missing.push_back(node);
-    if (next_sibling[i] >= 0) stack.push_back(next_sibling[i]);
-    if (first_child[i] >= 0) stack.push_back(first_child[i]);
+  std::vector<int32_t> missing;
+  while (!open.empty()) {
+    const int32_t i = open.back();
+    open.pop_back();
+    const NodeId node = paths.node(i);
+    if (tree.slot(node) != kNoSlot && !tree.computed(node)) missing.push_back(i);
+    if (next_sibling[i] >= 0) open.push_back(next_sibling[i]);
+    if (first_child[i] >= 0) open.push_back(first_child[i]);
   }
   return missing;
 }
 
-BatchPlan PlanBatch(TokenTree& tree, const std::vector<NodeId>& nodes, size_t begin, size_t end) {
+BatchPlan PlanBatch(const TokenTree& tree, const PinnedPaths& paths,
+                    const std::vector<int32_t>& missing, size_t begin, size_t end) {
   BatchPlan plan;
   for (size_t i = begin; i < end; ++i) {
-    plan.tokens.push_back(tree.token(nodes[i]));
-    plan.positions.push_back(tree.position(nodes[i]));
-    plan.slots.push_back(tree.slot(nodes[i]));
+    const NodeId node = paths.node(missing[i]);
+    plan.tokens.push_back(tree.token(node));
+    plan.positions.push_back(tree.position(node));
+    plan.slots.push_back(tree.slot(node));
   }
-  const std::vector<VisibleNode> visible = VisibleNodes(tree, nodes, begin, end);
+  const std::vector<VisibleNode> visible = VisibleNodes(paths, missing, begin, end);
   for (size_t i = 0; i < visible.size(); ++i) {
     const VisibleNode& v = visible[i];
+    const NodeId node = paths.node(v.path_node);
     // In depth-first order an only child comes right after its parent: the chain goes on.
     const bool goes_on = v.parent >= 0 && visible[v.parent].children == 1;
     const auto key = static_cast<int32_t>(i);
     if (!goes_on) {
-      plan.segments.push_back({key, key, v.token_begin, v.token_end, tree.position(v.node)});
+      plan.segments.push_back({key, key, v.token_begin, v.token_end, tree.position(node)});
     }
     plan.segments.back().key_end = key + 1;
-    plan.segment_slots.push_back(tree.slot(v.node));
+    plan.segment_slots.push_back(tree.slot(node));
   }
   return plan;
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "tree/pinned_paths.h"
 #include "tree/token_tree.h"
 
 namespace lmfusion {
@@ -22,12 +23,12 @@ struct BatchPlan {
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
 };
 
-// The nodes among `visited` that have a slot but are not computed, depth first. `visited` holds
-// whole paths from the root, parents before children. Overwrites the tree's marks.
-std::vector<NodeId> MissingDepthFirst(TokenTree& tree, const std::vector<NodeId>& visited);
+// The indices of the nodes that have a slot but are not computed, depth first.
+std::vector<int32_t> MissingDepthFirst(const TokenTree& tree, const PinnedPaths& paths);
 
-// The plan that computes nodes[begin, end), a part of what MissingDepthFirst returned whose
-// earlier nodes are computed. Overwrites the tree's marks.
-BatchPlan PlanBatch(TokenTree& tree, const std::vector<NodeId>& nodes, size_t begin, size_t end);
+// The plan that computes the nodes of missing[begin, end), a part of what MissingDepthFirst
+// returned. What comes before that part is computed when the plan runs.
+BatchPlan PlanBatch(const TokenTree& tree, const PinnedPaths& paths,
+                    const std::vector<int32_t>& missing, size_t begin, size_t end);
 
 }  // namespace lmfusion

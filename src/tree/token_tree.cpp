@@ -5,8 +5,9 @@
 namespace lmfusion {
 namespace {
 
-// A node and its entry of the hash map (bucket, pair, next pointer).
+// Of a node's entry of the hash map (bucket, pair, next pointer), and of its number (NodeNumbers).
 constexpr int64_t kMapEntryBytes = 40;
+constexpr int64_t kNumberBytes = 8;
 
 }  // namespace
 
@@ -21,24 +22,23 @@ NodeId TokenTree::Find(NodeId parent, int32_t token) const {
 }
 
 NodeId TokenTree::FindOrAdd(NodeId parent, int32_t token) {
-  NodeId node = Find(parent, token);
-  if (node != kNoNode) return node;
-  node = Add(parent, token);
-  nodes_[node].shared = true;
-  children_.emplace(Key(parent, token), node);
-  return node;
+  const auto [found, is_new] = children_.emplace(Key(parent, token), kNoNode);
+  if (!is_new) return found->second;
+  try {
+    return found->second = Add(parent, token);
+  } catch (...) {
+    children_.erase(found);
+    throw;
+  }
 }
 
-NodeId TokenTree::AddPrivate(NodeId parent, int32_t token) { return Add(parent, token); }
-
 NodeId TokenTree::Add(NodeId parent, int32_t token) {
-  NodeId id;
-  if (free_nodes_.empty()) {
+  NodeId id = free_node_;
+  if (id == kNoNode) {
     id = static_cast<NodeId>(nodes_.size());
     nodes_.emplace_back();
   } else {
-    id = free_nodes_.back();
-    free_nodes_.pop_back();
+    free_node_ = nodes_[id].next_sibling;
     nodes_[id] = Node();
   }
   Node& node = nodes_[id];
@@ -54,11 +54,11 @@ NodeId TokenTree::Add(NodeId parent, int32_t token) {
   return id;
 }
 
-void TokenTree::Remove(NodeId id) {
+void TokenTree::Remove(NodeId id) noexcept {
   Node& node = nodes_[id];
   if (node.slot != kNoSlot) FreeSlot(id);
   if (node.in_list) RemoveFromList(id);
-  if (node.shared) children_.erase(Key(node.parent, node.token));
+  if (node.parent != kNoNode) children_.erase(Key(node.parent, node.token));
   if (node.previous_sibling != kNoNode) {
     nodes_[node.previous_sibling].next_sibling = node.next_sibling;
   } else if (node.parent != kNoNode) {
@@ -67,11 +67,13 @@ void TokenTree::Remove(NodeId id) {
   if (node.next_sibling != kNoNode) {
     nodes_[node.next_sibling].previous_sibling = node.previous_sibling;
   }
-  free_nodes_.push_back(id);
+  node = Node();
+  node.next_sibling = free_node_;
+  free_node_ = id;
   --node_count_;
 }
 
-void TokenTree::RemoveIfEmpty(NodeId id) {
+void TokenTree::RemoveIfEmpty(NodeId id) noexcept {
   const Node& node = nodes_[id];
   if (node.pins == 0 && node.slot == kNoSlot && node.first_child == kNoNode &&
       std::isnan(node.log_prob)) {
@@ -79,7 +81,7 @@ void TokenTree::RemoveIfEmpty(NodeId id) {
   }
 }
 
-void TokenTree::RemoveSubtree(NodeId top) {
+void TokenTree::RemoveSubtree(NodeId top) noexcept {
   // Depth first without recursion: paths are as long as texts.
   NodeId id = top;
   while (true) {
@@ -91,19 +93,21 @@ void TokenTree::RemoveSubtree(NodeId top) {
   }
 }
 
-void TokenTree::Clear() {
-  for (NodeId id = 0; id < static_cast<NodeId>(nodes_.size()); ++id) {
-    const Node& node = nodes_[id];
-    if (node.parent != kNoNode || node.token != -1) continue;  // not a root
-    while (nodes_[id].first_child != kNoNode) RemoveSubtree(nodes_[id].first_child);
+void TokenTree::RemoveChildren(NodeId id) noexcept {
+  while (nodes_[id].first_child != kNoNode) RemoveSubtree(nodes_[id].first_child);
+}
+
+void TokenTree::Clear() noexcept {
+  for (NodeId id = 0; id < node_end(); ++id) {
+    if (nodes_[id].parent == kNoNode) RemoveChildren(id);  // a root, or a node that is not in use
   }
 }
 
-void TokenTree::Pin(NodeId id) {
+void TokenTree::Pin(NodeId id) noexcept {
   if (nodes_[id].pins++ == 0 && nodes_[id].in_list) RemoveFromList(id);
 }
 
-void TokenTree::Unpin(NodeId id) {
+void TokenTree::Unpin(NodeId id) noexcept {
   if (--nodes_[id].pins == 0) AddNewest(id);
 }
 
@@ -114,6 +118,9 @@ bool TokenTree::AcquireSlot(NodeId id) {
     if (!EvictOne()) return false;
   }
   if (free_slots_.empty()) {
+    // So that every slot can be given back.
+    const auto used = static_cast<size_t>(next_slot_) + 1;
+    if (free_slots_.capacity() < used) free_slots_.reserve(2 * used);
     nodes_[id].slot = next_slot_++;
   } else {
     nodes_[id].slot = free_slots_.back();
@@ -123,19 +130,17 @@ bool TokenTree::AcquireSlot(NodeId id) {
   return true;
 }
 
-void TokenTree::Trim() {
+void TokenTree::Trim() noexcept {
   while (bytes() > byte_limit_ && EvictOne()) {
   }
 }
 
-void TokenTree::MarkComputed(NodeId id) {
+void TokenTree::MarkComputed(NodeId id) noexcept {
   nodes_[id].computed = true;
   if (nodes_[id].parent != kNoNode) ++nodes_[nodes_[id].parent].computed_children;
 }
 
-void TokenTree::ReleaseSlot(NodeId id) { FreeSlot(id); }
-
-void TokenTree::FreeSlot(NodeId id) {
+void TokenTree::FreeSlot(NodeId id) noexcept {
   Node& node = nodes_[id];
   if (node.computed && node.parent != kNoNode) --nodes_[node.parent].computed_children;
   node.computed = false;
@@ -144,7 +149,7 @@ void TokenTree::FreeSlot(NodeId id) {
   --slots_in_use_;
 }
 
-bool TokenTree::EvictOne() {
+bool TokenTree::EvictOne() noexcept {
   // Nodes leave the list when pinned and come back children first, so the oldest is a leaf among
   // the computed nodes unless some of its descendants are pinned; then the next one is tried.
   NodeId id = oldest_;
@@ -152,7 +157,7 @@ bool TokenTree::EvictOne() {
   if (id == kNoNode) return false;
   // Its children are not computed: all they know is a log-probability. A pinned child is part of
   // a path in use whose ancestors would be pinned as well, so none of them is.
-  while (nodes_[id].first_child != kNoNode) RemoveSubtree(nodes_[id].first_child);
+  RemoveChildren(id);
   if (nodes_[id].computed) {
     FreeSlot(id);
     ++evictions_;
@@ -163,7 +168,7 @@ bool TokenTree::EvictOne() {
   return true;
 }
 
-void TokenTree::AddNewest(NodeId id) {
+void TokenTree::AddNewest(NodeId id) noexcept {
   Node& node = nodes_[id];
   node.in_list = true;
   node.older = newest_;
@@ -173,14 +178,16 @@ void TokenTree::AddNewest(NodeId id) {
   if (oldest_ == kNoNode) oldest_ = id;
 }
 
-void TokenTree::RemoveFromList(NodeId id) {
+void TokenTree::RemoveFromList(NodeId id) noexcept {
   Node& node = nodes_[id];
   (node.older == kNoNode ? oldest_ : nodes_[node.older].newer) = node.newer;
   (node.newer == kNoNode ? newest_ : nodes_[node.newer].older) = node.older;
   node.in_list = false;
 }
 
-int64_t TokenTree::node_bytes() { return static_cast<int64_t>(sizeof(Node)) + kMapEntryBytes; }
+int64_t TokenTree::node_bytes() {
+  return static_cast<int64_t>(sizeof(Node)) + kMapEntryBytes + kNumberBytes;
+}
 
 int64_t TokenTree::bytes() const {
   return slots_in_use_ * slot_bytes_ + node_count_ * node_bytes();

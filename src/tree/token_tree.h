@@ -21,20 +21,23 @@ constexpr SlotId kNoSlot = -1;
 // Memory: at most `slots` slots and `bytes` bytes. When room is needed, the least recently used
 // nodes without computed children lose their slots, and go where nothing else is known of them.
 // Pinned nodes are never touched. Not thread safe.
+//
+// Only what makes a node or a slot takes memory, and where it throws std::bad_alloc the tree is as
+// it was. All else takes none: what gives back can always be done.
 class TokenTree {
  public:
   // slot_bytes: what the model keeps for one slot. bytes: slots and nodes together.
   TokenTree(int64_t slots, int64_t slot_bytes, int64_t bytes);
 
-  // An empty path to start from. The root holds no token.
+  // An empty path to start from. The root holds no token, and nothing but RemoveSubtree removes it.
   NodeId NewRoot();
 
   // The node of `token` after `parent`, or kNoNode.
   NodeId Find(NodeId parent, int32_t token) const;
   // The same, made where there is none.
   NodeId FindOrAdd(NodeId parent, int32_t token);
-  // A node of its own: no later Find returns it.
-  NodeId AddPrivate(NodeId parent, int32_t token);
+  // Every node is below this.
+  NodeId node_end() const { return static_cast<NodeId>(nodes_.size()); }
 
   NodeId parent(NodeId node) const { return nodes_[node].parent; }
   int32_t token(NodeId node) const { return nodes_[node].token; }
@@ -60,27 +63,27 @@ class TokenTree {
 
   // A pinned node stays, with its slot. Pin ancestors before their descendants, unpin in the
   // opposite order: then the least recently used node never has a more recent ancestor.
-  void Pin(NodeId node);
-  void Unpin(NodeId node);
-  bool pinned(NodeId node) const { return nodes_[node].pins > 0; }
+  void Pin(NodeId node) noexcept;
+  void Unpin(NodeId node) noexcept;
 
   // Gives a pinned node a slot, taking one from the least recently used node where none is free.
   // False where everything is pinned.
   bool AcquireSlot(NodeId node);
   // Publishes the slot: from now on the node counts as computed.
-  void MarkComputed(NodeId node);
+  void MarkComputed(NodeId node) noexcept;
   // Makes room until no more than `bytes` are held, as far as nodes are not pinned.
-  void Trim();
+  void Trim() noexcept;
   // Takes back a slot that was not published.
-  void ReleaseSlot(NodeId node);
+  void ReleaseSlot(NodeId node) noexcept { FreeSlot(node); }
 
   // Removes an unpinned node that has neither slot nor log-probability nor children; otherwise
   // does nothing.
-  void RemoveIfEmpty(NodeId node);
-  // Removes a node with all below it. None may be pinned.
-  void RemoveSubtree(NodeId node);
+  void RemoveIfEmpty(NodeId node) noexcept;
+  // Removes a node with all below it, or all below it alone. None may be pinned.
+  void RemoveSubtree(NodeId node) noexcept;
+  void RemoveChildren(NodeId node) noexcept;
   // Removes everything but the roots. Nothing may be pinned.
-  void Clear();
+  void Clear() noexcept;
 
   // Bytes of a node without its slot.
   static int64_t node_bytes();
@@ -91,14 +94,6 @@ class TokenTree {
   int64_t evictions() const { return evictions_; }
   // Bytes held: slots in use and nodes.
   int64_t bytes() const;
-
-  // Scratch of one walk over the tree: a number a node, forgotten at the next BeginMarks.
-  void BeginMarks() { ++epoch_; }
-  int32_t mark(NodeId node) const { return nodes_[node].epoch == epoch_ ? nodes_[node].mark : -1; }
-  void set_mark(NodeId node, int32_t value) {
-    nodes_[node].epoch = epoch_;
-    nodes_[node].mark = value;
-  }
 
  private:
   struct Node {
@@ -115,9 +110,6 @@ class TokenTree {
     float word_end = std::numeric_limits<float>::quiet_NaN();
     bool computed = false;
     bool in_list = false;
-    bool shared = false;  // found by (parent, token)
-    int32_t mark = -1;
-    uint64_t epoch = 0;
   };
 
   static uint64_t Key(NodeId parent, int32_t token) {
@@ -125,21 +117,20 @@ class TokenTree {
            static_cast<uint32_t>(token);
   }
   NodeId Add(NodeId parent, int32_t token);
-  void Remove(NodeId node);
-  void FreeSlot(NodeId node);
-  bool EvictOne();
-  void AddNewest(NodeId node);
-  void RemoveFromList(NodeId node);
+  void Remove(NodeId node) noexcept;
+  void FreeSlot(NodeId node) noexcept;
+  bool EvictOne() noexcept;
+  void AddNewest(NodeId node) noexcept;
+  void RemoveFromList(NodeId node) noexcept;
 
   const int64_t slots_, slot_bytes_, byte_limit_;
   std::vector<Node> nodes_;
-  std::vector<NodeId> free_nodes_;
-  std::vector<SlotId> free_slots_;
+  NodeId free_node_ = kNoNode;      // the first of those that were removed, chained as siblings
+  std::vector<SlotId> free_slots_;  // has room for all slots that were ever used
   std::unordered_map<uint64_t, NodeId> children_;
   NodeId oldest_ = kNoNode, newest_ = kNoNode;
   SlotId next_slot_ = 0;  // slots from here on were never used
   int64_t slots_in_use_ = 0, node_count_ = 0, evictions_ = 0;
-  uint64_t epoch_ = 0;
 };
 
 }  // namespace lmfusion

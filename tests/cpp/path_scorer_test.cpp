@@ -15,94 +15,17 @@
 
 #include "hash_lm.h"
 #include "lmfusion/errors.h"
-#include "tree/token_tree.h"
+#include "scored_paths.h"
 
 namespace lmfusion {
 namespace {
-
-using Tokens = std::vector<int32_t>;
-constexpr double kTolerance = 2e-5;
-
-int64_t TokenBytes() { return HashLM().slot_bytes() + TokenTree::node_bytes(); }
-
-// One alternative and candidate a path; the first `shared` tokens go into a prefix.
-TokenPaths Paths(const std::vector<Tokens>& texts, const std::vector<int32_t>& scored_begin,
-                 bool ends_word = false) {
-  TokenPaths paths;
-  for (size_t i = 0; i < texts.size(); ++i) {
-    TokenPaths::Path path;
-    const size_t shared = texts[i].size() / 2;
-    path.prefix = std::make_shared<const Tokens>(texts[i]);  // longer than what is used of it
-    path.prefix_size = static_cast<int32_t>(shared);
-    path.tail.assign(texts[i].begin() + shared, texts[i].end());
-    path.scored_begin = scored_begin[i];
-    path.ends_word = ends_word && !texts[i].empty();
-    path.alternative = static_cast<int32_t>(i);
-    paths.paths.push_back(path);
-    paths.candidate_of.push_back(static_cast<int32_t>(i));
-  }
-  paths.candidates = static_cast<int32_t>(texts.size());
-  return paths;
-}
-
-void ExpectRight(const std::vector<Tokens>& texts, const std::vector<int32_t>& scored_begin,
-                 const PathScores& scores, bool ends_word = false) {
-  ASSERT_EQ(scores.log_probs.size(), texts.size());
-  for (size_t i = 0; i < texts.size(); ++i) {
-    ASSERT_EQ(scores.log_probs[i].size(), texts[i].size() - scored_begin[i]);
-    for (size_t k = 0; k < scores.log_probs[i].size(); ++k) {
-      ASSERT_NEAR(scores.log_probs[i][k], HashModel::LogProb(texts[i], scored_begin[i] + k),
-                  kTolerance)
-          << "path " << i << " token " << scored_begin[i] + k;
-    }
-    if (ends_word && !texts[i].empty()) {
-      ASSERT_NEAR(scores.word_end[i], HashModel::WordEnd(texts[i]), kTolerance) << "path " << i;
-    }
-  }
-}
-
-// Texts that branch, repeat and are prefixes of each other.
-std::vector<Tokens> RandomTexts(std::mt19937& random, size_t count, size_t longest) {
-  std::vector<Tokens> texts{{1}};
-  while (texts.size() < count) {
-    Tokens text = texts[random() % texts.size()];
-    text.resize(1 + random() % text.size());
-    for (size_t more = random() % 6; more > 0 && text.size() < longest; --more) {
-      text.push_back(static_cast<int32_t>(random() % 4 == 0 ? random() % 50 : random() % 3));
-    }
-    texts.push_back(text);
-  }
-  return texts;
-}
-
-std::vector<int32_t> RandomBegins(std::mt19937& random, const std::vector<Tokens>& texts) {
-  std::vector<int32_t> begins;
-  for (const Tokens& text : texts) {
-    begins.push_back(1 + static_cast<int32_t>(random() % text.size()));
-  }
-  return begins;
-}
-
-std::unique_ptr<PathScorer> Scorer(Mode mode, int64_t tokens, int64_t batch) {
-  PathScorerOptions options;
-  options.mode = mode;
-  options.max_batch_tokens = batch;
-  options.kv_cache_bytes = tokens * TokenBytes();
-  return CachedPathScorer(std::make_unique<HashLM>(), options);
-}
-
-Stats StatsOf(const PathScorer& scorer) {
-  Stats stats;
-  scorer.AddTo(&stats);
-  return stats;
-}
 
 class PathScorerTest
     : public testing::TestWithParam<std::tuple<Mode, int /*cache tokens*/, int /*batch*/>> {};
 
 TEST_P(PathScorerTest, RandomCallsAreRight) {
   const auto [mode, cache, batch] = GetParam();
-  const auto scorer = Scorer(mode, cache, batch);
+  const auto scorer = HashScorer(cache, mode, batch);
   std::mt19937 random(cache * 100 + batch);
   for (int call = 0; call < 40; ++call) {
     const auto texts = RandomTexts(random, 1 + random() % 30, 20);
@@ -130,7 +53,7 @@ INSTANTIATE_TEST_SUITE_P(
                      testing::Values(20, 33, 100000), testing::Values(1, 2, 3, 7, 512)));
 
 TEST(PathScorer, EachPrefixIsComputedOnceAndForEver) {
-  const auto scorer = Scorer(Mode::kTree, 1000, 512);
+  const auto scorer = HashScorer(1000);
   // 1 2 3 is shared; the last tokens need no forward pass: 1, 2, 3, 4 do.
   const std::vector<Tokens> texts{{1, 2, 3, 4, 5}, {1, 2, 3, 6}, {1, 2, 3, 7}, {1, 2, 3, 6}};
   const std::vector<int32_t> begins{3, 3, 3, 3};
@@ -153,7 +76,7 @@ TEST(PathScorer, EachPrefixIsComputedOnceAndForEver) {
 }
 
 TEST(PathScorer, GroupedIsOnePrefillAContextAndOnePassAWord) {
-  const auto scorer = Scorer(Mode::kGrouped, 1000, 512);
+  const auto scorer = HashScorer(1000, Mode::kGrouped);
   const std::vector<Tokens> texts{{1, 2, 3, 4, 5}, {1, 2, 3, 6}, {1, 2, 7, 8}};
   const std::vector<int32_t> begins{3, 3, 2};
   ExpectRight(texts, begins, scorer->Score(Paths(texts, begins), ""));
@@ -163,7 +86,7 @@ TEST(PathScorer, GroupedIsOnePrefillAContextAndOnePassAWord) {
 }
 
 TEST(PathScorer, UncachedSharesNothing) {
-  const auto scorer = Scorer(Mode::kUncached, 1000, 512);
+  const auto scorer = HashScorer(1000, Mode::kUncached);
   const std::vector<Tokens> texts{{1, 2, 3, 4, 5}, {1, 2, 3, 6}, {1, 2, 3, 6}};
   const std::vector<int32_t> begins{3, 3, 3};
   ExpectRight(texts, begins, scorer->Score(Paths(texts, begins), ""));
@@ -171,7 +94,7 @@ TEST(PathScorer, UncachedSharesNothing) {
 }
 
 TEST(PathScorer, NothingToScoreComputesNothing) {
-  const auto scorer = Scorer(Mode::kTree, 100, 512);
+  const auto scorer = HashScorer(100);
   EXPECT_TRUE(scorer->Score(TokenPaths(), "").log_probs.empty());
   ExpectRight({{1, 2}, {}}, {2, 0}, scorer->Score(Paths({{1, 2}, {}}, {2, 0}), ""));
   EXPECT_EQ(StatsOf(*scorer).tokens_computed, 0u);
@@ -179,7 +102,7 @@ TEST(PathScorer, NothingToScoreComputesNothing) {
 
 TEST(PathScorer, LeavesAreBoundedToo) {
   // Candidates that nothing is computed for take memory as well.
-  const auto scorer = Scorer(Mode::kTree, 40, 512);
+  const auto scorer = HashScorer(40);
   for (int32_t word = 0; word < 50; ++word) {
     for (int32_t next = 0; next < 50; next += 10) {
       std::vector<Tokens> texts;
@@ -215,7 +138,7 @@ TEST(PathScorer, MistakesLeaveTheCacheRight) {
 }
 
 TEST(PathScorer, ReusedTellsWhatTheCacheHeld) {
-  const auto scorer = Scorer(Mode::kTree, 100, 512);
+  const auto scorer = HashScorer(100);
   scorer->Score(Paths({{1, 2, 3}}, {1}), "");
   CallReport report;
   scorer->Score(Paths({{1, 2, 3, 4}}, {1}), "", &report);
@@ -225,7 +148,7 @@ TEST(PathScorer, ReusedTellsWhatTheCacheHeld) {
 
 TEST(PathScorer, AReportTellsOfItsOwnCallOnly) {
   for (const Mode mode : {Mode::kTree, Mode::kGrouped, Mode::kUncached}) {
-    const auto scorer = Scorer(mode, 10000, 512);
+    const auto scorer = HashScorer(10000, mode);
     std::vector<uint64_t> computed(8, 0);
     std::vector<std::thread> threads;
     for (int32_t thread = 0; thread < 8; ++thread) {
@@ -319,7 +242,7 @@ TEST(PathScorer, EightDecodersShareForwardPasses) {
 }
 
 TEST(PathScorer, ManyNamespacesDoNotPileUp) {
-  const auto scorer = Scorer(Mode::kTree, 20, 512);
+  const auto scorer = HashScorer(20);
   for (int user = 0; user < 5000; ++user) {
     ExpectRight({{1, 2, 3}}, {1},
                 scorer->Score(Paths({{1, 2, 3}}, {1}), "user " + std::to_string(user)));

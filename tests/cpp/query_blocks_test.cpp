@@ -28,7 +28,9 @@ struct Shape {
 // A random tree of which some nodes are computed already.
 struct Tree {
   TokenTree tree{4096, 1, int64_t{1} << 30};
-  std::vector<NodeId> missing;
+  NodeNumbers numbers;
+  PinnedPaths paths{tree, numbers};
+  std::vector<int32_t> missing;
   int64_t slots = 0;
 };
 
@@ -41,27 +43,24 @@ void Grow(int paths, int length, unsigned seed, Tree* result) {
     std::vector<int32_t> text;
     if (!texts.empty()) {
       const auto& other = texts[random() % texts.size()];
-      text.assign(other.begin(), other.begin() + random() % (other.size() + 1));
+      text = other;
+      text.resize(random() % (other.size() + 1));
     }
     const size_t size = 1 + random() % length;
     while (text.size() < size) text.push_back(static_cast<int32_t>(random() % 5));
     texts.push_back(text);
   }
-  std::vector<NodeId> visited;
-  tree.BeginMarks();
   for (size_t p = 0; p < texts.size(); ++p) {
-    NodeId node = root;
+    int32_t index = PinnedPaths::kRoot;
     for (const int32_t token : texts[p]) {
-      node = tree.FindOrAdd(node, token);
-      if (tree.mark(node) >= 0) continue;
-      tree.set_mark(node, 0);
-      tree.Pin(node);
+      index = result->paths.Add(root, index, token);
+      const NodeId node = result->paths.node(index);
+      if (tree.slot(node) != kNoSlot) continue;
       ASSERT_TRUE(tree.AcquireSlot(node));
       if (p < texts.size() / 2) tree.MarkComputed(node);
-      visited.push_back(node);
     }
   }
-  result->missing = MissingDepthFirst(tree, visited);
+  result->missing = MissingDepthFirst(tree, result->paths);
   result->slots = tree.slots_in_use();
 }
 
@@ -86,9 +85,11 @@ double LargestDifference(const Shape& s, int paths, int length, size_t begin, si
   Tree grown;
   Grow(paths, length, 7, &grown);
   std::mt19937 random(3);
-  for (size_t i = 0; i < begin; ++i) grown.tree.MarkComputed(grown.missing[i]);
+  for (size_t i = 0; i < begin; ++i) {
+    grown.tree.MarkComputed(grown.paths.node(grown.missing[i]));
+  }
   end = std::min(end, grown.missing.size());
-  const BatchPlan plan = PlanBatch(grown.tree, grown.missing, begin, end);
+  const BatchPlan plan = PlanBatch(grown.tree, grown.paths, grown.missing, begin, end);
   const int64_t tokens = plan.size(), padded = tokens + s.padding, slots = grown.slots + 1;
   const int64_t width = s.kv_heads * s.head_dim;
   std::vector<float> queries = Random(padded * s.q_heads * s.head_dim, &random);
@@ -165,7 +166,7 @@ double LargestDifference(const Shape& s, int paths, int length, size_t begin, si
   for (int64_t t = 0; t < padded; ++t) {
     std::vector<SlotId> path;
     if (t < tokens) {
-      NodeId node = grown.missing[begin + t];
+      NodeId node = grown.paths.node(grown.missing[begin + t]);
       for (; !grown.tree.is_root(node); node = grown.tree.parent(node)) {
         path.push_back(grown.tree.slot(node));
         if (s.window > 0 && static_cast<int>(path.size()) == s.window) break;

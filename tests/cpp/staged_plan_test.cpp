@@ -1,11 +1,9 @@
-// Plans as one buffer, and batches that do not fit the device.
+// Plans as one buffer.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <stdexcept>
 #include <vector>
 
-#include "cache/path_piece.h"
 #include "engine/staged_plan.h"
 
 namespace lmfusion {
@@ -75,68 +73,6 @@ TEST(StagedPlan, PaddedSizesAreFewAndNear) {
     if (sizes.empty() || sizes.back() != size) sizes.push_back(size);
   }
   EXPECT_EQ(sizes, (std::vector<int64_t>{16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512}));
-}
-
-// A device that takes batches of a few tokens only.
-class SmallDevice final : public CausalLM {
- public:
-  explicit SmallDevice(int64_t most) : most_(most) {}
-  const ModelDescription& description() const override { return description_; }
-  int64_t slot_bytes() const override { return 1; }
-  void Reserve(int64_t) override {}
-  void SetWordBeginnings(const std::vector<bool>&) override {}
-  void Forward(const BatchPlan& plan) override {
-    asked.push_back(plan.size());
-    if (plan.size() > most_) throw OutOfDeviceMemory("too many tokens");
-    for (const SlotId slot : plan.slots) done.push_back(slot);
-  }
-  OutputAnswers Answer(const OutputQuestions& questions) override {
-    OutputAnswers answers;
-    answers.normalizers.assign(questions.normalizer_slots.size(), 0.0f);
-    answers.logits.assign(questions.logit_slots.size(), -1.0f);
-    return answers;
-  }
-  void ReadSlots(const std::vector<SlotId>&, char*) override {}
-  void WriteSlots(const std::vector<SlotId>&, const char*) override {}
-  std::string SlotFormat() const override { return "nothing"; }
-  std::vector<int64_t> asked;
-  std::vector<SlotId> done;
-
- private:
-  const int64_t most_;
-  const ModelDescription description_;
-};
-
-TEST(OutOfDeviceMemory, HalvesTheBatchAndGoesOn) {
-  SmallDevice device(3);
-  TokenTree tree(64, 1, 1 << 20);
-  NodeId node = tree.NewRoot();
-  PathPiece piece(tree, device, 16);
-  for (int32_t token = 0; token < 12; ++token) node = tree.FindOrAdd(node, token);
-  piece.Visit(node);
-  piece.WantScores(node, 5);
-  PathPiece::Counts counts;
-  piece.Compute(&counts);
-  EXPECT_EQ(counts.computed, 11u);  // the last token needs no pass
-  EXPECT_EQ(device.asked, (std::vector<int64_t>{11, 5, 2, 2, 2, 2, 2, 1}));
-  EXPECT_EQ(device.done.size(), 11u);
-  EXPECT_EQ(tree.log_prob(node), -1.0f);
-  piece.Close();
-}
-
-TEST(OutOfDeviceMemory, OneTokenThatDoesNotFitIsAnError) {
-  SmallDevice device(0);
-  TokenTree tree(64, 1, 1 << 20);
-  const NodeId root = tree.NewRoot();
-  const NodeId node = tree.FindOrAdd(tree.FindOrAdd(root, 1), 2);
-  {
-    PathPiece piece(tree, device, 16);
-    piece.Visit(node);
-    piece.WantScores(node, 1);
-    PathPiece::Counts counts;
-    EXPECT_THROW(piece.Compute(&counts), OutOfDeviceMemory);
-  }
-  EXPECT_EQ(tree.slots_in_use(), 0);
 }
 
 }  // namespace

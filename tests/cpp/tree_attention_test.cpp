@@ -32,29 +32,27 @@ class TreeOfTokens {
   }
 
   void Grow(int count) {
-    std::vector<NodeId> added;
     for (int i = 0; i < count; ++i) {
-      NodeId parent =
-          nodes_.empty() || random_() % 8 == 0 ? root_ : nodes_[random_() % nodes_.size()];
-      if (!nodes_.empty() && random_() % 2 == 0) parent = nodes_.back();  // chains
-      const NodeId node = tree_.FindOrAdd(parent, static_cast<int32_t>(nodes_.size()));
-      tree_.Pin(node);
-      tree_.AcquireSlot(node);
-      nodes_.push_back(node);
+      const int32_t size = paths_.size();
+      int32_t parent = size == 0 || random_() % 8 == 0 ? PinnedPaths::kRoot
+                                                       : static_cast<int32_t>(random_() % size);
+      if (size > 0 && random_() % 2 == 0) parent = size - 1;  // chains
+      tree_.AcquireSlot(paths_.node(paths_.Add(root_, parent, size)));
     }
-    const std::vector<NodeId> missing = MissingDepthFirst(tree_, nodes_);
+    const std::vector<int32_t> missing = MissingDepthFirst(tree_, paths_);
     ASSERT_EQ(missing.size(), static_cast<size_t>(count));
     for (size_t begin = 0; begin < missing.size(); begin += 37) {
       const size_t end = std::min(missing.size(), begin + 37);
-      Run(PlanBatch(tree_, missing, begin, end), {missing.begin() + begin, missing.begin() + end});
+      Run(PlanBatch(tree_, paths_, missing, begin, end),
+          {missing.begin() + begin, missing.begin() + end});
     }
-    for (const NodeId node : missing) tree_.MarkComputed(node);
+    for (const int32_t node : missing) tree_.MarkComputed(paths_.node(node));
   }
 
  private:
   static constexpr int64_t kSlots = 600;
 
-  void Run(const BatchPlan& plan, const std::vector<NodeId>& nodes) {
+  void Run(const BatchPlan& plan, const std::vector<int32_t>& nodes) {
     const int64_t tokens = plan.size();
     const at::Tensor q = at::randn({tokens, settings_.q_heads, settings_.head_dim});
     const at::Tensor k = at::randn({tokens, settings_.kv_heads, settings_.head_dim});
@@ -92,9 +90,9 @@ class TreeOfTokens {
   }
 
   // One token sees its path, newest last, as far as the window lets it.
-  at::Tensor Attend(const at::Tensor& query, NodeId node) const {
+  at::Tensor Attend(const at::Tensor& query, int32_t node) const {
     std::vector<at::Tensor> keys, values;
-    for (NodeId n = node; !tree_.is_root(n); n = tree_.parent(n)) {
+    for (int32_t n = node; n != PinnedPaths::kRoot; n = paths_.parent(n)) {
       if (settings_.window > 0 && static_cast<int64_t>(keys.size()) == settings_.window) break;
       keys.push_back(keys_[n]);
       values.push_back(values_[n]);
@@ -113,8 +111,9 @@ class TreeOfTokens {
   std::mt19937 random_;
   TokenTree tree_;
   const NodeId root_;
-  std::vector<NodeId> nodes_;
-  std::vector<at::Tensor> keys_, values_;  // by node, float64
+  NodeNumbers numbers_;
+  PinnedPaths paths_{tree_, numbers_};
+  std::vector<at::Tensor> keys_, values_;  // by index among the paths, float64
   at::Tensor kv_;
   std::optional<at::Tensor> sinks_;
 };

@@ -1,0 +1,260 @@
+// What a call leaves behind when an allocation or the model fails, at each point where one can: the
+// next call is right, every slot is free again, and nobody waits for ever.
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <new>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "cache/path_scorer.h"
+#include "failing_new.h"
+#include "hash_lm.h"
+#include "lmfusion/errors.h"
+#include "scored_paths.h"
+
+namespace lmfusion {
+namespace {
+
+constexpr int64_t kCapacity = 30;  // tokens
+constexpr unsigned kSeconds = 120;
+
+// Ends the program where a call hangs.
+class Watchdog {
+ public:
+  Watchdog() { alarm(kSeconds); }
+  ~Watchdog() { alarm(0); }
+};
+
+// Fails the n-th time that it is called from Arm on.
+class FaultyLM final : public HashLM {
+ public:
+  enum class Fault { kThrow, kNoMemory, kNotFinite, kNormalizerNaN, kLogitNaN };
+
+  void Arm(Fault fault, int64_t calls) {
+    fault_ = fault;
+    left_ = calls;
+    failed = false;
+  }
+  void Disarm() { left_ = -1; }
+  bool failed = false;
+
+  void Forward(const BatchPlan& plan) override {
+    if (!Now()) return HashLM::Forward(plan);
+    if (fault_ == Fault::kNotFinite) {
+      poisoned_token = static_cast<int32_t>(plan.tokens.back());
+      HashLM::Forward(plan);
+      poisoned_token = -1;
+    } else {
+      Throw();
+    }
+  }
+  OutputAnswers Answer(const OutputQuestions& questions) override {
+    const bool now = Now();
+    OutputAnswers answers = HashLM::Answer(questions);
+    if (!now) return answers;
+    if (fault_ == Fault::kNormalizerNaN && !answers.normalizers.empty()) {
+      answers.normalizers.back() = std::numeric_limits<float>::quiet_NaN();
+      return answers;
+    }
+    if (fault_ == Fault::kLogitNaN && !answers.logits.empty()) {
+      answers.logits.back() = std::numeric_limits<float>::quiet_NaN();
+      return answers;
+    }
+    Throw();
+  }
+  void ReadSlots(const std::vector<SlotId>& slots, char* bytes) override {
+    if (Now()) Throw();
+    HashLM::ReadSlots(slots, bytes);
+  }
+  void WriteSlots(const std::vector<SlotId>& slots, const char* bytes) override {
+    HashLM::WriteSlots(slots, bytes);
+    if (Now()) Throw();
+  }
+
+ private:
+  bool Now() {
+    if (left_ < 0 || left_-- > 0) return false;
+    failed = true;
+    return true;
+  }
+  [[noreturn]] void Throw() const {
+    if (fault_ == Fault::kNoMemory) throw OutOfDeviceMemory("no memory");
+    throw std::runtime_error("the model failed");
+  }
+
+  Fault fault_ = Fault::kThrow;
+  int64_t left_ = -1;
+};
+
+const std::vector<Tokens> kTexts{{1, 2, 3, 7}, {1, 2, 3, 8, 9}, {1, 2, 4, 5, 9}, {1, 6}};
+
+class CacheFaults : public testing::TestWithParam<Mode> {
+ protected:
+  CacheFaults()
+      : folder_(std::filesystem::temp_directory_path() /
+                ("lmfusion_cache_faults_test" + std::to_string(getpid()))) {
+    std::filesystem::create_directories(folder_);
+    auto model = std::make_unique<FaultyLM>();
+    model_ = model.get();
+    scorer_ = ScorerOf(std::move(model), kCapacity, GetParam(), 3);
+    if (GetParam() == Mode::kTree) {
+      ExpectScores(*scorer_, kTexts, 1);
+      scorer_->Save(File("saved"), nullptr, "");
+    }
+  }
+  ~CacheFaults() override { std::filesystem::remove_all(folder_); }
+  std::string File(const std::string& name) const { return (folder_ / name).string(); }
+
+  // Calls of all kinds that this mode has.
+  std::vector<std::function<void()>> Calls() {
+    const std::vector<int32_t> begins = LastTokens(kTexts, 1);
+    std::vector<std::function<void()>> calls{
+        [=] { scorer_->Score(Paths(kTexts, begins), ""); },
+        [=] { scorer_->Score(Paths(kTexts, begins, true), ""); },
+        [=] {
+          CallReport report;
+          scorer_->Score(Paths(kTexts, begins), "a namespace with a name of some length", &report);
+        },
+        [=] {
+          scorer_->Score(Paths({Tokens(kCapacity, 5), {1, 2}, {7, 8, 9}}, {1, 1, 2}), "");
+        }};
+    if (GetParam() != Mode::kTree) return calls;
+    const std::vector<int32_t> whole = LastTokens(kTexts, 0);
+    calls.push_back([=] { scorer_->Prime(Paths(kTexts, whole), ""); });
+    calls.push_back([=] { scorer_->Prime(Paths(kTexts, begins, true), "primed"); });
+    calls.push_back([=] { scorer_->Load(File("saved"), ""); });
+    calls.push_back([=] { scorer_->Load(File("saved"), "loaded"); });
+    calls.push_back([=] { scorer_->Save(File("again"), nullptr, ""); });
+    calls.push_back([=] {
+      const TokenPaths some = Paths({{1, 2, 3}}, {3});
+      scorer_->Save(File("some"), &some, "");
+    });
+    calls.push_back([=] { scorer_->Clear(); });
+    return calls;
+  }
+
+  // That all slots can be had (so none is pinned or lost), all scores are right and the budget is
+  // kept to.
+  void ExpectWhole() {
+    ExpectScores(*scorer_, {Tokens(kCapacity, 3)}, 3);
+    if (HasFatalFailure()) return;
+    ExpectScores(*scorer_, kTexts, 1, "", true);
+    if (HasFatalFailure()) return;
+    ExpectScores(*scorer_, {{1, 2, 3, 7, 8}, {1, 6, 7}}, 2, "loaded");
+    const Stats stats = StatsOf(*scorer_);
+    ASSERT_LE(stats.cache_bytes, stats.cache_bytes_limit);
+    if (GetParam() != Mode::kTree) {
+      ASSERT_EQ(stats.cached_tokens, 0);
+      ASSERT_EQ(stats.cache_bytes, 0);
+    }
+  }
+
+  const std::filesystem::path folder_;
+  FaultyLM* model_;
+  std::unique_ptr<PathScorer> scorer_;
+};
+
+TEST_P(CacheFaults, EachAllocationMayFail) {
+  const Watchdog watchdog;
+  int64_t faults = 0;
+  for (const FailingNew::Mode mode : {FailingNew::Mode::kOnce, FailingNew::Mode::kFromThenOn}) {
+    int index = 0;
+    for (const auto& call : Calls()) {
+      for (int64_t count = 0;; ++count) {
+        SCOPED_TRACE("call " + std::to_string(index) + ", allocation " + std::to_string(count));
+        bool failed = false;
+        try {
+          const FailingNew failing(count, mode);
+          call();
+        } catch (const std::bad_alloc&) {
+          failed = true;
+        } catch (const CacheFileError&) {  // a stream tells of no reason
+          failed = true;
+        }
+        ASSERT_NO_FATAL_FAILURE(ExpectWhole());
+        if (!FailingNew::HasFailed()) {
+          ASSERT_FALSE(failed);
+          break;
+        }
+        ++faults;
+      }
+      ++index;
+    }
+  }
+  RecordProperty("faults", static_cast<int>(faults));
+  EXPECT_GT(faults, 100);
+}
+
+TEST_P(CacheFaults, EachUseOfTheModelMayFail) {
+  const Watchdog watchdog;
+  using Fault = FaultyLM::Fault;
+  int64_t faults = 0;
+  for (const Fault fault : {Fault::kThrow, Fault::kNoMemory, Fault::kNotFinite,
+                            Fault::kNormalizerNaN, Fault::kLogitNaN}) {
+    int index = 0;
+    for (const auto& call : Calls()) {
+      for (int64_t count = 0;; ++count) {
+        SCOPED_TRACE("call " + std::to_string(index) + ", fault " +
+                     std::to_string(static_cast<int>(fault)) + " at " + std::to_string(count));
+        bool failed = false;
+        model_->Arm(fault, count);
+        try {
+          call();
+        } catch (const std::runtime_error&) {
+          failed = true;
+        }
+        model_->Disarm();
+        ASSERT_NO_FATAL_FAILURE(ExpectWhole());
+        if (!model_->failed) {
+          ASSERT_FALSE(failed);
+          break;
+        }
+        ++faults;
+        // A batch that did not fit the device is halved, so that need be no failure.
+        if (fault != Fault::kNoMemory) {
+          ASSERT_TRUE(failed);
+        }
+      }
+      ++index;
+    }
+  }
+  EXPECT_GT(faults, 20);
+}
+
+// Several threads, one of which lacks memory again and again: the others get their scores.
+TEST_P(CacheFaults, OthersDoNotPayForACallThatFails) {
+  const Watchdog watchdog;
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      const std::string own = "of thread " + std::to_string(thread);
+      for (int call = 0; call < 200; ++call) {
+        if (thread == 0) {
+          try {
+            const FailingNew failing(call % 60);
+            scorer_->Score(Paths(kTexts, LastTokens(kTexts, 1)), own);
+          } catch (const std::bad_alloc&) {
+          }
+        } else {
+          ExpectScores(*scorer_, {{thread, call % 50, 3, 4}, {thread, 7}}, 1, own);
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  ExpectWhole();
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CacheFaults,
+                         testing::Values(Mode::kTree, Mode::kGrouped, Mode::kUncached));
+
+}  // namespace
+}  // namespace lmfusion
