@@ -18,14 +18,14 @@ namespace lmfusion {
 //   auto lm = std::make_shared<lmfusion::FlashlightLM>(scorer, words);
 // Scores are log p in nats; the decoder's lmWeight and wordScore are applied to them. updateCache,
 // which decoders call with the states of a new beam, computes all of these in one forward pass.
-// States are interned by their words, so hypotheses merge. One decoder, one thread. The scorer must
-// outlive it.
+// States are interned by their words, so hypotheses merge. One decoder, one thread. It keeps the
+// scorer's model and cache.
 class FlashlightLM : public fl::lib::text::LM {
  public:
   // words: the word of each index of the decoder's word dictionary; an empty word (that of the
   // unknown word, say) costs nothing and adds no text. endings: how an utterance ends, for
   // finish().
-  FlashlightLM(LMFusionScorer& scorer, std::vector<std::string> words,
+  FlashlightLM(const LMFusionScorer& scorer, std::vector<std::string> words,
                std::vector<std::string> endings = {".", "?", "!"})
       : scorer_(scorer, std::move(endings)), words_(std::move(words)) {}
 

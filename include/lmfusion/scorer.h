@@ -19,7 +19,12 @@ struct Explanation {
     bool scored = false;
     bool reused = false;  // the cache held it before this call
   };
-  std::string text;           // context and word, joined and cased
+  // A form of the candidate: all casings but "variants" have one (casing.h, Alternatives).
+  struct Form {
+    std::string text;
+    double log_prob = 0;  // nats
+  };
+  std::string text;           // context and word, joined and cased: the likeliest form
   size_t context_bytes = 0;   // text[0, context_bytes) is the context
   std::vector<Token> tokens;  // of the whole text, the start token first
   // Where the tokens of the context alone are not the first tokens of the text (a token spans the
@@ -28,9 +33,12 @@ struct Explanation {
   std::vector<Token> subtracted;
   double word_end_log_prob = 0;    // boundary "word": log p(the word ends); else 0
   double word_begin_log_prob = 0;  // boundary "word": log p(the context's word ends); else 0
-  double log_prob = 0;             // nats; the sum that the score weighs
-  double score = 0;                // weight * log_prob + word_insertion_bonus
-  uint64_t tokens_computed = 0;    // by this call
+  // Nats, of the form shown: scored tokens - subtracted tokens + word_end - word_begin.
+  double log_prob = 0;
+  std::vector<Form> forms;        // all, in the order of the casing
+  double candidate_log_prob = 0;  // nats; logsumexp over the forms, what log_probs() gives
+  double score = 0;               // weight * candidate_log_prob + word_insertion_bonus
+  uint64_t tokens_computed = 0;   // by this call, whatever other threads do
 };
 
 // What one call may ask for besides its scores.
@@ -58,7 +66,8 @@ struct CallOptions {
 // forward pass. A process that is forked before the first call or while no call is in progress may
 // go on with its copy of the scorer. In one that is forked beside a call of another thread every
 // method of that scorer throws Error, and none hangs: make a new scorer there. The parent is not
-// concerned.
+// concerned. A scorer that was moved from throws Error from then on; states (state.h) keep the
+// model that they were made of.
 //
 // Errors of all scoring methods: TextError (not UTF-8), std::invalid_argument (shapes, names),
 // CacheBudgetError (one text larger than the cache), NumericalError (the model gave NaN).
@@ -70,6 +79,7 @@ class LMFusionScorer {
   explicit LMFusionScorer(const std::string& model_path, ScorerOptions options = {});
   ~LMFusionScorer();
   LMFusionScorer(LMFusionScorer&&) noexcept;
+  LMFusionScorer& operator=(LMFusionScorer&&) noexcept;
 
   const ScorerOptions& options() const;
 
@@ -98,6 +108,11 @@ class LMFusionScorer {
   // of the end-of-text token, where `eos`).
   std::vector<double> score_texts(const std::vector<std::string>& texts, bool eos = false,
                                   const std::string& cache_namespace = "");
+
+  // [texts][tokens] with the log p of each token after the start token, nats; they sum to
+  // score_texts(texts) under the boundary policy "plain". Needs a tokenizer's pieces for `piece`.
+  std::vector<std::vector<Explanation::Token>> token_log_probs(
+      const std::vector<std::string>& texts, const std::string& cache_namespace = "");
 
   // [texts] of log p(text), nats, unweighted, of texts that are cased already: the options' casing
   // is left out. length_normalize: divided by the number of scored tokens (0 where there is none).
@@ -158,9 +173,18 @@ class LMFusionScorer {
   const std::string& model_description() const;
   const Tokenizer& tokenizer() const;
 
- private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+
+ private:
+  friend class StateScorer;
+
+  explicit LMFusionScorer(std::shared_ptr<Impl> impl);
+  LMFusionScorer Sharing() const;  // another one of the same model and cache
+  Impl& impl() const;              // throws Error where there is none: moved from
+  template <typename T>
+  void Set(T ScorerOptions::*member, T value);
+
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace lmfusion

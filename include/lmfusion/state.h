@@ -37,11 +37,13 @@ class State {
 
 // A scorer asked word by word, as n-gram libraries are. All log-probabilities are nats, without
 // weight and bonus, and equal what LMFusionScorer::log_probs gives for the same text. Errors are
-// those of LMFusionScorer. Thread safe. The scorer must outlive it.
+// those of LMFusionScorer. Thread safe. It shares the scorer's model and cache, and keeps them: the
+// scorer that it was made of may be moved or destroyed before it.
 class StateScorer {
  public:
   // endings: how a text may end, "" for the end-of-text token; for finish().
-  explicit StateScorer(LMFusionScorer& scorer, std::vector<std::string> endings = {""},
+  // Throws Error for a scorer that was moved from.
+  explicit StateScorer(const LMFusionScorer& scorer, std::vector<std::string> endings = {""},
                        std::string cache_namespace = "");
 
   // Where `text`, the text before the utterance, ends.
@@ -62,7 +64,7 @@ class StateScorer {
   void prefetch(const std::vector<State>& states) const;
 
  private:
-  LMFusionScorer* scorer_;
+  std::shared_ptr<LMFusionScorer> scorer_;  // of the same model and cache
   std::vector<std::string> endings_;
   std::string cache_namespace_;
 };

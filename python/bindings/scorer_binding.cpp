@@ -74,6 +74,13 @@ std::string ToString(const Explanation::Token& token) {
   return out.str();
 }
 
+std::string ToString(const Explanation::Form& form) {
+  std::ostringstream out;
+  out << "Form(text=" << py::repr(py::str(form.text)).cast<std::string>()
+      << ", log_prob=" << form.log_prob << ")";
+  return out.str();
+}
+
 std::string ToString(const Explanation& explanation) {
   std::ostringstream out;
   out << "Explanation(text=" << py::repr(py::str(explanation.text)).cast<std::string>()
@@ -97,6 +104,10 @@ void BindExplanation(py::module_& m) {
       .def_readonly("scored", &Explanation::Token::scored)
       .def_readonly("reused", &Explanation::Token::reused)
       .def("__repr__", [](const Explanation::Token& self) { return ToString(self); });
+  py::class_<Explanation::Form>(explanation, "Form")
+      .def_readonly("text", &Explanation::Form::text)
+      .def_readonly("log_prob", &Explanation::Form::log_prob)
+      .def("__repr__", [](const Explanation::Form& self) { return ToString(self); });
   explanation.def_readonly("text", &Explanation::text)
       .def_readonly("context_bytes", &Explanation::context_bytes)
       .def_readonly("tokens", &Explanation::tokens)
@@ -104,6 +115,8 @@ void BindExplanation(py::module_& m) {
       .def_readonly("word_end_log_prob", &Explanation::word_end_log_prob)
       .def_readonly("word_begin_log_prob", &Explanation::word_begin_log_prob)
       .def_readonly("log_prob", &Explanation::log_prob)
+      .def_readonly("forms", &Explanation::forms)
+      .def_readonly("candidate_log_prob", &Explanation::candidate_log_prob)
       .def_readonly("score", &Explanation::score)
       .def_readonly("tokens_computed", &Explanation::tokens_computed)
       .def("__repr__", [](const Explanation& self) { return ToString(self); });
@@ -137,6 +150,14 @@ void BindScorer(py::module_& m) {
             return Unlocked([&] { return self.score_texts(texts, eos, whose); });
           },
           "texts"_a, "eos"_a = false, "cache_namespace"_a = "")
+      .def(
+          "token_log_probs",
+          [](Self& self, Any given, Any cache_namespace) {
+            const Texts texts = ReadTexts(given, {"texts"});
+            const std::string whose = Namespace(cache_namespace);
+            return Unlocked([&] { return self.token_log_probs(texts, whose); });
+          },
+          "texts"_a, "cache_namespace"_a = "")
       .def(
           "score_texts_batch",
           [](Self& self, Any given, Any given_normalize, Any cache_namespace) {
@@ -227,6 +248,8 @@ void BindScorer(py::module_& m) {
       .def("reset_stats", &Self::reset_stats, Released())
       .def("clear_cache", &Self::clear_cache, Released())
       .def_property_readonly("model_description", &Self::model_description)
+      .def_property_readonly("tokenizer", &Self::tokenizer,
+                             py::return_value_policy::reference_internal)
       .def("__repr__",
            [](const Self& self) { return "LMFusionScorer(" + self.options().ToString() + ")"; });
 }

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
+
+from lmfusion.scorer import Floor, LMFusionScorer
 
 Ragged = list[list[float]]
 
@@ -47,31 +50,98 @@ class CombinedScorer:
                           for name, weight in self.weights.items())
         return f"CombinedScorer({parts}, word_insertion_bonus={self.word_insertion_bonus!r})"
 
-    def parts(self, contexts: Sequence[str],
-              candidate_words: Sequence[Sequence[str]]) -> dict[str, Ragged]:
-        """What each model says, unweighted: name -> [contexts][candidates]."""
-        return {name: component.log_probs(contexts, candidate_words)
-                for name, component in self.components.items()}
+    def parts(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
+              deadline: float | None = None, cache_namespace: str = "") -> dict[str, Ragged]:
+        """What each model says, unweighted: name -> [contexts][candidates].
+
+        Args:
+            deadline: seconds, for the language models (`LMFusionScorer`), which are asked one after
+                another; what is not scored by then is NaN.
+            cache_namespace: of the language models' caches.
+        """
+        until = math.inf if deadline is None else time.monotonic() + deadline
+        parts = {}
+        for name, component in self.components.items():
+            if isinstance(component, LMFusionScorer):
+                left = None if deadline is None else until - time.monotonic()
+                scored = component.log_probs(contexts, candidate_words, deadline=left,
+                                             cache_namespace=cache_namespace)
+                parts[name] = [[math.nan if part is None else part for part in row]
+                               for row in scored]
+            else:
+                parts[name] = component.log_probs(contexts, candidate_words)
+        return parts
 
     def combine(self, parts: Mapping[str, Ragged], *, weights: Mapping[str, float] | None = None,
                 word_insertion_bonus: float | None = None) -> Ragged:
         """The scores of `parts` under these or other weights; asks no model."""
         weights = self.weights if weights is None else weights
         bonus = self.word_insertion_bonus if word_insertion_bonus is None else word_insertion_bonus
-        rows = zip(*(parts[name] for name in weights))
-        return [[sum(weight * part for weight, part in zip(weights.values(), word)) + bonus
-                 for word in zip(*row)] for row in rows]
+        weighted = [(weight, parts[name]) for name, weight in weights.items()]
+        shape: Ragged = next(iter(parts.values()), [])
+        return [[sum(weight * part[i][j] for weight, part in weighted) + bonus
+                 for j in range(len(row))] for i, row in enumerate(shape)]
 
     def score_continuations(self, contexts: Sequence[str],
-                            candidate_words: Sequence[Sequence[str]]) -> Ragged:
-        """[contexts][candidates], as `LMFusionScorer.score_continuations`."""
-        return self.combine(self.parts(contexts, candidate_words))
+                            candidate_words: Sequence[Sequence[str]], *,
+                            floor: Floor | None = None, deadline: float | None = None,
+                            cache_namespace: str = "") -> list[list[float | None]]:
+        """[contexts][candidates], as `LMFusionScorer.score_continuations`.
+
+        A floor is compared with the whole sum, so it saves no work; what a deadline left unscored
+        is None.
+        """
+        scores: list[list[float | None]] = [
+            [None if math.isnan(score) else score for score in row]
+            for row in self.combine(self.parts(contexts, candidate_words, deadline=deadline,
+                                               cache_namespace=cache_namespace))]
+        if floor is not None:
+            _prune(scores, floor)
+        return scores
+
+    def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
+                  cache_namespace: str = "") -> Ragged:
+        """The weighted sum of the parts without the bonus; so a `StateScorer` takes this too."""
+        return self.combine(self.parts(contexts, candidate_words, cache_namespace=cache_namespace),
+                            word_insertion_bonus=0.0)
+
+    def score_endings(self, texts: Sequence[str], endings: Sequence[str] = (".", "?", "!"), *,
+                      cache_namespace: str = "") -> Ragged:
+        """[texts][endings], weighted, of the models that know of endings; an `NGram` does not."""
+        total = [[0.0] * len(endings) for _ in texts]
+        for name, weight in self.weights.items():
+            component: Any = self.components[name]
+            if hasattr(component, "score_endings"):
+                whose = ({"cache_namespace": cache_namespace}
+                         if isinstance(component, LMFusionScorer) else {})
+                part = component.score_endings(texts, endings, **whose)
+                total = [[a + weight * b for a, b in zip(*rows)] for rows in zip(total, part)]
+        return total
 
     def score_texts(self, texts: Sequence[str]) -> list[float]:
         """The weighted sum of whole texts, without the bonus."""
         parts = [[weight * part for part in self.components[name].score_texts(texts)]
                  for name, weight in self.weights.items()]
         return [sum(text) for text in zip(*parts)] if parts else [0.0] * len(texts)
+
+
+def _prune(scores: list[list[float | None]], floor: Floor) -> None:
+    """-inf for what is below its floor."""
+    floor_rows: Any = floor
+    if not hasattr(floor, "__len__") or getattr(floor, "ndim", 1) == 0:  # numpy's numbers have it
+        floor_rows = [[float(cast(float, floor))] * len(row) for row in scores]
+    if len(floor_rows) != len(scores):
+        raise ValueError(f"floor has {len(floor_rows)} rows for {len(scores)} contexts; one number "
+                         "a candidate expected")
+    for i, (row, floors) in enumerate(zip(scores, floor_rows)):
+        if len(floors) != len(row):
+            raise ValueError(f"floor[{i}] has {len(floors)} numbers for {len(row)} candidates; one "
+                             "a candidate expected")
+        for j, score in enumerate(row):
+            if math.isnan(floors[j]):
+                raise ValueError(f"floor[{i}][{j}] is NaN; a number expected")
+            if score is not None and score < floors[j]:
+                row[j] = -math.inf
 
 
 class NGram:

@@ -6,9 +6,11 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self, cast
 
 from lmfusion import _core
+from lmfusion.errors import Error
+from lmfusion.words import by_words, nats
 
 Floor = float | Sequence[Sequence[float]]
 
@@ -38,6 +40,7 @@ class LMFusionScorer:
             free memory of a device.
         max_batch_tokens: tokens of one forward pass at most.
         bos: the token before every text: "auto", "tokenizer", "none", or a token.
+        bos_id: the same by its id, in place of `bos`.
         boundary: "plain", or "word" for the end-of-word correction (docs/boundaries.md).
         kv_dtype: what a device keeps keys and values in, "float32", "bfloat16", "float16",
             "float8", or "auto" for the type of `compute` (docs/memory.md).
@@ -60,8 +63,8 @@ class LMFusionScorer:
                  truecaser: str | os.PathLike[str] | None = None,
                  tokenizer: Callable[[str], Sequence[int]] | None = None,
                  kv_cache_bytes: int | str = "auto", max_batch_tokens: int = 512,
-                 bos: str = "auto", boundary: str = "plain", mode: str = "tree",
-                 kv_dtype: str = "auto", compat: str | None = None) -> None:
+                 bos: str = "auto", bos_id: int | str = "auto", boundary: str = "plain",
+                 mode: str = "tree", kv_dtype: str = "auto", compat: str | None = None) -> None:
         options = {name: value for name, value in locals().items()
                    if name not in ("self", "model", "compat")}
         if compat not in (None, "hf"):
@@ -72,10 +75,13 @@ class LMFusionScorer:
             options["bos"] = "tokenizer"
         options["device"] = str(device)
         options["truecaser"] = "" if truecaser is None else os.fspath(truecaser)
-        self._path = os.fspath(model)
+        self._open(os.fspath(model), options)
+
+    def _open(self, path: str, options: dict[str, Any]) -> None:
+        self._path = path
         self._options = options
         self._calls_before = 0
-        self._core = _core.LMFusionScorer(self._path, **options)
+        self._core = _core.LMFusionScorer(path, **options)
 
     def score_continuations(self, contexts: Sequence[str],
                             candidate_words: Sequence[Sequence[str]], *,
@@ -123,10 +129,39 @@ class LMFusionScorer:
             _fill(log_probs, contexts, candidate_words, fallback)
         return log_probs
 
-    def score_texts(self, texts: Sequence[str], *, eos: bool = False,
+    def score_texts(self, texts: Sequence[str], *, eos: bool = False, base: float = math.e,
                     cache_namespace: str = "") -> list[float]:
-        """log p of whole texts, nats, unweighted; with the end-of-text token where `eos`."""
-        return self._core.score_texts(texts, eos, cache_namespace)
+        """log p of whole texts, unweighted; with the end-of-text token where `eos`.
+
+        Nats, or another logarithm by its `base`, 2 or 10 say.
+        """
+        unit = nats(base)
+        return [log_prob / unit for log_prob in self._core.score_texts(texts, eos, cache_namespace)]
+
+    def token_log_probs(self, texts: Sequence[str], *, base: float = math.e,
+                        cache_namespace: str = "") -> list[list[tuple[str, float]]]:
+        """[texts][tokens] of (token as its vocabulary writes it, log p), the start token left out.
+
+        They sum to `score_texts(texts)`. `base` is the logarithm's: e, 2 or 10.
+        """
+        unit = nats(base)
+        return [[(token.piece, token.log_prob / unit) for token in row]
+                for row in self._core.token_log_probs(texts, cache_namespace)]
+
+    def word_log_probs(self, texts: Sequence[str], *, base: float = math.e,
+                       cache_namespace: str = "") -> list[list[tuple[str, float]]]:
+        """[texts][words] of (word, log p of it after all before it), words being split at spaces.
+
+        They sum to `score_texts(texts)`. `base` is the logarithm's: e, 2 or 10.
+        """
+        return by_words(texts, lambda begun: self.score_texts(
+            begun, base=base, cache_namespace=cache_namespace))
+
+    def perplexity(self, texts: Sequence[str], *, cache_namespace: str = "") -> list[float]:
+        """exp(-mean log p of a token) of each text; NaN for one without tokens."""
+        rows = self._core.token_log_probs(texts, cache_namespace)
+        return [math.exp(-math.fsum(token.log_prob for token in row) / len(row)) if row
+                else math.nan for row in rows]
 
     def score_texts_batch(self, texts: Sequence[str], chunk_size: int = 256,
                           length_normalize: bool = False, *,
@@ -206,7 +241,12 @@ class LMFusionScorer:
         return self._core.load_cache(os.fspath(path), cache_namespace)
 
     def explain(self, context: str, word: str, *, cache_namespace: str = "") -> _core.Explanation:
-        """One candidate, token by token: log p, what was reused, what was computed."""
+        """One candidate, token by token: log p, what was reused, what was computed.
+
+        `tokens`, `text` and `log_prob` are of the likeliest form of the candidate; `forms` has all
+        (more than one under casing "variants" only), `candidate_log_prob` their logsumexp, which
+        `score` weighs.
+        """
         return self._core.explain(context, word, cache_namespace)
 
     def aggregate_homophone_scores(self, scores: Sequence[float]) -> float:
@@ -286,9 +326,54 @@ class LMFusionScorer:
         """The model's description, the fields of docs/export.md; {} for a foreign file."""
         return json.loads(self._core.model_description)
 
+    @property
+    def tokenizer(self) -> _core.Tokenizer:
+        """The tokenizer: `encode(text)`, `piece(id)`, `piece_id(piece)`, `vocabulary_size`."""
+        return self._core.tokenizer
+
+    def close(self) -> None:
+        """Lets go of the model and the cache. A call of another thread that has begun is finished;
+        every later one is an `Error`. Also at the end of `with LMFusionScorer(...) as scorer:`."""
+        self._core = cast(_core.LMFusionScorer, _Closed())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: the same file opened with the same options. The cache and `stats()`
+        stay behind; functions among the options must be picklable themselves."""
+        options = self.options
+        if options["truecaser"]:
+            options["truecaser"] = os.path.abspath(options["truecaser"])
+        return _reopened, (type(self), os.path.abspath(self._path), options), (
+            getattr(self, "__dict__", None) or None)
+
     def __repr__(self) -> str:
+        if isinstance(self._core, _Closed):
+            return f"LMFusionScorer({self._path!r}, closed)"
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"LMFusionScorer({self._path!r}, {options})"
+
+
+class _Closed:
+    """In place of the core of a scorer that was closed."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        raise Error("the scorer is closed; open its model file again")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self.__getattr__(name)
+
+
+def _reopened(cls: type[LMFusionScorer], path: str, options: dict[str, Any]) -> LMFusionScorer:
+    scorer = cls.__new__(cls)
+    scorer._open(path, options)
+    return scorer
 
 
 def _fill(scores: list[list[Any]], contexts: Sequence[str], words: Sequence[Sequence[str]],

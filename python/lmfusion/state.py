@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lmfusion import _core
 from lmfusion.scorer import LMFusionScorer
 
 
@@ -28,9 +28,7 @@ class State:
 
 def joined(context: str, word: str) -> str:
     """Context and word as one text: a space between them, unless one is empty or has it."""
-    if not context or not word or context.endswith(" ") or word.startswith(" "):
-        return context + word
-    return f"{context} {word}"
+    return f"{context} {word}" if _core.needs_space(context, word) else context + word
 
 
 class StateScorer:
@@ -91,15 +89,10 @@ class StateScorer:
             return [0.0] * len(states)
         rows = self.scorer.score_endings([state.text for state in states], self.endings,
                                          cache_namespace=self.cache_namespace)
-        return [_log_sum_exp(row) for row in rows]
+        return [_core.log_sum_exp(row) for row in rows]
 
     def prefetch(self, states: Sequence[State]) -> None:
         """Computes, in one call, what any word after these states will need."""
         # An ending is predicted from the whole text, as the next word will be.
         self.scorer.score_endings([state.text for state in states], self.endings[:1] or ["."],
                                   cache_namespace=self.cache_namespace)
-
-
-def _log_sum_exp(values: Sequence[float]) -> float:
-    largest = max(values)
-    return largest + math.log(sum(math.exp(value - largest) for value in values))

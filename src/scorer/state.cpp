@@ -29,9 +29,9 @@ State::State(std::string text) {
   held_ = std::make_shared<Held>(Held{std::move(text), hash});
 }
 
-StateScorer::StateScorer(LMFusionScorer& scorer, std::vector<std::string> endings,
+StateScorer::StateScorer(const LMFusionScorer& scorer, std::vector<std::string> endings,
                          std::string cache_namespace)
-    : scorer_(&scorer),
+    : scorer_(std::make_shared<LMFusionScorer>(scorer.Sharing())),
       endings_(std::move(endings)),
       cache_namespace_(std::move(cache_namespace)) {}
 

@@ -38,6 +38,18 @@ std::shared_ptr<const Casing> MakeCasing(const ScorerOptions& options, const Bun
 
 int32_t StartToken(const ScorerOptions& options, const ModelDescription& model,
                    const Tokenizer* tokenizer) {
+  if (options.bos_id != kAuto) {
+    if (options.bos != "auto") {
+      throw std::invalid_argument("bos = \"" + options.bos + "\" and bos_id = " +
+                                  std::to_string(options.bos_id) + " are both given; one expected");
+    }
+    if (options.bos_id >= 0 && options.bos_id < model.vocabulary_size) {
+      return static_cast<int32_t>(options.bos_id);
+    }
+    throw std::invalid_argument("bos_id = " + std::to_string(options.bos_id) +
+                                " is not within the vocabulary of " +
+                                std::to_string(model.vocabulary_size) + " tokens");
+  }
   if (options.bos == "auto") return model.bos_token_id;
   if (options.bos == "tokenizer") return model.tokenizer_adds_bos ? model.bos_token_id : -1;
   if (options.bos == "none") return -1;

@@ -2,7 +2,6 @@
 #include <utility>
 
 #include "base/stopwatch.h"
-#include "lmfusion/scorer.h"
 #include "scorer/scorer_impl.h"
 #include "text/stage/text_stage.h"
 
@@ -36,7 +35,7 @@ int64_t LMFusionScorer::prime(const std::vector<std::string>& contexts,
                               const std::vector<std::string>& vocabulary,
                               const std::vector<std::string>& after,
                               const std::string& cache_namespace) {
-  const TextStage& text = impl_->Text();
+  const TextStage& text = impl().Text();
   if (!vocabulary.empty() && after.empty()) {
     throw std::invalid_argument(
         "after is empty, so the words of vocabulary follow nothing; \"\" is the beginning of a "
@@ -51,26 +50,26 @@ int64_t LMFusionScorer::prime(const std::vector<std::string>& contexts,
       Append(text.Continuations({context}, {vocabulary}, &counters), &paths);
     }
   }
-  Stats added;
+  Stats added;  // no call: nothing is scored
   added.tokens_requested = TokenCount(paths);
   added.truncated_contexts = counters.truncated_contexts;
   added.text_bytes_tokenized = counters.bytes_tokenized;
   added.text_seconds = watch.Lap();
-  impl_->Count(added);
-  return impl_->path_scorer->Prime(paths, cache_namespace);
+  impl().counters.Add(added);
+  return impl().path_scorer->Prime(paths, cache_namespace);
 }
 
 int64_t LMFusionScorer::save_cache(const std::string& path,
                                    const std::vector<std::string>& contexts,
                                    const std::string& cache_namespace) {
-  if (contexts.empty()) return impl_->path_scorer->Save(path, nullptr, cache_namespace);
+  if (contexts.empty()) return impl().path_scorer->Save(path, nullptr, cache_namespace);
   TextCounters counters;
-  const TokenPaths paths = Contexts(impl_->Text(), contexts, &counters);
-  return impl_->path_scorer->Save(path, &paths, cache_namespace);
+  const TokenPaths paths = Contexts(impl().Text(), contexts, &counters);
+  return impl().path_scorer->Save(path, &paths, cache_namespace);
 }
 
 int64_t LMFusionScorer::load_cache(const std::string& path, const std::string& cache_namespace) {
-  return impl_->path_scorer->Load(path, cache_namespace);
+  return impl().path_scorer->Load(path, cache_namespace);
 }
 
 }  // namespace lmfusion

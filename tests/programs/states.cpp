@@ -5,11 +5,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <string>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "lmfusion/errors.h"
 #include "lmfusion/flashlight_lm.h"
 #include "lmfusion/scorer.h"
 #include "lmfusion/state.h"
@@ -120,6 +122,26 @@ void FloorsAndDeadlines(lmfusion::LMFusionScorer& scorer) {
   Print("late", scorer.score_continuations({"the"}, {{"cat"}}, late)[0][0]);
 }
 
+// States of a scorer that was moved and destroyed, and the scorer that was moved from.
+void Moved(const char* model) {
+  auto first = std::make_unique<lmfusion::LMFusionScorer>(model);
+  const lmfusion::StateScorer states(*first);
+  lmfusion::LMFusionScorer second = std::move(*first);
+  try {
+    first->score_texts({"the"});
+    Print("moved_from_is_an_error", 0);
+  } catch (const lmfusion::Error&) {
+    Print("moved_from_is_an_error", 1);
+  }
+  first.reset();
+  Print("moved", second.log_probs({""}, {{"the"}})[0][0]);
+  const auto calls = second.stats().calls;
+  Print("moved_states", states.score(states.start(), "the").first);
+  Print("moved_states_share", static_cast<double>(second.stats().calls - calls));
+  { const lmfusion::LMFusionScorer gone = std::move(second); }
+  Print("destroyed_states", states.score(states.start(), "the").first);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -131,6 +153,7 @@ int main(int argc, char** argv) {
     Eviction(scorer, argv[1], std::atoll(argv[2]));
     Flashlight(scorer);
     FloorsAndDeadlines(scorer);
+    Moved(argv[1]);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "states: %s\n", error.what());
     return 1;

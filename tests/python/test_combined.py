@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import lmfusion
+import numpy
 import pytest
 from oracle import Oracle
 
@@ -106,3 +107,33 @@ def test_phrases_cut_off_by_the_end_are_taken_back(text: str) -> None:
     assert ends[0] == ends[1]
     assert sum(step for (step,) in steps) + ends[0] == pytest.approx(
         phrases.score_texts([text])[0])
+
+
+def test_a_combination_takes_what_a_scorer_takes(bundle: Path, oracle: Oracle) -> None:
+    scorer = lmfusion.LMFusionScorer(bundle)
+    combined = lmfusion.CombinedScorer(
+        {"llm": scorer, "phrases": lmfusion.PhraseList({"cat": 2.0})},
+        {"llm": 0.5, "phrases": 1.5}, word_insertion_bonus=0.25)
+    contexts, words = ["the", "and"], [["cat", "sand"], ["you"]]
+    plain = combined.score_continuations(contexts, words)
+    low = min(score for row in plain for score in row)
+    above = low + 0.01
+    for floor in (above, numpy.float32(above), [[above] * len(row) for row in words]):
+        assert combined.score_continuations(contexts, words, floor=floor) == [
+            [-math.inf if score == low else score for score in row] for row in plain]
+    with pytest.raises(ValueError, match="floor has 1 rows for 2 contexts"):
+        combined.score_continuations(contexts, words, floor=[[0.0, 0.0]])
+    with pytest.raises(ValueError, match=r"floor\[0\]\[0\] is NaN"):
+        combined.score_continuations(contexts, words, floor=math.nan)
+    assert combined.score_continuations(contexts, words, deadline=0) == [[None, None], [None]]
+    assert combined.score_continuations(contexts, words, deadline=1e9) == plain
+    computed = scorer.stats().tokens_computed
+    combined.score_continuations(contexts, words, cache_namespace="a")
+    assert scorer.stats().tokens_computed > computed  # shares nothing with ""
+    assert combined.combine(combined.parts(contexts, words), weights={}) == [[0.25, 0.25], [0.25]]
+    states = lmfusion.StateScorer(combined, endings=[".", "?"])  # type: ignore[arg-type]
+    log_prob, state = states.score(states.start("the"), "cat")
+    assert log_prob == pytest.approx(0.5 * oracle.word("the", "cat") + 1.5 * 2.0, abs=TOLERANCE)
+    ends = [0.5 * (oracle.text(f"the cat{mark}") - oracle.text("the cat")) for mark in ".?"]
+    assert states.finish(state) == pytest.approx(
+        math.log(sum(map(math.exp, ends))), abs=TOLERANCE)

@@ -65,7 +65,9 @@ def test_states_and_flashlight_equal_python(prefix: Path, bundle: Path, tmp_path
         "fl_update_calls": 1, "fl_refuses_old_states": 1, "floored": -math.inf,
         "not_floored": cat, "late": math.nan, "prefetch_calls": 1, "prefetch_computes": 1,
         "computed_after_prefetch": 0, "live_states": 3600, "evictions": 1, "within_budget": 1,
-        "evicted_states_differ_by": 0}
+        "evicted_states_differ_by": 0,
+        "moved_from_is_an_error": 1, "moved": the, "moved_states": the, "moved_states_share": 1,
+        "destroyed_states": the}
     assert found.keys() == wanted.keys()
     assert found == pytest.approx(wanted, abs=1e-4, nan_ok=True)
 

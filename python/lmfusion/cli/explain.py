@@ -32,6 +32,10 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{token.id:>8}  {token.piece!r:<20}{log_prob:>12}  {state}".rstrip())
     for token in found.subtracted:
         print(f"{token.id:>8}  {token.piece!r:<20}{-token.log_prob:>12.4f}  subtracted")
-    print(f"log p(word | context) = {found.log_prob:.4f} nats")
+    if len(found.forms) > 1:
+        print(f"log p(this form) = {found.log_prob:.4f} nats; the word may be any of")
+        for form in found.forms:
+            print(f"{form.log_prob:>42.4f}  {form.text!r}")
+    print(f"log p(word | context) = {found.candidate_log_prob:.4f} nats")
     print(f"score = {arguments.weight:g} * log p + {arguments.word_insertion_bonus:g} = "
           f"{found.score:.4f}; {found.tokens_computed} tokens computed")

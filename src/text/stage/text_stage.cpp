@@ -321,4 +321,11 @@ CasedText TextStage::Cased(const std::string& context, const std::string& word) 
   return impl_->casing->Apply(context, word);
 }
 
+std::vector<CasedText> TextStage::Alternatives(const std::string& context,
+                                               const std::string& word) const {
+  CheckUtf8At(context, {"contexts", 0});
+  CheckUtf8At(word, {"candidate_words", 0, "", 0});
+  return impl_->casing->Alternatives(context, word);
+}
+
 }  // namespace lmfusion

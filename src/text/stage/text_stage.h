@@ -44,8 +44,10 @@ class TextStage {
   // it as given, without a space; the ending "" is the end token.
   TokenPaths Endings(const std::vector<std::string>& texts, const std::vector<std::string>& endings,
                      TextCounters* counters) const;
-  // For people: the cased text of one candidate.
+  // For people: the cased text of one candidate, and all its forms, in the order of the
+  // alternatives that Continuations writes.
   CasedText Cased(const std::string& context, const std::string& word) const;
+  std::vector<CasedText> Alternatives(const std::string& context, const std::string& word) const;
 
  private:
   struct Impl;

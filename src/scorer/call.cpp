@@ -1,0 +1,161 @@
+#include "scorer/call.h"
+
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+
+#include "scorer/candidate_sums.h"
+#include "scorer/pruning.h"
+
+namespace lmfusion {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+size_t CandidateCount(const std::vector<std::vector<std::string>>& words) {
+  size_t count = 0;
+  for (const auto& row : words) count += row.size();
+  return count;
+}
+
+void CheckShapes(const std::vector<std::string>& contexts,
+                 const std::vector<std::vector<std::string>>& words) {
+  if (contexts.size() == words.size()) return;
+  throw std::invalid_argument(std::to_string(contexts.size()) + " contexts and " +
+                              std::to_string(words.size()) +
+                              " lists of candidate words; one list a context expected");
+}
+
+// [candidates] of the log-probabilities that the floors stand for; empty: none.
+std::vector<double> Thresholds(const std::vector<std::vector<double>>& floors,
+                               const std::vector<std::vector<std::string>>& words, double weight,
+                               double bonus) {
+  if (floors.empty()) return {};
+  if (!(weight > 0)) {
+    throw std::invalid_argument("floors need a weight above 0, and weight = " +
+                                std::to_string(weight));
+  }
+  if (floors.size() != words.size()) {
+    throw std::invalid_argument(
+        "floor has " + std::to_string(floors.size()) + " rows for " + std::to_string(words.size()) +
+        " contexts; one number a candidate, [contexts][candidates], expected");
+  }
+  std::vector<double> thresholds;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string row = "floor[" + std::to_string(i) + "]";
+    if (floors[i].size() != words[i].size()) {
+      throw std::invalid_argument(row + " has " + std::to_string(floors[i].size()) +
+                                  " numbers for " + std::to_string(words[i].size()) +
+                                  " candidates; one a candidate expected");
+    }
+    for (size_t j = 0; j < floors[i].size(); ++j) {
+      if (std::isnan(floors[i][j])) {
+        throw std::invalid_argument(row + "[" + std::to_string(j) + "] is NaN; a number expected");
+      }
+      thresholds.push_back((floors[i][j] - bonus) / weight);
+    }
+  }
+  return thresholds;
+}
+
+std::vector<double> Pruned(std::vector<double> log_probs, const std::vector<double>& thresholds) {
+  for (size_t i = 0; i < thresholds.size(); ++i) {
+    if (log_probs[i] < thresholds[i]) log_probs[i] = -kInfinity;
+  }
+  return log_probs;
+}
+
+}  // namespace
+
+void ScorerCall::CountPaths(const TokenPaths& paths) {
+  counts_.text_seconds += stage_.Lap();
+  counts_.candidates += paths.candidates;
+  counts_.tokens_requested += TokenCount(paths);
+}
+
+PathScores ScorerCall::ScoreTokens(const TokenPaths& paths, CallReport* report) {
+  CountPaths(paths);
+  PathScores scores = scorer_.path_scorer->Score(paths, cache_namespace_, report);
+  stage_.Lap();
+  return scores;
+}
+
+std::vector<double> ScorerCall::Score(const TokenPaths& paths,
+                                      const std::vector<double>& thresholds) {
+  const bool prunes = !thresholds.empty() && scorer_.shares_prefixes;
+  if (!prunes) return Pruned(CandidateSums(paths, ScoreTokens(paths)), thresholds);
+  CountPaths(paths);
+  const PathScores scores =
+      ScoreWithPruning(*scorer_.path_scorer, paths, thresholds, cache_namespace_);
+  stage_.Lap();
+  return Pruned(CandidateSums(paths, scores), thresholds);
+}
+
+// A piece of the call is what should take half of the time that is left, by the seconds a candidate
+// took so far; one context at least.
+std::vector<double> ScorerCall::ScoreUntil(double deadline,
+                                           const std::vector<std::string>& contexts,
+                                           const std::vector<std::vector<std::string>>& words,
+                                           const std::vector<double>& thresholds) {
+  std::vector<double> log_probs;
+  for (size_t begin = 0; begin < contexts.size();) {
+    const double left = deadline - total_.Seconds();
+    if (!(left > 0)) break;
+    const double most = 0.5 * left / SecondsPerCandidate();
+    size_t end = begin, candidates = 0;
+    do {
+      candidates += words[end++].size();
+    } while (end < contexts.size() && static_cast<double>(candidates + words[end].size()) < most);
+    const TokenPaths paths =
+        scorer_.Text().Continuations({contexts.begin() + begin, contexts.begin() + end},
+                                     {words.begin() + begin, words.begin() + end}, &text_);
+    const auto threshold = thresholds.begin() + (thresholds.empty() ? 0 : log_probs.size());
+    const auto threshold_end = thresholds.empty() ? threshold : threshold + candidates;
+    const std::vector<double> found = Score(paths, {threshold, threshold_end});
+    log_probs.insert(log_probs.end(), found.begin(), found.end());
+    begin = end;
+  }
+  log_probs.resize(CandidateCount(words), std::numeric_limits<double>::quiet_NaN());
+  return log_probs;
+}
+
+double ScorerCall::SecondsPerCandidate() const {
+  const Stats before = scorer_.counters.Total();
+  const auto candidates = static_cast<double>(before.candidates + counts_.candidates);
+  if (candidates == 0) return kInfinity;  // nothing known: one context
+  return (before.total_seconds + total_.Seconds()) / candidates;
+}
+
+void ScorerCall::Finish() {
+  counts_.truncated_contexts = text_.truncated_contexts;
+  counts_.text_bytes_tokenized = text_.bytes_tokenized;
+  counts_.total_seconds = total_.Seconds();
+  scorer_.counters.Add(counts_);
+}
+
+std::vector<std::vector<double>> ScoreContinuations(
+    LMFusionScorer::Impl& scorer, const std::vector<std::string>& contexts,
+    const std::vector<std::vector<std::string>>& words, const CallOptions& options, double weight,
+    double bonus) {
+  CheckShapes(contexts, words);
+  if (std::isnan(options.deadline)) {
+    throw std::invalid_argument("deadline is NaN; seconds expected, 0 or less to score nothing");
+  }
+  const std::vector<double> thresholds = Thresholds(options.floors, words, weight, bonus);
+  ScorerCall call(scorer, options.cache_namespace);
+  const std::vector<double> log_probs =
+      options.deadline == kInfinity
+          ? call.Score(scorer.Text().Continuations(contexts, words, call.text()), thresholds)
+          : call.ScoreUntil(options.deadline, contexts, words, thresholds);
+  call.Finish();
+  std::vector<std::vector<double>> scores;
+  auto next = log_probs.begin();
+  for (const auto& row : words) {
+    scores.emplace_back();
+    for (size_t j = 0; j < row.size(); ++j) scores.back().push_back(weight * *next++ + bonus);
+  }
+  return scores;
+}
+
+}  // namespace lmfusion

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/stopwatch.h"
+#include "base/token_paths.h"
+#include "lmfusion/scorer.h"
+#include "scorer/scorer_impl.h"
+
+namespace lmfusion {
+
+// One call of a scorer, which counts what it does: paths made by the text stage are scored, in one
+// piece or several. Lives on the stack of one thread.
+class ScorerCall {
+ public:
+  ScorerCall(LMFusionScorer::Impl& scorer, const std::string& cache_namespace)
+      : scorer_(scorer), cache_namespace_(cache_namespace) {
+    counts_.calls = 1;
+  }
+
+  // Where the text stage counts.
+  TextCounters* text() { return &text_; }
+
+  // [candidates] of log p, nats. thresholds: [candidates], nats, or empty; a candidate that is less
+  // likely gets -infinity.
+  std::vector<double> Score(const TokenPaths& paths, const std::vector<double>& thresholds = {});
+
+  // [candidates] of all contexts one after another; NaN for what the deadline left.
+  std::vector<double> ScoreUntil(double deadline, const std::vector<std::string>& contexts,
+                                 const std::vector<std::vector<std::string>>& words,
+                                 const std::vector<double>& thresholds);
+
+  // Scores of every token of a path.
+  PathScores ScoreTokens(const TokenPaths& paths, CallReport* report = nullptr);
+
+  // Adds what was done to the scorer's counters. A call that fails is not counted.
+  void Finish();
+
+ private:
+  void CountPaths(const TokenPaths& paths);
+  double SecondsPerCandidate() const;
+
+  LMFusionScorer::Impl& scorer_;
+  const std::string& cache_namespace_;
+  Stopwatch total_, stage_;
+  TextCounters text_;
+  Stats counts_;
+};
+
+// score = weight * log p + bonus of every candidate, [contexts][candidates]: the body of
+// score_continuations and log_probs. Floors are in the unit of the scores.
+std::vector<std::vector<double>> ScoreContinuations(
+    LMFusionScorer::Impl& scorer, const std::vector<std::string>& contexts,
+    const std::vector<std::vector<std::string>>& words, const CallOptions& options, double weight,
+    double bonus);
+
+}  // namespace lmfusion
