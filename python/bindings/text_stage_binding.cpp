@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "arguments.h"
 #include "bindings.h"
 #include "lmfusion/options.h"
 #include "lmfusion/truecaser.h"
@@ -37,22 +38,17 @@ class CountedTextStage {
                                   " lists of candidate words; one list a context expected");
     }
     TextCounters counters;
-    TokenPaths paths;
-    {
-      const py::gil_scoped_release release;
-      paths = stage_.Continuations(contexts, candidate_words, &counters);
-    }
+    TokenPaths paths =
+        Unlocked([&] { return stage_.Continuations(contexts, candidate_words, &counters); });
     bytes_tokenized += counters.bytes_tokenized;
     truncated_contexts += counters.truncated_contexts;
     return paths;
   }
 
-  std::pair<py::str, size_t> Cased(const std::string& context, const std::string& word) const {
-    CasedText cased;
-    {
-      const py::gil_scoped_release release;
-      cased = stage_.Cased(context, word);
-    }
+  std::pair<py::str, size_t> Cased(const py::object& given_context, const py::object& given) const {
+    const std::string context = ReadText(given_context, {"context"}),
+                      word = ReadText(given, {"word"});
+    const CasedText cased = Unlocked([&] { return stage_.Cased(context, word); });
     return {py::str(cased.text), cased.context_bytes};
   }
 
@@ -94,17 +90,18 @@ void BindTextStage(py::module_& m) {
            "A truecaser takes the place of `casing`; a start_token of -1 is none.")
       .def(
           "continuations",
-          [](CountedTextStage& self, const CountedTextStage::Contexts& contexts,
-             const CountedTextStage::CandidateWords& candidate_words) {
-            return Tuples(self.Continuations(contexts, candidate_words));
+          [](CountedTextStage& self, const py::object& contexts, const py::object& words) {
+            return Tuples(self.Continuations(ReadTexts(contexts, {"contexts"}),
+                                             ReadTextLists(words, "candidate_words")));
           },
           py::arg("contexts"), py::arg("candidate_words"),
           "(tokens, scored_begin, sign, ends_word, alternative) of each path.")
       .def(
           "run",
-          [](CountedTextStage& self, const CountedTextStage::Contexts& contexts,
-             const CountedTextStage::CandidateWords& candidate_words) {
-            return self.Continuations(contexts, candidate_words).paths.size();
+          [](CountedTextStage& self, const py::object& contexts, const py::object& words) {
+            const auto paths = self.Continuations(ReadTexts(contexts, {"contexts"}),
+                                                  ReadTextLists(words, "candidate_words"));
+            return paths.paths.size();
           },
           py::arg("contexts"), py::arg("candidate_words"),
           "The same, but gives only the number of paths.")

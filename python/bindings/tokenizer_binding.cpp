@@ -18,8 +18,8 @@ namespace {
 // The UTF-8 of a Python string; bytes as they are.
 std::string Utf8OrBytes(const py::object& text) {
   if (py::isinstance<py::bytes>(text)) return text.cast<std::string>();
-  if (!py::isinstance<py::str>(text)) throw py::type_error("text must be str or bytes");
-  return Utf8(py::reinterpret_borrow<py::str>(text));
+  if (!py::isinstance<py::str>(text)) ThrowTypeError({"text"}, text, "a str, or its UTF-8,");
+  return ReadText(text, {"text"});
 }
 
 std::shared_ptr<Tokenizer> Mutable(const std::shared_ptr<const Tokenizer>& tokenizer) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "arguments.h"
 #include "bindings.h"
 #include "lmfusion/truecaser.h"
 
@@ -37,26 +38,19 @@ void BindTruecaser(py::module_& m) {
            "Opens what `python -m lmfusion export-truecaser` wrote.")
       .def(
           "apply",
-          [](const Truecaser& self, const py::str& context, const py::str& word) {
-            const std::string before = Utf8(context), candidate = Utf8(word);
-            CasedText cased;
-            {
-              const py::gil_scoped_release release;
-              cased = self.Apply(before, candidate);
-            }
+          [](const Truecaser& self, const py::object& context, const py::object& word) {
+            const std::string before = ReadText(context, {"context"});
+            const std::string candidate = ReadText(word, {"word"});
+            const CasedText cased = Unlocked([&] { return self.Apply(before, candidate); });
             return std::make_pair(py::str(cased.text), cased.context_bytes);
           },
           py::arg("context"), py::arg("word"),
           "(cased text, number of its UTF-8 bytes before the candidate).")
       .def(
           "text",
-          [](const Truecaser& self, const py::str& text) {
-            std::string whole = Utf8(text);
-            {
-              const py::gil_scoped_release release;
-              whole = self.Apply("", whole).text;
-            }
-            return py::str(whole);
+          [](const Truecaser& self, const py::object& given) {
+            const std::string text = ReadText(given, {"text"});
+            return py::str(Unlocked([&] { return self.Apply("", text).text; }));
           },
           py::arg("text"), "The cased text.")
       .def_property_readonly("words_decided", &Truecaser::WordsDecided,

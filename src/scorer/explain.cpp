@@ -70,8 +70,8 @@ Explanation LMFusionScorer::explain(const std::string& context, const std::strin
   const TokenPaths paths = scorer.Text().Continuations({context}, {{word}}, call.text());
   CallReport report;
   const PathScores scores = call.ScoreTokens(paths, &report);
-  call.Finish();
-  // In the order of the paths' alternatives.
+  // The call is not finished, for stats() counts those of decoders. Forms are in the order of the
+  // paths' alternatives.
   const std::vector<CasedText> forms = scorer.text_stage->Alternatives(context, word);
   const std::vector<double> sums = AlternativeSums(paths, scores);
   const auto likeliest = std::max_element(sums.begin(), sums.end()) - sums.begin();

@@ -12,6 +12,8 @@ import lmfusion
 import numpy
 import pytest
 import torch
+from lmfusion import _core
+from oracle import Oracle
 
 SECRET = "my secret diary"
 
@@ -181,3 +183,20 @@ def test_everything_has_a_repr(bundle: Path) -> None:
     assert repr(states).startswith("StateScorer(LMFusionScorer(")
     assert "endings=['.']" in repr(states)
     assert repr(lmfusion.PhraseList({"new york": 2.0})) == "PhraseList({'new york': 2.0})"
+
+
+def test_the_parts_below_a_scorer_show_no_text_either(oracle: Oracle) -> None:
+    tokenizer = _core.Tokenizer.from_json(oracle.tokenizer.backend_tokenizer.to_str())
+    stage = _core.TextStage(tokenizer)
+    calls: list[tuple[Callable[[], Any], str]] = [
+        (lambda: tokenizer.encode([SECRET]), "^text: list found"),
+        (lambda: stage.continuations([SECRET], [[None]]), r"^candidate_words\[0\]\[0\]: NoneType"),
+        (lambda: stage.run({SECRET}, [["a"]]), "^contexts: set found"),
+        (lambda: stage.cased(SECRET, 3), "^word: int found"),
+    ]
+    for call, message in calls:
+        with pytest.raises(TypeError, match=message) as raised:
+            call()
+        assert SECRET not in str(raised.value)
+    with pytest.raises(lmfusion.TextError, match="^text is not valid Unicode"):
+        tokenizer.encode("\ud800")
