@@ -69,6 +69,7 @@ const TextStage& LMFusionScorer::Impl::TextAsGiven() const {
 }
 
 Stats LMFusionScorer::Impl::CountedSinceReset() const {
+  CountedSinceMade();  // throws in a process forked beside a call, where a lock may never be free
   const std::lock_guard<std::mutex> lock(reset_mutex_);
   Stats stats = CountedSinceMade().Since(at_reset_);
   counters.FillLatencies(&stats);
@@ -76,14 +77,16 @@ Stats LMFusionScorer::Impl::CountedSinceReset() const {
 }
 
 void LMFusionScorer::Impl::ResetCounters() {
+  CountedSinceMade();
   const std::lock_guard<std::mutex> lock(reset_mutex_);
   at_reset_ = CountedSinceMade();
   counters.ForgetLatencies();
 }
 
 Stats LMFusionScorer::Impl::CountedSinceMade() const {
-  Stats stats = counters.Total();
+  Stats stats;
   path_scorer->AddTo(&stats);
+  stats += counters.Total();
   return stats;
 }
 
