@@ -51,9 +51,12 @@ build() {
   export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
   if [[ ! -e build/build.ninja ]]; then
     say "configuring build/"
-    # Where there is nvcc: two architectures of the release's seven, which take many minutes.
+    # Where there is nvcc: one architecture of the release's seven, which take many minutes.
+    local architecture
+    architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null |
+      head -1 | tr -d .) || true
     cmake --preset release -DPython3_EXECUTABLE="$PWD/.venv/bin/python" \
-      "-DLMFUSION_CUDA_ARCHITECTURES=75-real;90-real" > build-log.txt ||
+      "-DLMFUSION_CUDA_ARCHITECTURES=${architecture:-90}-real" > build-log.txt ||
       { cat build-log.txt >&2; fail "cmake failed"; }
     mv build-log.txt build/configure-log.txt
   fi

@@ -46,12 +46,12 @@ class System:
 
 
 def _uncached(files: ModelFiles, threads: int) -> Running:
-    from peers.hugging_face import UncachedBatches
+    from peers.plain_forwards import UncachedBatches
     return UncachedBatches(load_hugging_face(files.source))
 
 
 def _literal_plan(files: ModelFiles, threads: int) -> Running:
-    from peers.hugging_face import LiteralPlan
+    from peers.plain_forwards import LiteralPlan
     return LiteralPlan(load_hugging_face(files.source))
 
 

@@ -18,7 +18,7 @@ import torch
 import transformers
 from peers import limit, table
 from peers.calls import Call, Converter, read_calls, sentence_casing
-from peers.hugging_face import LiteralPlan, UncachedBatches
+from peers.plain_forwards import LiteralPlan, UncachedBatches
 
 ROOT = Path(__file__).parents[2]
 START, END = 1, 2

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lmfusion.demo.hugging_face import sentence_case
 from lmfusion.demo.recognition import (
     Hypothesis,
     Recognition,
@@ -20,6 +19,7 @@ from lmfusion.demo.rescoring import Weights, oracle, tune, word_error_rate
 from lmfusion.demo.speech import SpeechError, add_pink_noise, speak
 from lmfusion.demo.utterances import Utterance, sentences, utterances
 from lmfusion.demo.workloads import continuations
+from lmfusion.demo.yardstick import sentence_case
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None,
                                  reason="flite is not installed: apt install flite")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lmfusion import LMFusionScorer
-from lmfusion.demo.hugging_face import HuggingFaceScorer
 from lmfusion.demo.workloads import Workload
+from lmfusion.demo.yardstick import HuggingFaceScorer
 
 MODES = ("tree", "grouped", "uncached")
 YARDSTICK = "Hugging Face"

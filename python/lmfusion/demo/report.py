@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lmfusion.demo.comparison import REPETITIONS, YARDSTICK, Measurement
-from lmfusion.demo.hugging_face import BATCH
 from lmfusion.demo.rescoring import Weights, oracle, word_error_rate, word_errors
 from lmfusion.demo.utterances import SNR_DB, VOICE, Utterance
+from lmfusion.demo.yardstick import BATCH
 
 SHOWN_SENTENCES = 6
 
