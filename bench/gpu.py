@@ -32,7 +32,7 @@ import torch
 import transformers
 from lmfusion import LMFusionScorer
 from lmfusion.export import _describe, _trace_tree, _write
-from lmfusion.export.narrow import narrow_weights
+from lmfusion.export.narrow import WeightTypes, narrow_weights
 from lmfusion.export.tokenizer_file import read_tokenizer
 from lmfusion.memory import memory_plan
 
@@ -110,8 +110,8 @@ def random_model(config: transformers.PretrainedConfig) -> transformers.PreTrain
 
 
 def export_unchecked(model: transformers.PreTrainedModel, path: Path) -> None:
-    traced = _trace_tree(model)
-    traced = replace(traced, stored=narrow_weights(traced.module))
+    traced = _trace_tree(model, types := WeightTypes())
+    traced = replace(traced, stored=narrow_weights(traced.module, types))
     metadata = _describe(model, None, read_tokenizer(None), traced, "random", "")
     _write(traced.module, metadata, {}, path)
 

@@ -11,7 +11,7 @@ SOURCES = Path(__file__).resolve().parents[1] / "src"
 MAY_INCLUDE = {
     "base": set(),
     "kernels": {"base"},
-    "bundle": {"base", "engine", "ops"},
+    "bundle": {"base"},
     "text": {"base"},
     "tree": {"base", "bundle"},
     "cache": {"base", "tree"},

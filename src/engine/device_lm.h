@@ -5,8 +5,8 @@
 #include <memory>
 #include <string>
 
-#include "bundle/stored_weights.h"
 #include "engine/device_runtime.h"
+#include "engine/stored_weights.h"
 #include "tree/causal_lm.h"
 
 namespace lmfusion {

@@ -113,11 +113,12 @@ class Mover {
       for (Block* inner : node->blocks()) Rewrite(inner);
       if (node->kind() == c10::aten::embedding) {
         Embed(node);
-      } else if (node->kind() == c10::aten::linear) {
-        ReplaceLinear(node, {node->input(0), node->input(1), node->input(2), false});
-      } else if (node->kind() == c10::aten::addmm && IsNumber(node->input(3), 1) &&
-                 IsNumber(node->input(4), 1)) {  // bias + x . weight, the layers of GPT-2
-        ReplaceLinear(node, {node->input(1), node->input(2), node->input(0), true});
+      } else if (IsLinear(node)) {
+        ReplaceLinear(node, "lmfusion::narrow_linear", {});
+      } else if (node->kind() == c10::Symbol::fromQualString("lmfusion::linear_add")) {
+        ReplaceLinear(node, "lmfusion::narrow_linear_add", {node->input(3), node->input(4)});
+      } else if (node->kind() == c10::Symbol::fromQualString("lmfusion::experts")) {
+        ReplaceExperts(node);
       }
     }
   }
@@ -132,39 +133,41 @@ class Mover {
     Consume(*attribute);
   }
 
-  struct Linear {
-    Value *x, *weight, *bias;
-    bool transposed;
-  };
-
-  void ReplaceLinear(Node* node, const Linear& linear) {
-    const std::optional<Attribute> attribute = AttributeOf(module_, linear.weight);
-    std::optional<WeightRows> weight = weights_.Matrix(attribute);
-    if (!weight || (linear.transposed && weight->type != WeightType::kFloat)) return;
-    if (linear.transposed) weight->data = weight->data.t();
-    const NarrowWeight narrow =
-        Moved(*attribute, *weight, compute_, linear.transposed ? "addmm" : "linear");
-    Value* const x = compute_ == "float32" ? linear.x : Rounded(linear.x);
+  // linear(x, weight, bias, ..): `more` are the inputs of the new operator behind the bias.
+  void ReplaceLinear(Node* node, const char* name, const std::vector<Value*>& more) {
+    const std::optional<Attribute> attribute = AttributeOf(module_, node->input(1));
+    const std::optional<WeightRows> weight = weights_.Matrix(attribute);
+    if (!weight) return;
     const torch::jit::WithInsertPoint at(node);
-    Replace(node, "lmfusion::narrow_linear",
-            {x, graph_->insertConstant(narrow.values),
-             narrow.scales ? graph_->insertConstant(*narrow.scales)
-                           : graph_->insertConstant(c10::IValue()),
-             linear.bias});
+    const auto [values, scales] = Narrow(*attribute, *weight);
+    std::vector<Value*> inputs = {node->input(0), values, scales, node->input(2)};
+    inputs.insert(inputs.end(), more.begin(), more.end());
+    Replace(node, name, inputs);
     Consume(*attribute);
   }
 
-  // One rounding for all layers that read the same activations.
-  Value* Rounded(Value* x) {
-    Value*& rounded = rounded_[x];
-    if (rounded != nullptr) return rounded;
-    const at::ScalarType type = compute_ == "float16" ? at::kHalf : at::kBFloat16;
-    Node* const after = x->node()->kind() == torch::jit::prim::Param ? nullptr : x->node();
-    const torch::jit::WithInsertPoint at(after != nullptr ? after->next()
-                                                          : *graph_->nodes().begin());
-    rounded =
-        graph_->insert(c10::aten::to, {x, static_cast<int64_t>(type), false, false, c10::IValue()});
-    return rounded;
+  // experts(x, logits, gate_up, its bias, down, its bias, residual, ..)
+  void ReplaceExperts(Node* node) {
+    const std::optional<Attribute> gate_up = AttributeOf(module_, node->input(2));
+    const std::optional<Attribute> down = AttributeOf(module_, node->input(4));
+    const std::optional<WeightRows> first = weights_.Matrix(gate_up), last = weights_.Matrix(down);
+    if (!first || !last) return;
+    const torch::jit::WithInsertPoint at(node);
+    const auto [first_values, first_scales] = Narrow(*gate_up, *first);
+    const auto [last_values, last_scales] = Narrow(*down, *last);
+    std::vector<Value*> inputs = {node->input(0), node->input(1), first_values, first_scales,
+                                  node->input(3), last_values,    last_scales,  node->input(5)};
+    for (size_t i = 6; i < node->inputs().size(); ++i) inputs.push_back(node->input(i));
+    Replace(node, "lmfusion::narrow_experts", inputs);
+    Consume(*gate_up);
+    Consume(*down);
+  }
+
+  // Constants: the values and the scales of a matrix on the device.
+  std::pair<Value*, Value*> Narrow(const Attribute& attribute, const WeightRows& weight) {
+    const NarrowWeight narrow = Moved(attribute, weight, compute_);
+    return {graph_->insertConstant(narrow.values),
+            graph_->insertConstant(narrow.scales ? c10::IValue(*narrow.scales) : c10::IValue())};
   }
 
   void Replace(Node* node, const char* name, const std::vector<Value*>& inputs) {
@@ -177,15 +180,13 @@ class Mover {
   // An embedding table or output matrix: rows are looked up, so integers do not serve.
   at::Tensor Table(const Attribute& attribute, const WeightRows& weight) {
     const bool integers = compute_ == "int8" || compute_ == "int4";
-    return Moved(attribute, weight, integers ? "bfloat16" : compute_, "table").values;
+    return Moved(attribute, weight, integers ? "bfloat16" : compute_).values;
   }
 
-  // Tied weights move once, in each form that they are used in.
-  NarrowWeight Moved(const Attribute& attribute, const WeightRows& weight, const std::string& type,
-                     const std::string& form) {
-    const bool plain = type != "int8" && type != "int4" && form != "addmm";
-    NarrowWeight& moved =
-        moved_[MemoryOf(attribute)][{type + (plain ? "" : form), weight.data.sizes().vec()}];
+  // Tied weights move once, in each type that they are used in.
+  NarrowWeight Moved(const Attribute& attribute, const WeightRows& weight,
+                     const std::string& type) {
+    NarrowWeight& moved = moved_[MemoryOf(attribute)][{type, weight.data.sizes().vec()}];
     if (moved.values.defined()) return moved;
     const NarrowWeight narrow = Narrowed(weight, type);
     moved.values = narrow.values.to(device_);
@@ -196,7 +197,7 @@ class Mover {
     return moved;
   }
 
-  // One reading less; after the last one the weights as they were stored go.
+  // The graph reads the weight once less; after the last time, what the file stored is released.
   void Consume(const Attribute& attribute) {
     if (!readings_.IsLast(attribute)) return;
     moved_.erase(MemoryOf(attribute));  // its address may be taken by other weights
@@ -240,7 +241,6 @@ class Mover {
   const std::string compute_;
   const std::shared_ptr<Graph> graph_;
   WeightReadings readings_;
-  std::unordered_map<Value*, Value*> rounded_;
   std::map<Memory, std::map<Form, NarrowWeight>> moved_;
   std::unordered_set<Memory> on_device_;  // what Moved made
   std::map<Memory, at::Tensor> others_;

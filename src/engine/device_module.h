@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "bundle/stored_weights.h"
+#include "engine/stored_weights.h"
 #include "ops/output_ops.h"
 
 namespace lmfusion {

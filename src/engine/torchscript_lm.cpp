@@ -8,13 +8,13 @@
 #include <optional>
 #include <utility>
 
-#include "bundle/stored_weights.h"
 #include "engine/callers_state.h"
 #include "engine/device_lm.h"
 #include "engine/device_runtime.h"
-#include "engine/graph_passes.h"
 #include "engine/loaded_module.h"
+#include "engine/packed_graph.h"
 #include "engine/slot_rows.h"
+#include "engine/stored_weights.h"
 #include "kernels/threads/parallel.h"
 #include "lmfusion/errors.h"
 #include "ops/output_ops.h"
@@ -69,12 +69,11 @@ class TorchScriptLM final : public CausalLM {
         description_(std::move(description)),
         slot_format_("compute " + compute + ", keys and values float32, hidden states float32") {
     const OnlyOurThreads threads;
-    packed_ = PackLinears(module_, weights, ComputeByName(compute));
+    packed_ = PackWeightsOf(module_, weights, ComputeByName(compute));
     weight_bytes_ = packed_.bytes + weights.bytes();
     output_.weight = packed_.output;
     output_.scale = description_.logit_scale;
     output_.softcap = description_.logit_softcap;
-    fused_operators_ = FuseOperators(module_);
   }
 
   const ModelDescription& description() const override { return description_; }
@@ -108,7 +107,7 @@ class TorchScriptLM final : public CausalLM {
     stats->weight_bytes = weight_bytes_;
     stats->packed_linears = packed_.linears;
     stats->plain_linears = packed_.plain_linears;
-    stats->fused_operators = fused_operators_;
+    stats->fused_operators = packed_.fused_operators;
   }
 
   void SetWordBeginnings(const std::vector<bool>& begins_word) override {
@@ -165,7 +164,6 @@ class TorchScriptLM final : public CausalLM {
   const ModelDescription description_;
   const std::string slot_format_;
   PackedGraph packed_;
-  int64_t fused_operators_ = 0;
   int64_t weight_bytes_ = 0;
   PackedOutputLayer output_;
   at::Tensor kv_;           // [layers, 2, slots, kv_heads, head_dim]

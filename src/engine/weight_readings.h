@@ -26,7 +26,7 @@ class WeightReadings {
     ++readings_[MemoryOf(Attribute{module._ivalue(), "output_weight"})];
   }
 
-  // One reading less; whether it was the last one.
+  // Counts one reading off; true where it was the last one, so that nothing needs the weight.
   bool IsLast(const Attribute& attribute) { return --readings_.at(MemoryOf(attribute)) == 0; }
 
  private:

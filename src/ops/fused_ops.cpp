@@ -11,6 +11,7 @@
 #include "kernels/simd/clones.h"
 #include "kernels/simd/fast_exp.h"
 #include "kernels/threads/parallel.h"
+#include "ops/definitions/definitions.h"
 
 namespace lmfusion {
 namespace {
@@ -259,15 +260,26 @@ at::Tensor GeluTanhMul(const at::Tensor& gate, const at::Tensor& up, const GateC
          Columns(up, columns.up_begin, columns);
 }
 
+at::Tensor NormalizeOp(const at::Tensor& x, const std::optional<at::Tensor>& weight,
+                       const std::optional<at::Tensor>& bias,
+                       const std::optional<at::Tensor>& residual, double epsilon, bool centered) {
+  return Normalize(x, {weight, bias, epsilon, centered}, residual);
+}
+
+at::Tensor GateOp(const at::Tensor& x, const std::optional<at::Tensor>& up,
+                  c10::string_view activation, int64_t begin, int64_t up_begin, int64_t width) {
+  const GateColumns columns{begin, up_begin, width};
+  if (up && AreRows(x, *up, columns)) {
+    if (activation == "silu") return Gated(x, *up, columns, SiluMulRow);
+    if (activation == "gelu_tanh") return Gated(x, *up, columns, GeluTanhMulRow);
+  }
+  if (!up && activation == "gelu_tanh" && x.scalar_type() == at::kFloat) {
+    return GeluTanh(Columns(x, begin, columns));
+  }
+  return GateByDefinition(x, up, activation, begin, up_begin, width);
+}
+
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
-  m.def(
-      "normalize(Tensor x, Tensor? weight, Tensor? bias, Tensor? residual, float epsilon, "
-      "bool centered) -> Tensor",
-      [](const at::Tensor& x, const std::optional<at::Tensor>& weight,
-         const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& residual,
-         double epsilon, bool centered) {
-        return Normalize(x, {weight, bias, epsilon, centered}, residual);
-      });
   m.def("rotate(Tensor x, Tensor cos, Tensor sin, bool interleaved) -> Tensor", &Rotate);
   m.def("gelu_tanh(Tensor x) -> Tensor", &GeluTanh);
   const auto with_columns = [](auto gate) {
@@ -283,6 +295,11 @@ TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
       "gelu_tanh_mul(Tensor gate, Tensor up, int gate_begin=0, int up_begin=0, int width=-1) "
       "-> Tensor",
       with_columns(&GeluTanhMul));
+}
+
+TORCH_LIBRARY_IMPL(lmfusion, CPU, m) {
+  m.impl("normalize", &NormalizeOp);
+  m.impl("gate", &GateOp);
 }
 
 }  // namespace lmfusion

@@ -11,6 +11,7 @@
 
 #include "kernels/linear/weight_blocks.h"
 #include "kernels/threads/parallel.h"
+#include "ops/definitions/definitions.h"
 #include "ops/pack_weights.h"
 
 namespace lmfusion {
@@ -196,10 +197,50 @@ at::Tensor NarrowLinear(const at::Tensor& x, const at::Tensor& values,
   return bias ? products.add_(*bias) : products;
 }
 
+at::Tensor NarrowLinearAdd(const at::Tensor& x, const at::Tensor& values,
+                           const std::optional<at::Tensor>& scales,
+                           const std::optional<at::Tensor>& bias, const at::Tensor& residual,
+                           double scale) {
+  return at::add(residual, NarrowLinear(x, values, scales, bias), scale);
+}
+
+// The product with one expert's rows of a narrow matrix [experts * rows, columns].
+ExpertProduct ProductWith(const at::Tensor& values, const std::optional<at::Tensor>& scales,
+                          const std::optional<at::Tensor>& bias, int64_t count) {
+  const int64_t rows = values.size(0) / count;
+  const auto part = [rows](const std::optional<at::Tensor>& all, int64_t expert) {
+    return all ? std::optional<at::Tensor>(all->narrow(0, expert * rows, rows)) : std::nullopt;
+  };
+  return [=](int64_t expert, const at::Tensor& x) {
+    return NarrowLinear(x, *part(values, expert), part(scales, expert), part(bias, expert));
+  };
+}
+
+at::Tensor NarrowExperts(const at::Tensor& x, const at::Tensor& logits, const at::Tensor& gate_up,
+                         const std::optional<at::Tensor>& gate_up_scales,
+                         const std::optional<at::Tensor>& gate_up_bias, const at::Tensor& down,
+                         const std::optional<at::Tensor>& down_scales,
+                         const std::optional<at::Tensor>& down_bias,
+                         const std::optional<at::Tensor>& residual, c10::string_view activation,
+                         int64_t count, int64_t top_k, bool normalized) {
+  return SumOfExperts(x, logits, residual, activation, count, top_k, normalized,
+                      ProductWith(gate_up, gate_up_scales, gate_up_bias, count),
+                      ProductWith(down, down_scales, down_bias, count));
+}
+
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
+  m.def(
+      "narrow_experts(Tensor x, Tensor logits, Tensor gate_up, Tensor? gate_up_scales, "
+      "Tensor? gate_up_bias, Tensor down, Tensor? down_scales, Tensor? down_bias, "
+      "Tensor? residual, str activation, int count, int top_k, bool normalized) -> Tensor",
+      &NarrowExperts);
   m.def("dequantize(Tensor values, Tensor scales) -> Tensor");
   m.def("narrow_linear(Tensor x, Tensor values, Tensor? scales, Tensor? bias) -> Tensor",
         &NarrowLinear);
+  m.def(
+      "narrow_linear_add(Tensor x, Tensor values, Tensor? scales, Tensor? bias, Tensor residual, "
+      "float scale) -> Tensor",
+      &NarrowLinearAdd);
 }
 
 TORCH_LIBRARY_IMPL(lmfusion, CPU, m) { m.impl("dequantize", &DequantizeCpu); }

@@ -41,6 +41,12 @@ at::Tensor NarrowLinear(const at::Tensor& x, const at::Tensor& values,
                         const std::optional<at::Tensor>& scales,
                         const std::optional<at::Tensor>& bias);
 
+// residual + scale * NarrowLinear(...)
+at::Tensor NarrowLinearAdd(const at::Tensor& x, const at::Tensor& values,
+                           const std::optional<at::Tensor>& scales,
+                           const std::optional<at::Tensor>& bias, const at::Tensor& residual,
+                           double scale);
+
 // What the dequantizing kernel reads and writes: result [rows, columns] bfloat16.
 QuantizedMatrix MatrixOf(const at::Tensor& values, const at::Tensor& scales,
                          const at::Tensor& result);

@@ -34,11 +34,6 @@ at::Tensor Logits(at::Tensor products, const std::optional<at::Tensor>& bias, do
   return logits;
 }
 
-at::Tensor LogNormalizerOp(const at::Tensor& hidden, const at::Tensor& weight,
-                           const std::optional<at::Tensor>& bias, double scale, double softcap) {
-  return LogNormalizer(hidden, {weight, bias, scale, softcap});
-}
-
 at::Tensor TokenLogitsOp(const at::Tensor& hidden, const at::Tensor& weight,
                          const std::optional<at::Tensor>& bias, const at::Tensor& tokens,
                          double scale, double softcap) {
@@ -134,12 +129,8 @@ at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& tokens,
   return Logits(products, bias, output.scale, output.softcap);
 }
 
-// A device has its own "log_normalizers" and "token_logits" (output_cuda.cpp).
+// A device has its own "log_normalizers" and "token_logits" (cuda_operators.cpp).
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
-  m.def(
-      "log_normalizer(Tensor hidden, Tensor weight, Tensor? bias, float scale, float softcap) "
-      "-> Tensor",
-      &LogNormalizerOp);
   m.def(
       "log_normalizers(Tensor hidden, Tensor weight, Tensor? bias, Tensor? subset, float scale, "
       "float softcap) -> Tensor");

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/threads/parallel.h"
+#include "ops/definitions/definitions.h"
 #include "ops/fused_ops.h"
 
 namespace lmfusion {
@@ -86,12 +87,20 @@ at::Tensor RotaryAttentionOp(const at::Tensor& queries, const at::Tensor& keys,
                              const at::Tensor& values, at::IntArrayRef columns,
                              const std::optional<at::Tensor>& query_weight, double query_epsilon,
                              const std::optional<at::Tensor>& key_weight, double key_epsilon,
-                             const std::optional<at::Tensor>& cos,
+                             bool centered, const std::optional<at::Tensor>& cos,
                              const std::optional<at::Tensor>& sin, bool interleaved,
                              const std::optional<at::Tensor>& sinks, at::Tensor& kv,
                              const at::Tensor& positions, const at::Tensor& slots,
                              const at::Tensor& segments, const at::Tensor& segment_slots,
                              int64_t layer, double scale, int64_t window, double softcap) {
+  const bool per_head =
+      (query_weight && query_weight->dim() > 1) || (key_weight && key_weight->dim() > 1);
+  if (segment_slots.dim() == 2 || kv.scalar_type() != at::kFloat || centered || per_head) {
+    return RotaryAttentionByDefinition(queries, keys, values, columns, query_weight, query_epsilon,
+                                       key_weight, key_epsilon, centered, cos, sin, interleaved,
+                                       sinks, kv, positions, slots, segments, segment_slots, layer,
+                                       scale, window, softcap);
+  }
   TORCH_CHECK(kv.dim() == 5 && queries.dim() == 3 && columns.size() == 6, "rotary_attention: kv ",
               kv.sizes(), ", queries ", queries.sizes(), ", columns ", columns);
   const int64_t tokens = queries.size(1), head_dim = kv.size(4);
@@ -161,15 +170,6 @@ at::Tensor RotaryAttention(const RotaryAttentionArguments& heads, TreeAttentionA
   return output;
 }
 
-TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
-  // columns: [begin, end) of queries, of keys, and of values.
-  m.def(
-      "rotary_attention(Tensor q, Tensor k, Tensor v, int[] columns, Tensor? q_weight, "
-      "float q_epsilon, Tensor? k_weight, float k_epsilon, Tensor? cos, Tensor? sin, "
-      "bool interleaved, Tensor? sinks, Tensor(a!) kv, Tensor positions, Tensor slots, "
-      "Tensor segments, Tensor segment_slots, int layer, float scale, int window, "
-      "float softcap) -> Tensor",
-      &RotaryAttentionOp);
-}
+TORCH_LIBRARY_IMPL(lmfusion, CPU, m) { m.impl("rotary_attention", &RotaryAttentionOp); }
 
 }  // namespace lmfusion

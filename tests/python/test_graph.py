@@ -1,7 +1,10 @@
-"""The passes over a model's graph: what is packed and fused is counted, and scores stay right."""
+"""Fused operators: what an export fuses is counted, scores stay right, kernels compute what their
+definitions say.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -17,43 +20,33 @@ from torch.nn import functional
 from transformers.models.cohere2 import modeling_cohere2
 from transformers.models.glm import modeling_glm
 from transformers.models.llama import modeling_llama
+from transformers.models.mixtral import modeling_mixtral
 
 PATHS = [[1, 5, 9, 200, 31, 7, 7], [1, 5, 9, 17], [1, 8], [1, *range(20, 60)]]
 TOLERANCE = 1e-4  # nats per token
 
-LAYERS = 3
-GATED = {"normalize": 2, "linear": 2, "rotary_attention": 1, "linear_add": 2, "silu_mul": 1}
-GELU = {"normalize": 2, "linear": 2, "rotary_attention": 1, "linear_add": 2, "gelu_tanh": 1}
-NORMS_BEFORE_RESIDUALS = {"normalize": 4, "linear": 4, "rotary_attention": 1}
-PARALLEL = {"normalize": 1, "linear": 1, "rotary_attention": 1, "linear_add": 2}
+GATED = {"normalize": 2, "linear": 2, "rotary_attention": 1, "linear_add": 2, "gate": 1}
+NORMS_BEFORE_RESIDUALS = {"normalize": 4, "linear": 4, "rotary_attention": 1, "gate": 1}
+EXPERTS = {"normalize": 2, "linear": 2, "rotary_attention": 1, "linear_add": 1, "experts": 1}
+PARALLEL = {"normalize": 1, "linear": 1, "rotary_attention": 1, "linear_add": 2, "gate": 1}
 
-# name -> operators of a layer, all of them: what is not in lmfusion:: runs as it was exported.
+# name -> operators of a layer, all of them: what is not in lmfusion:: runs as it was traced.
 LAYER_OPERATORS: dict[str, dict[str, int]] = {
-    "llama": GATED,
-    "llama-tied-biases": GATED,
-    "qwen2": GATED,
-    "qwen3": GATED,  # norms of queries and keys too, inside the attention
-    "mistral": GATED,
-    "phi3": GATED,  # one product for q, k, v and one for gate and up in the checkpoint
-    "granite": GATED,  # residuals are scaled
-    "smollm3": GATED,  # a layer without rotation
-    "gemma": {**GATED, "silu_mul": 0, "gelu_tanh_mul": 1},
-    "gemma2": {**NORMS_BEFORE_RESIDUALS, "gelu_tanh_mul": 1},
-    "gemma3": {**NORMS_BEFORE_RESIDUALS, "gelu_tanh_mul": 1},
+    **dict.fromkeys(tiny_models.TREE_CONFIGS, GATED),
+    **dict.fromkeys(("gemma2", "gemma3"), NORMS_BEFORE_RESIDUALS),
     # Queries and keys are normalised as a whole, so each is cut out before.
-    "olmo2": {**NORMS_BEFORE_RESIDUALS, "silu_mul": 1, "aten::slice": 2},
-    "gpt2": GELU,  # GELU written out; products of flattened rows
-    "starcoder2": GELU,
-    "cohere2": {**PARALLEL, "silu_mul": 1},  # pairs are rotated; its own layer norm
-    "phi": {**PARALLEL, "gelu_tanh": 1, "aten::slice": 1},  # heads are rotated in part
-    # A weight for each head: those norms are fused, their weights are not.
-    "cohere": {**PARALLEL, "silu_mul": 1, "normalize": 3, "aten::slice": 2, "aten::view": 2,
-               "aten::mul": 2, "aten::flatten": 2},
-    # The parts of its one product are cut out of every head.
-    "gpt-neox": {"normalize": 2, "linear": 2, "rotary_attention": 1, "linear_add": 2,
-                 "aten::gelu": 1, "aten::view": 1, "aten::transpose": 4,
-                 "aten::chunk": 1, "prim::ListUnpack": 1, "aten::flatten": 3},
+    "olmo2": {**NORMS_BEFORE_RESIDUALS, "aten::slice": 2},
+    **dict.fromkeys(("phi", "cohere", "cohere2"), PARALLEL),
+    **dict.fromkeys(("mixtral", "mixtral-unaligned", "qwen3-moe", "gpt-oss"), EXPERTS),
 }
+# Behind the first product of the graph there is one norm less, before it as a rule, and there are
+# these, once for all layers: a product of the embeddings (its sum with positions stays), cos and
+# sin for each element of a head, a view of the result.
+ONCE = {"opt-projected": {"linear": 2, "aten::to": 1, "aten::add": 1},
+        "glm": {"aten::slice": 2, "aten::stack": 2, "aten::flatten": 2},
+        "gpt-oss": {"aten::cat": 2},
+        **{name: {"aten::view": 1} for name in ("gpt2", "gpt2-scaled", "gpt-bigcode")}}
+FIRST_IS_A_PRODUCT = ("olmo2", "opt-projected")
 
 
 def operators_of_layers() -> Counter[str]:
@@ -62,6 +55,7 @@ def operators_of_layers() -> Counter[str]:
     """
     text = str(torch.jit.last_executed_optimized_graph())
     kinds = re.findall(r" = ((?:lmfusion|aten|prim)::\w+)[\[(]", text)
+    kinds = [kind.replace("lmfusion::narrow_", "lmfusion::") for kind in kinds]  # of a device
     kinds = kinds[kinds.index("lmfusion::linear"):]
     ignored = {"prim::Constant", "prim::GetAttr", "prim::ListConstruct", "aten::size",
                "aten::unsqueeze", "aten::squeeze"}
@@ -79,9 +73,13 @@ def difference(wanted: list[list[float]], got: list[list[float]]) -> float:
                for a, b in zip(row, other, strict=True))
 
 
-def run_exported(model: torch.nn.Module, folder: Path) -> tuple[Counter[str], lmfusion.Stats]:
+def run_exported(model: torch.nn.Module, folder: Path, device: str = "cpu"
+                 ) -> tuple[Counter[str], lmfusion.Stats]:
     """Operators of the layers of a model once exported, the scores of which are held to `model`."""
-    scorer = lmfusion.LMFusionScorer(export(model, None, folder / "model.lmf"))
+    bundle = folder / "model.lmf"
+    if not bundle.exists():
+        export(model, None, bundle)
+    scorer = lmfusion.LMFusionScorer(bundle, device=device)
     got = scorer.score_token_paths(PATHS, [1] * len(PATHS))
     operators = operators_of_layers()
     assert difference(reference(model), got) <= TOLERANCE
@@ -90,27 +88,33 @@ def run_exported(model: torch.nn.Module, folder: Path) -> tuple[Counter[str], lm
 
 @pytest.mark.parametrize("name", LAYER_OPERATORS)
 def test_layers_are_fused(name: str, tmp_path: Path) -> None:
-    model = tiny_models.build(tiny_models.TREE_CONFIGS[name]())
-    operators, stats = run_exported(model, tmp_path)
-    layer = LAYER_OPERATORS[name]
-    wanted = Counter({kind: LAYERS * count for kind, count in layer.items() if count})
-    # Behind the first product there are the other layers' norms and the last one.
-    first_is_a_product = name == "olmo2"
-    wanted["normalize"] += first_is_a_product
-    wanted["aten::view"] += name == "gpt2"  # of the result
-    assert operators == wanted
-    packed = {"phi3": 4, "gpt2": 4, "gpt-neox": 4, "starcoder2": 6, "phi": 6}.get(name, 7)
-    assert (stats.packed_linears, stats.plain_linears) == (LAYERS * packed, 0)
-    fused = ("normalize", "rotary_attention", "linear_add", "silu_mul", "gelu_tanh_mul",
-             "gelu_tanh")
-    assert stats.fused_operators == sum(operators[kind] for kind in fused) + (
-        not first_is_a_product)
+    """The same few operators on the CPU and on a device."""
+    model = tiny_models.build(short_paths(tiny_models.TREE_CONFIGS[name]()))
+    layers = model.config.num_hidden_layers
+    wanted = Counter({kind: layers * count for kind, count in LAYER_OPERATORS[name].items()})
+    wanted += Counter(ONCE.get(name, {}))
+    wanted["normalize"] += name == "olmo2"
+    for device in ("cpu", "emulated"):
+        operators, stats = run_exported(model, tmp_path, device)
+        assert operators == wanted
+        if device == "cpu":
+            products = wanted["linear"] + wanted["linear_add"] + 2 * wanted["experts"]
+            assert (stats.packed_linears, stats.plain_linears) == (products, 0)
+            fused = ("normalize", "rotary_attention", "linear_add", "gate", "experts")
+            assert stats.fused_operators == sum(operators[kind] for kind in fused) + (
+                name not in FIRST_IS_A_PRODUCT)
 
 
-@pytest.mark.parametrize("name", ["glm", "gpt-bigcode", "stablelm", "opt", "gpt-oss", "mixtral"])
-def test_what_is_fused_in_part_is_right(name: str, tmp_path: Path) -> None:
-    operators, _ = run_exported(tiny_models.build(tiny_models.TREE_CONFIGS[name]()), tmp_path)
-    assert operators["rotary_attention"] == LAYERS and operators["tree_attention"] == 0
+def short_paths(config: transformers.PretrainedConfig) -> transformers.PretrainedConfig:
+    """Rotary frequencies for more positions than PATHS have."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if config.max_position_embeddings == 40:
+        config.max_position_embeddings = 64
+    if rope.get("original_max_position_embeddings") == 40:
+        rope["original_max_position_embeddings"] = 64
+    if getattr(config, "original_max_position_embeddings", None) == 40:
+        config.original_max_position_embeddings = 64
+    return config
 
 
 # Models that are nearly those of the patterns: each changes one thing that a careless pattern would
@@ -138,6 +142,14 @@ def keys_at_other_angles(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, si
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     turn = modeling_llama.rotate_half
     return q * cos + turn(q) * sin, k * sin + turn(k) * cos
+
+
+def clamped_queries(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
+                    **_: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """As OLMo's `clip_qkv`: nothing that the queries of these texts reach."""
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    turn = modeling_llama.rotate_half
+    return (q * cos + turn(q) * sin).clamp(-30, 30), k * cos + turn(k) * sin
 
 
 def rotated_part_behind(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
@@ -178,20 +190,33 @@ def other_gelu(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     return 0.5 * x * (1.0 + torch.tanh(inner))
 
 
-# name -> model, what is changed, the change; operators that say the pattern did not fire.
+def other_experts(self: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """Routed by another power of the probabilities."""
+    rows = hidden.view(-1, hidden.shape[-1])
+    logits = functional.linear(rows, self.gate.weight)
+    weights, chosen = (1.1 * logits).softmax(-1).topk(self.top_k, -1)
+    return self.experts(rows, chosen, weights / weights.sum(-1, keepdim=True)).view(hidden.shape)
+
+
+# name -> model, what is changed, the change; operators that say what was left as it is.
+HEADS_AS_THEY_ARE = {"tree_attention": 3, "rotary_attention": 0}
 NEAR_MISSES: dict[str, tuple[str, object, str, Callable, dict[str, int]]] = {
     "halves turned the other way": ("llama", modeling_llama, "rotate_half", turned_the_other_way,
-                                    {"aten::neg": 6}),
+                                    {**HEADS_AS_THEY_ARE, "aten::neg": 6, "gate": 3}),
     "unequal parts": ("llama", modeling_llama, "rotate_half", turned_in_unequal_parts,
-                      {"aten::neg": 6}),
+                      {**HEADS_AS_THEY_ARE, "aten::neg": 6}),
+    # One of Cohere 2's three layers does not rotate.
     "pairs turned the other way": ("cohere2", modeling_cohere2, "rotate_half",
-                                   pairs_turned_the_other_way, {"aten::neg": 4}),
+                                   pairs_turned_the_other_way,
+                                   {"tree_attention": 2, "rotary_attention": 1, "aten::neg": 4}),
     "even elements twice": ("cohere2", modeling_cohere2, "rotate_half", even_elements_twice,
-                            {"aten::neg": 4}),
+                            {"tree_attention": 2, "rotary_attention": 1, "aten::neg": 4}),
     "keys at other angles": ("llama", modeling_llama, "apply_rotary_pos_emb",
-                             keys_at_other_angles, {"rotate": 6, "tree_attention": 3}),
+                             keys_at_other_angles, HEADS_AS_THEY_ARE),
+    "clamped queries": ("llama", modeling_llama, "apply_rotary_pos_emb", clamped_queries,
+                        {**HEADS_AS_THEY_ARE, "aten::clamp": 3}),
     "rotated part behind": ("glm", modeling_glm, "apply_rotary_pos_emb", rotated_part_behind,
-                            {"rotate": 6, "aten::cat": 6}),
+                            {**HEADS_AS_THEY_ARE, "aten::cat": 6}),
     "norm by other squares": ("llama", modeling_llama.LlamaRMSNorm, "forward",
                               norm_by_other_squares, {"aten::rsqrt": 6, "normalize": 0}),
     "norm of another power": ("llama", modeling_llama.LlamaRMSNorm, "forward",
@@ -201,11 +226,13 @@ NEAR_MISSES: dict[str, tuple[str, object, str, Callable, dict[str, int]]] = {
                                     {"aten::rsqrt": 3, "normalize": 0}),
     "product scaled by a vector": ("llama", modeling_llama.LlamaMLP, "forward",
                                    product_scaled_by_a_vector,
-                                   {"aten::add": 3, "linear_add": 3}),
+                                   {"aten::add": 6, "linear_add": 3, "gate": 3}),
     "another gate": ("llama", modeling_llama.LlamaMLP, "forward", sigmoid_gate,
-                     {"aten::sigmoid": 3, "silu_mul": 0, "gelu_tanh_mul": 0}),
+                     {"aten::sigmoid": 3, "gate": 0}),
     "another GELU": ("gpt2", transformers.activations.NewGELUActivation, "forward", other_gelu,
-                     {"aten::tanh": 3, "gelu_tanh": 0}),
+                     {"aten::tanh": 3, "gate": 0}),
+    "other experts": ("mixtral", modeling_mixtral.MixtralSparseMoeBlock, "forward", other_experts,
+                      {"experts": 0, "aten::softmax": 3, "rotary_attention": 3}),
 }
 
 
@@ -219,11 +246,12 @@ def test_what_is_nearly_a_pattern_runs_as_exported(
     assert {kind: operators[kind] for kind in wanted} == wanted
 
 
-def test_gelu_by_the_error_function_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_other_gates_are_fused(activation: str, tmp_path: Path) -> None:
     config = tiny_models.TREE_CONFIGS["gemma"]()
-    config.hidden_act = config.hidden_activation = "gelu"
+    config.hidden_act = config.hidden_activation = activation
     operators, _ = run_exported(tiny_models.build(config), tmp_path)
-    assert operators["aten::gelu"] == LAYERS and operators["gelu_tanh_mul"] == 0
+    assert operators == Counter({kind: 3 * count for kind, count in GATED.items()})
 
 
 def numbers(*sizes: int, seed: int = 0) -> torch.Tensor:
@@ -241,13 +269,16 @@ def assert_near(got: torch.Tensor, wanted: torch.Tensor) -> None:
 @pytest.mark.parametrize("centered", [False, True])
 @pytest.mark.parametrize("has", ["nothing", "weight", "weight and bias"])
 @pytest.mark.parametrize("residual", ["none", "full", "broadcast"])
-def test_normalize(x: torch.Tensor, centered: bool, has: str, residual: str) -> None:
+@pytest.mark.parametrize("by_definition", [False, True])
+def test_normalize(x: torch.Tensor, centered: bool, has: str, residual: str,
+                   by_definition: bool) -> None:
     x = 3 * x + 1
     weight = numbers(40, seed=1) if "weight" in has else None
     bias = numbers(40, seed=2) if "bias" in has else None
     added = {"none": None, "full": numbers(*x.shape, seed=3),
              "broadcast": numbers(1, seed=4)}[residual]
-    got = torch.ops.lmfusion.normalize(x, weight, bias, added, 1e-3, centered)
+    got = called(torch.ops.lmfusion.normalize, by_definition, x, weight, bias, added, 1e-3,
+                 centered)
     wanted = (functional.layer_norm(x, [40], weight, None, 1e-3) if centered
               else functional.rms_norm(x, [40], weight, 1e-3))
     for addend in (bias, added):
@@ -255,32 +286,151 @@ def test_normalize(x: torch.Tensor, centered: bool, has: str, residual: str) -> 
     assert_near(got, wanted)
 
 
-@pytest.mark.parametrize("interleaved", [False, True])
-@pytest.mark.parametrize("n", [16, 6])
-def test_rotate(interleaved: bool, n: int) -> None:
-    x = numbers(1, 5, 3, 16).transpose(1, 2)  # [1, heads, T, dim]
-    cos, sin = numbers(1, 1, 5, n, seed=1), numbers(1, 1, 5, n, seed=2)
-    part = x[..., :n]
-    if interleaved:
-        turned = torch.stack((-part[..., 1::2], part[..., ::2]), -1).flatten(-2)
-    else:
-        turned = torch.cat((-part[..., n // 2:], part[..., :n // 2]), -1)
-    wanted = torch.cat((part * cos + turned * sin, x[..., n:]), -1)
-    assert_near(torch.ops.lmfusion.rotate(x, cos, sin, interleaved), wanted)
+ACTIVATIONS = {"silu": functional.silu, "gelu": functional.gelu, "relu": functional.relu,
+               "gelu_tanh": lambda z: functional.gelu(z, approximate="tanh")}
 
 
-def test_activations_and_gates() -> None:
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("by_definition", [False, True])
+def test_gate(activation: str, by_definition: bool) -> None:
+    gate = functools.partial(called, torch.ops.lmfusion.gate, by_definition)
+    plain = ACTIVATIONS[activation]
     x = 4 * numbers(1, 6, 50)
-    assert_near(torch.ops.lmfusion.gelu_tanh(x[..., 7:31]),
-                functional.gelu(x[..., 7:31], approximate="tanh"))
-    gates = {torch.ops.lmfusion.silu_mul: functional.silu,
-             torch.ops.lmfusion.gelu_tanh_mul: lambda z: functional.gelu(z, approximate="tanh")}
-    for fused, plain in gates.items():
-        assert_near(fused(x, x + 1), plain(x) * (x + 1))
-        assert_near(fused(x, x, 3, 27, 20), plain(x[..., 3:23]) * x[..., 27:47])
-        assert_near(fused(x, x[:, :1]), plain(x) * x[:, :1])  # broadcast
-        with pytest.raises(RuntimeError, match="do not lie in"):
-            fused(x, x, 3, 31, 20)
+    assert_near(gate(x, None, activation, 0, 0, 50), plain(x))
+    assert_near(gate(x, None, activation, 7, 0, 24), plain(x[..., 7:31]))
+    assert_near(gate(x, x + 1, activation, 0, 0, 50), plain(x) * (x + 1))
+    assert_near(gate(x, x, activation, 3, 27, 20), plain(x[..., 3:23]) * x[..., 27:47])
+    with pytest.raises((RuntimeError, IndexError)):
+        gate(x, x, activation, 3, 31, 20)
+
+
+def called(operator: object, by_definition: bool, *arguments: object) -> torch.Tensor:
+    """What an operator of lmfusion gives on the CPU, by its kernel or by its definition."""
+    if not by_definition:
+        return operator(*arguments)
+    return operator.default._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, *arguments)
+
+
+BATCH = 6  # tokens: a chain of four, and two that branch off its second
+SLOTS = torch.tensor([3, 1, 6, 2, 5, 4], dtype=torch.int32)
+POSITIONS = torch.tensor([0, 1, 2, 3, 2, 2])
+SEGMENTS = torch.tensor([[0, 2, 0, 6, 0], [2, 4, 2, 4, 2], [4, 5, 4, 5, 2], [5, 6, 5, 6, 2]],
+                        dtype=torch.int32)
+ANCESTORS = ((0,), (0, 1), (0, 1, 2), (0, 1, 2, 3), (0, 1, 4), (0, 1, 5))
+
+
+def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float,
+             sinks: torch.Tensor | None) -> torch.Tensor:
+    """Softmax attention along the paths of the batch: [T, heads, dim] -> [T, heads * dim]."""
+    group = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    rows = []
+    for token, seen in enumerate(ANCESTORS):
+        scores = scale * torch.einsum("hd,khd->hk", q[token], k[list(seen)])
+        if sinks is not None:
+            scores = torch.cat((scores, sinks[:, None]), dim=1)
+        weights = scores.softmax(-1)[:, :len(seen)]
+        rows.append(torch.einsum("hk,khd->hd", weights, v[list(seen)]).flatten())
+    return torch.stack(rows)
+
+
+def normalised(x: torch.Tensor, weight: torch.Tensor | None, epsilon: float,
+               centered: bool) -> torch.Tensor:
+    if weight is None:
+        return x
+    norm = functional.layer_norm if centered else functional.rms_norm
+    return norm(x, x.shape[-1:], eps=epsilon) * weight
+
+
+def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
+            interleaved: bool) -> torch.Tensor:
+    """Complex numbers, turned: heads [T, heads, dim] by angles [T, n]."""
+    n = cos.shape[-1]
+    part = x[..., :n]
+    part = part.unflatten(-1, (-1, 2)) if interleaved else part.unflatten(-1, (2, -1)).mT
+    once = slice(None, None, 2) if interleaved else slice(n // 2)
+    turn = torch.complex(cos[:, None, once].contiguous(), sin[:, None, once].contiguous())
+    turned = torch.view_as_real(torch.view_as_complex(part.contiguous()) * turn)
+    turned = turned if interleaved else turned.mT
+    return torch.cat((turned.flatten(-2), x[..., n:]), dim=-1)
+
+
+@pytest.mark.parametrize("norm", ["none", "one weight", "a weight a head"])
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("n", [0, 8, 16])
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("by_definition", [False, True])
+def test_rotary_attention(norm: str, centered: bool, n: int, interleaved: bool,
+                          by_definition: bool) -> None:
+    heads, kv_heads, dim = 4, 2, 16
+    product = numbers(1, BATCH, 8 + (heads + 2 * kv_heads) * dim)
+    columns = [8, 72, 72, 104, 104, 136]
+    q, k, v = (product[0, :, begin:end].unflatten(-1, (-1, dim))
+               for begin, end in zip(columns[::2], columns[1::2]))
+    weights = [None if norm == "none" else numbers(dim, seed=count) if norm == "one weight"
+               else numbers(count, dim, seed=count) for count in (heads, kv_heads)]
+    cos = sin = None
+    if n:
+        angles = numbers(BATCH, n // 2, seed=7)
+        angles = angles.repeat_interleave(2, 1) if interleaved else angles.repeat(1, 2)
+        cos, sin = angles.cos(), angles.sin()
+    sinks = numbers(heads, seed=8) if n == 8 else None
+    kv = torch.zeros(2, 2, 8, kv_heads, dim)
+    got = called(torch.ops.lmfusion.rotary_attention, by_definition, product, product, product,
+                 columns, weights[0], 1e-3, weights[1], 1e-5, centered, cos, sin, interleaved,
+                 sinks, kv, POSITIONS, SLOTS, SEGMENTS, SLOTS, 1, 0.3, 0, 0.0)
+    q, k = (normalised(x, weight, epsilon, centered)
+            for x, weight, epsilon in ((q, weights[0], 1e-3), (k, weights[1], 1e-5)))
+    if n:
+        q, k = (rotated(x, cos, sin, interleaved) for x in (q, k))
+    assert_near(got, attended(q, k, v, 0.3, sinks)[None])
+    assert_near(kv[1, :, SLOTS.long()], torch.stack((k, v)))
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu", "clamped_silu"])
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("added", [False, True])
+def test_experts(activation: str, normalized: bool, biased: bool, added: bool) -> None:
+    """The definition against experts chosen and applied one by one."""
+    count, hidden, inner, top_k = 5, 12, 10, 2
+    x, logits = 3 * numbers(1, 7, hidden), numbers(1, 7, count, seed=1)
+    gate_up = numbers(count * 2 * inner, hidden, seed=2)
+    down = numbers(count * hidden, inner, seed=3)
+    biases = [numbers(matrix.shape[0], seed=4) if biased else None for matrix in (gate_up, down)]
+    residual = numbers(1, 7, hidden, seed=5) if added else None
+    got = torch.ops.lmfusion.experts(x, logits, gate_up, biases[0], down, biases[1], residual,
+                                     activation, count, top_k, normalized)
+    wanted = torch.zeros(7, hidden) if residual is None else residual[0].clone()
+    for token in range(7):
+        chosen = logits[0, token].sort(descending=True).indices[:top_k].tolist()
+        weights = logits[0, token].softmax(0)[chosen]
+        for expert, weight in zip(chosen, weights / weights.sum() if normalized else weights):
+            gate, up = (gate_up.unflatten(0, (count, 2, inner))[expert] @ x[0, token]).unbind()
+            if biased:
+                gate, up = (part + bias for part, bias in zip(
+                    (gate, up), biases[0].unflatten(0, (count, 2, inner))[expert]))
+            if activation == "clamped_silu":
+                gate, up = gate.clamp(max=7), up.clamp(-7, 7) + 1
+                gated = gate * torch.sigmoid(1.702 * gate) * up
+            else:
+                gated = ACTIVATIONS[activation](gate) * up
+            out = down.unflatten(0, (count, hidden))[expert] @ gated
+            if biased:
+                out = out + biases[1].unflatten(0, (count, hidden))[expert]
+            wanted[token] += weight * out
+    torch.testing.assert_close(got[0], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("compute", "bound"), [("bfloat16", 0.3), ("int8", 0.6), ("int4", 4.0)])
+@pytest.mark.parametrize("name", ["mixtral", "gpt-oss"])
+def test_experts_in_every_type(name: str, compute: str, bound: float, tmp_path: Path) -> None:
+    model = tiny_models.build(tiny_models.TREE_CONFIGS[name]())
+    bundle = export(model, None, tmp_path / "model.lmf")
+    for device in ("cpu", "emulated"):
+        scorer = lmfusion.LMFusionScorer(bundle, compute=compute, device=device)
+        got = scorer.score_token_paths(PATHS, [1] * len(PATHS))
+        assert 0 < difference(reference(model), got) <= bound
 
 
 @pytest.mark.parametrize(("compute", "bound"), [("bfloat16", 0.15), ("int8", 0.3), ("int4", 3.0)])

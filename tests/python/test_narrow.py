@@ -33,6 +33,15 @@ NAMES = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "
          "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
          "ffn_down": "mlp.down_proj"}
 
+# What is stored, and multiplied, as one matrix: of one input and one type.
+STACKS = (("attn_q", "attn_k"), ("attn_v",), ("attn_output",), ("ffn_gate", "ffn_up"),
+          ("ffn_down",))
+
+
+def stored_name(layer: int, name: str) -> str:
+    """The attribute that holds a matrix, or the stack that it is the first of."""
+    return f"layers.{layer}.{NAMES[name]}.weight".replace(".", "__")
+
 
 def reference(model: torch.nn.Module) -> list[list[float]]:
     with torch.no_grad():
@@ -108,10 +117,10 @@ def test_other_weights_stay_float32(tmp_path: Path) -> None:
     tensors, _ = read(bundle)
     wide = [name for name, tensor in tensors.items()
             if tensor.dim() == 2 and tensor.dtype == torch.float32]
-    assert wide == ["decoder.layers.1.self_attn.k_proj.weight"]
+    assert wide == ["layers__1__self_attn__k_proj__weight"]
     got, scorer = scores(bundle)
     assert difference(reference(model), got) <= EXACT
-    assert scorer.stats().packed_linears == 3 * 7
+    assert scorer.stats().packed_linears == 3 * 4 + 1  # not stacked with queries and values
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -162,8 +171,8 @@ def test_lora_keeps_the_other_weights_narrow(tmp_path: Path) -> None:
     bundle = export(adapted.eval(), None, tmp_path / "model.lmf")
     tensors, _ = read(bundle)
     for name, tensor in tensors.items():
-        if name.endswith("proj.weight"):
-            wide = name.endswith("q_proj.weight")
+        if name.endswith("proj__weight"):
+            wide = name.endswith("q_proj__weight")
             assert tensor.dtype == (torch.float32 if wide else torch.bfloat16), name
     got, _ = scores(bundle)
     assert difference(reference(adapted), got) <= EXACT
@@ -178,14 +187,15 @@ def test_the_plain_form_stays_float32(tmp_path: Path) -> None:
 
 
 class _Unknown(torch.nn.Module):
-    """A linear layer written as no pass over the graph knows it."""
+    """A linear layer with something else in it."""
 
     def __init__(self, weight: torch.nn.Parameter) -> None:
         super().__init__()
         self.weight = weight
+        self.one = torch.nn.Parameter(torch.ones(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.matmul(x, self.weight.t() * 1.0)
+        return torch.matmul(x, self.weight.t() * self.one)
 
 
 def test_what_is_not_packed_is_widened(tmp_path: Path) -> None:
@@ -194,10 +204,11 @@ def test_what_is_not_packed_is_widened(tmp_path: Path) -> None:
     mlp.down_proj = _Unknown(mlp.down_proj.weight)
     bundle = export(model, None, tmp_path / "model.lmf")
     tensors, _ = read(bundle)
-    assert tensors["decoder.layers.1.mlp.down_proj.weight"].dtype == torch.bfloat16
+    assert tensors["layers__1__mlp__down_proj__weight"].dtype == torch.bfloat16
     got, scorer = scores(bundle)
     assert difference(reference(model), got) <= EXACT
-    assert scorer.stats().packed_linears == 3 * 7 - 1
+    # The code around it also reads the sum that the product before it is in.
+    assert scorer.stats().packed_linears == 3 * 4 - 1 + 1
 
 
 # --- GGUF ---
@@ -253,21 +264,24 @@ def test_gguf_blocks_are_stored_as_they_are(output: gguf.GGMLQuantizationType | 
     source = write_gguf(tmp_path / "model.gguf", output=output)
     bundle = export_folder(source, tmp_path / "model.lmf", tokenizer=False)
     tensors, description = read(bundle)
-    types = {"decoder.embed_tokens.weight": "q8_0",
-             "output_weight": "q8_0" if output is None else "q4_1",
-             **{f"decoder.layers.{layer}.{NAMES[name]}.weight": type.name.lower()
-                for layer in range(LAYERS) for name, type in LAYER_TYPES.items() if type != F32}}
+    types = {"output_weight": "q8_0" if output is None else "q4_1",
+             **{stored_name(layer, names[0]): LAYER_TYPES[names[0]].name.lower()
+                for layer in range(LAYERS) for names in STACKS
+                if LAYER_TYPES[names[0]] != F32}}
+    if output is not None:  # else it is the output matrix
+        types["embed_tokens__weight"] = "q8_0"
     assert description["weight_types"] == types
     stored = {tensor.name: tensor.data for tensor in gguf.GGUFReader(source).tensors}
     for layer in range(LAYERS):
-        for name, type in LAYER_TYPES.items():
-            tensor = tensors[f"decoder.layers.{layer}.{NAMES[name]}.weight"]
-            if type == F32:
+        for names in STACKS:
+            tensor = tensors[stored_name(layer, names[0])]
+            if LAYER_TYPES[names[0]] == F32:
                 assert tensor.dtype == torch.float32
                 continue
-            wanted = torch.from_numpy(stored[f"blk.{layer}.{name}.weight"].copy())
+            wanted = torch.cat([torch.from_numpy(stored[f"blk.{layer}.{name}.weight"].copy())
+                                for name in names])
             assert tensor.dtype == torch.uint8 and tensor.shape == wanted.shape
-            permuted = name in ("attn_q", "attn_k")  # by transformers
+            permuted = "attn_q" in names  # by transformers
             assert torch.equal(tensor, wanted) != permuted
             assert sorted(map(bytes, tensor.numpy())) == sorted(map(bytes, wanted.numpy()))
     assert description["weights_sha256"] == weights_sha256(torch.jit.load(str(bundle)))
@@ -276,7 +290,8 @@ def test_gguf_blocks_are_stored_as_they_are(output: gguf.GGMLQuantizationType | 
     for compute, bound in (("float32", EXACT), ("bfloat16", 0.15), ("int8", 0.4)):
         got, scorer = scores(bundle, compute=compute)
         assert difference(wanted_scores, got) <= bound
-        assert (scorer.stats().packed_linears, scorer.stats().plain_linears) == (7 * LAYERS, 0)
+        assert (scorer.stats().packed_linears, scorer.stats().plain_linears) == (
+            len(STACKS) * LAYERS, 0)
         if compute == "float32":  # blocks, a tied table among them, are held as they are
             widths = {Q4_0: 20 / 32, Q4_1: 20 / 32, Q8_0: 34 / 32, F32: 4}
             blocks = sum(LAYERS * math.prod(SHAPES[name]) * widths[type]
@@ -295,10 +310,10 @@ def test_blocks_that_are_not_packed_are_widened(tmp_path: Path) -> None:
     attention = model.model.layers[0].self_attn
     attention.q_proj = _Unknown(attention.q_proj.weight)
     bundle = export(model, None, tmp_path / "model.lmf", gguf=source)
-    assert read(bundle)[1]["weight_types"]["decoder.layers.0.self_attn.q_proj.weight"] == "q4_1"
+    assert read(bundle)[1]["weight_types"][stored_name(0, "attn_q")] == "q4_1"
     got, scorer = scores(bundle)
     assert difference(reference(model), got) <= EXACT
-    assert scorer.stats().packed_linears == 7 * LAYERS - 1
+    assert scorer.stats().packed_linears == len(STACKS) * LAYERS
 
 
 def test_weights_of_another_file_are_not_given_its_blocks(tmp_path: Path) -> None:
@@ -311,7 +326,7 @@ def test_weights_of_another_file_are_not_given_its_blocks(tmp_path: Path) -> Non
     bundle = export(model, None, tmp_path / "model.lmf", gguf=source)
     types = read(bundle)[1]["weight_types"]
     assert not [name for name in types if "v_proj" in name]
-    assert "decoder.layers.0.self_attn.k_proj.weight" in types
+    assert stored_name(0, "attn_q") in types
     got, _ = scores(bundle)
     assert difference(reference(model), got) <= EXACT
 
@@ -319,11 +334,11 @@ def test_weights_of_another_file_are_not_given_its_blocks(tmp_path: Path) -> Non
 # --- files that are not right ---
 
 @pytest.mark.parametrize(("name", "type", "message"), [
-    ("decoder.layers.0.self_attn.v_proj.weight", "q5_1", "q5_1"),
-    ("decoder.layers.0.self_attn.v_proj.weight", "float", "float"),
-    ("decoder.layers.0.self_attn.v_proj.weight", "q4_1", "v_proj.*blocks of \"q4_1\""),
-    ("decoder.layers.0.input_layernorm.weight", "q8_0", "input_layernorm.*blocks"),
-    ("decoder.layers.9.mlp.up_proj.weight", "q8_0", "layers.9.*no such weight"),
+    ("layers__0__self_attn__v_proj__weight", "q5_1", "q5_1"),
+    ("layers__0__self_attn__v_proj__weight", "float", "float"),
+    ("layers__0__self_attn__v_proj__weight", "q4_1", "v_proj.*blocks of \"q4_1\""),
+    ("layers__0__input_layernorm__weight", "q8_0", "input_layernorm.*blocks"),
+    ("layers__9__mlp__up_proj__weight", "q8_0", "layers__9.*no such weight"),
 ])
 def test_types_that_do_not_fit_are_refused(name: str, type: str, message: str,
                                            tmp_path: Path) -> None:

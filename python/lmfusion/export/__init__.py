@@ -23,7 +23,8 @@ from lmfusion.export.architecture import Architecture, read_architecture
 from lmfusion.export.container import write_model_file
 from lmfusion.export.lora import merged_with_lora
 from lmfusion.export.metadata import Metadata, Parity, weights_sha256
-from lmfusion.export.narrow import StoredWeights, count_weights, narrow_weights
+from lmfusion.export.narrow import (StoredWeights, WeightTypes, count_weights,
+                                    narrow_weights)
 from lmfusion.export.output import OutputHead, read_output_head
 from lmfusion.export.plain_module import trace_plain_module
 from lmfusion.export.probes import (refuse_models_that_look_ahead,
@@ -86,13 +87,14 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
     refuse_weights_that_are_no_numbers(model)
     model = merged_with_lora(model, None if lora is None else Path(lora))
     refuse_models_that_look_ahead(float32_replica(model))
-    trace = _trace_plain if uncached else _trace_tree
     say(f"tracing {type(model).__name__}")
-    traced = trace(model)
-    if traced.architecture is not None:
+    if uncached:
+        traced = _trace_plain(model)
+    else:
+        types = WeightTypes(None if gguf is None else Path(gguf))
+        traced = _trace_tree(model, types)
         say("finding the narrowest types that lose nothing")
-        traced = replace(traced, stored=narrow_weights(
-            traced.module, None if gguf is None else Path(gguf)))
+        traced = replace(traced, stored=narrow_weights(traced.module, types))
     metadata = _describe(model, tokenizer, tokenizer_file, traced,
                          source or str(getattr(model.config, "_name_or_path", "")), license)
     paths = _check_paths(metadata, tokenizer)
@@ -156,12 +158,12 @@ class _Traced:
     stored: StoredWeights
 
 
-def _trace_tree(model: PreTrainedModel) -> _Traced:
+def _trace_tree(model: PreTrainedModel, types: WeightTypes) -> _Traced:
     replica = float32_replica(model)
     head = read_output_head(replica)
     architecture = read_architecture(replica, hidden_size=head.weight.shape[1])
     limit = fix_rotary_frequencies(replica)
-    return _Traced(trace_tree_module(replica, head, architecture), architecture, head, limit,
+    return _Traced(trace_tree_module(replica, head, architecture, types), architecture, head, limit,
                    StoredWeights())
 
 

@@ -5,10 +5,10 @@ A trace computes in float32, but few models have float32 weights: nearly all are
 bfloat16, and GGUF files hold blocks of 32 weights with 4 or 8 bits each. A matrix of float32 that
 is exactly representable in bfloat16 is stored in that type. A matrix that came out of a GGUF file
 is stored as the blocks it came from. transformers renames the tensors of a GGUF file and permutes
-rows of some, each architecture in its own way, so blocks are not found by name: a matrix has the
-blocks of a tensor if every row of it is, to the bit, a dequantized row of the tensor. What is
-found is dequantized once more and compared as a whole. The engine packs what is stored as it is;
-the trace itself would not run on it.
+rows of some, each architecture in its own way, and the export stacks matrices, so blocks are not
+found by name: a matrix has blocks of a type if every row of it is, to the bit, a dequantized row of
+some tensor of that type. What is found is dequantized once more and compared as a whole. The engine
+packs what is stored as it is; the trace itself would not run on it.
 """
 
 from __future__ import annotations
@@ -36,17 +36,16 @@ class StoredWeights:
     tied: bool = False  # the output matrix is the table of embeddings
 
 
-def narrow_weights(module: torch.jit.ScriptModule, gguf: Path | None = None) -> StoredWeights:
+def narrow_weights(module: torch.jit.ScriptModule, types: WeightTypes) -> StoredWeights:
     """Replaces matrices of a traced module by what they are stored as; see the note above.
 
     Args:
         module: its attributes are changed, the tensors in them are not. Tied ones stay tied.
-        gguf: the file that the weights are from.
+        types: of the model that was traced.
 
     Returns:
         What the weights have become.
     """
-    source = GgufBlocks(gguf) if gguf is not None else None
     narrow: dict[tuple[int, torch.Size], tuple[str, torch.Tensor]] = {}
     block_types = {}
     for path, weight in module.state_dict().items():
@@ -54,17 +53,16 @@ def narrow_weights(module: torch.jit.ScriptModule, gguf: Path | None = None) -> 
             continue
         key = (weight.data_ptr(), weight.shape)
         if key not in narrow:
-            narrow[key] = _narrowed(weight, source)
+            narrow[key] = _narrowed(weight, types.blocks)
         type_name, stored = narrow[key]
         owner, _, name = path.rpartition(".")
         setattr(module.get_submodule(owner), name,
                 torch.nn.Parameter(stored, requires_grad=False))
         if type_name in BLOCK_TYPES:
             block_types[path] = type_name
-    tensors = module.state_dict()
-    readers = [path for path, tensor in tensors.items()
-               if tensor.data_ptr() == tensors["output_weight"].data_ptr()]
-    return StoredWeights(block_types, count_weights(module, block_types), tied=len(readers) > 1)
+    tied = any(node.kind() == "prim::GetAttr" and node.s("name") == "output_weight"
+               for node in module.graph.nodes())
+    return StoredWeights(block_types, count_weights(module, block_types), tied)
 
 
 def count_weights(module: torch.nn.Module, block_types: dict[str, str]) -> dict[str, int]:
@@ -94,38 +92,40 @@ class GgufBlocks:
     def __init__(self, path: Path) -> None:
         from gguf import GGUFReader, dequantize
 
-        self._tensors: dict[tuple[int, ...], list[_BlockTensor]] = defaultdict(list)
+        # Width of a row and type -> digest of a row's weights -> its blocks.
+        self._rows: dict[tuple[int, str], dict[bytes, numpy.ndarray]] = defaultdict(dict)
         for tensor in GGUFReader(path).tensors:
             type_name = tensor.tensor_type.name.lower()
             if type_name not in BLOCK_TYPES or tensor.data.ndim != 2:
                 continue
             weights = dequantize(tensor.data, tensor.tensor_type)
-            rows = {digest: row for row, digest in enumerate(_digests(weights))}
-            self._tensors[weights.shape].append(_BlockTensor(type_name, tensor.data, rows))
+            self._rows[weights.shape[1], type_name].update(zip(_digests(weights), tensor.data))
 
     def find(self, weight: torch.Tensor) -> tuple[str, torch.Tensor] | None:
         """The blocks of a matrix [out, in] float32: their type, and uint8 [out, bytes of a row]."""
+        import numpy
         from gguf import GGMLQuantizationType, dequantize
 
-        candidates = self._tensors.get(tuple(weight.shape))
-        if not candidates:
-            return None
         digests = _digests(weight.numpy())
-        for tensor in candidates:
-            if not all(digest in tensor.row_of for digest in digests):
+        for (width, type_name), rows in self._rows.items():
+            if width != weight.shape[1] or not all(digest in rows for digest in digests):
                 continue
-            blocks = tensor.data[[tensor.row_of[digest] for digest in digests]]
-            again = dequantize(blocks, GGMLQuantizationType[tensor.type_name.upper()])
+            blocks = numpy.stack([rows[digest] for digest in digests])
+            again = dequantize(blocks, GGMLQuantizationType[type_name.upper()])
             if again.tobytes() == weight.numpy().tobytes():
-                return tensor.type_name, torch.from_numpy(blocks)
+                return type_name, torch.from_numpy(blocks)
         return None
 
 
-@dataclass(frozen=True)
-class _BlockTensor:
-    type_name: str
-    data: numpy.ndarray  # [out, bytes of a row] uint8
-    row_of: dict[bytes, int]  # digest of a row's weights -> row
+class WeightTypes:
+    """What the weights of a model will be stored as."""
+
+    def __init__(self, gguf: Path | None = None) -> None:
+        self.blocks = GgufBlocks(gguf) if gguf is not None else None
+
+    def of(self, weight: torch.Tensor) -> str:
+        """The type of a matrix [out, in] float32: "float32", "bfloat16", or that of its blocks."""
+        return _narrowed(weight, self.blocks)[0]
 
 
 def _narrowed(weight: torch.Tensor, source: GgufBlocks | None) -> tuple[str, torch.Tensor]:

@@ -2,103 +2,86 @@
 
 Note [How tree attention gets into a transformers model]
 Every layer of most models looks its attention function up in `AttentionInterface` by name. Under
-the name registered here that is the operator `lmfusion::tree_attention`. The model sees one
-sequence, [1, tokens]; `position_ids` carry each token's depth in the tree. The plan of the batch
-(who sees whom, which slot is whose) reaches the operator around the model, through a context
+the name registered in fusion/ that is the operator `lmfusion::rotary_attention`, or
+`lmfusion::tree_attention` where a layer does to its heads what the former does not know. The model
+sees one sequence, [1, tokens]; `position_ids` carry each token's depth in the tree. The plan of the
+batch (who sees whom, which slot is whose) reaches the operators around the model, through a context
 variable, so no model code knows of it; for the tracer the tensors are inputs all the same. No
 mask function is registered under the name, for which transformers builds no mask at all.
+
+The traced graph is flat: one list of operators, whose weights are attributes of one module.
 """
 
 from __future__ import annotations
 
-import contextvars
 import warnings
-from dataclasses import dataclass
 
 import torch
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
 from lmfusion.export.architecture import Architecture, decoder_of
+from lmfusion.export.fusion import fuse
+from lmfusion.export.fusion.emission import Emission, TreeBatch
+from lmfusion.export.fusion.parts import running
+from lmfusion.export.fusion.plan import Plan
+from lmfusion.export.narrow import WeightTypes
 from lmfusion.export.output import OutputHead
-from lmfusion.export.replica import set_implementations, traceable_experts
 
-TREE = "lmfusion_tree"
 TRACED_TOKENS = 5
-
-
-@dataclass(frozen=True)
-class TreeBatch:
-    """One packed batch, as the operator takes it (see src/ops/tree_attention.h)."""
-
-    positions: torch.Tensor  # [T] int64
-    slots: torch.Tensor  # [T] int32
-    segments: torch.Tensor  # [S, 5] int32
-    segment_slots: torch.Tensor  # [K] int32
-    kv: torch.Tensor  # [layers, 2, slots, kv_heads, head_dim]
-    windows: tuple[int, ...]  # one per layer
-
-
-_batch: contextvars.ContextVar[TreeBatch] = contextvars.ContextVar("lmfusion_tree_batch")
 
 
 class TreeModule(torch.nn.Module):
     """A model whose tokens attend along the paths of a token tree."""
 
-    def __init__(self, model: PreTrainedModel, head: OutputHead,
-                 architecture: Architecture) -> None:
+    def __init__(self, model: PreTrainedModel, head: OutputHead, architecture: Architecture,
+                 plan: Plan) -> None:
         super().__init__()
-        self.decoder = decoder_of(model)
+        self._decoder = (decoder_of(model),)  # no submodule: the trace shall be flat
+        self._plan = plan
+        self._windows = architecture.windows
         self.output_weight = head.weight
-        self.output_bias = head.bias
-        self.logit_scale = head.scale
-        self.logit_softcap = head.softcap
-        self.windows = architecture.windows
+        if head.bias is not None:
+            self.output_bias = head.bias
+        held = {id(each) for each in (head.weight, head.bias)}
+        for name, tensor in [*self._decoder[0].named_parameters(),
+                             *self._decoder[0].named_buffers()]:
+            if id(tensor) not in held:  # tied ones once
+                held.add(id(tensor))
+                if isinstance(tensor, torch.nn.Parameter):
+                    self.register_parameter(name.replace(".", "__"), tensor)
+                else:
+                    self.register_buffer(name.replace(".", "__"), tensor)
 
     def forward(self, tokens: torch.Tensor, positions: torch.Tensor, slots: torch.Tensor,
                 segments: torch.Tensor, segment_slots: torch.Tensor,
                 kv: torch.Tensor) -> torch.Tensor:
         """Fills the slots of a batch: tokens [T] int64 -> hidden states [T, hidden] float32."""
-        token = _batch.set(
-            TreeBatch(positions, slots, segments, segment_slots, kv, self.windows))
-        try:
-            hidden = self.decoder(input_ids=tokens.unsqueeze(0),
-                                  position_ids=positions.unsqueeze(0), use_cache=False)[0]
-        finally:
-            _batch.reset(token)
+        batch = TreeBatch(positions, slots, segments, segment_slots, kv, self._windows)
+        with running(Emission(self._plan, batch)):
+            hidden = self._decoder[0](input_ids=tokens.unsqueeze(0),
+                                      position_ids=positions.unsqueeze(0), use_cache=False)[0]
         return hidden.squeeze(0)
 
-    def log_normalizer(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden states [N, hidden] -> log-sum-exp of their logits [N], float32."""
-        return torch.ops.lmfusion.log_normalizer(
-            hidden, self.output_weight, self.output_bias, self.logit_scale, self.logit_softcap)
 
-    def token_logits(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits [N] of tokens [N] int64, each after the hidden state in its row."""
-        return torch.ops.lmfusion.token_logits(
-            hidden, self.output_weight, self.output_bias, tokens, self.logit_scale,
-            self.logit_softcap)
-
-
-def trace_tree_module(model: PreTrainedModel, head: OutputHead,
-                      architecture: Architecture) -> torch.jit.ScriptModule:
-    """Traces a model's three methods at one small size; the trace holds for every size.
+def trace_tree_module(model: PreTrainedModel, head: OutputHead, architecture: Architecture,
+                      types: WeightTypes) -> torch.jit.ScriptModule:
+    """Traces a model's forward pass at one small size; the trace holds for every size.
 
     Args:
-        model: the replica to trace, rotary frequencies fixed. Its attention implementation is
-            changed.
+        model: the replica to trace, rotary frequencies fixed. It is changed and cannot be used
+            for anything else afterwards.
         head: the output formula, with the replica's own matrix.
         architecture: read from the same model.
+        types: how its weights will be stored.
     """
-    AttentionInterface.register(TREE, _tree_attention)
-    set_implementations(model, attention=TREE, experts=traceable_experts(model))
-    module = TreeModule(model, head, architecture).eval()
-    forward = _traced_batch(architecture)
-    hidden = torch.zeros(3, architecture.hidden_size)
-    inputs = {"forward": forward, "log_normalizer": (hidden,),
-              "token_logits": (hidden, torch.zeros(3, dtype=torch.int64))}
+    plan = fuse(model, types.of)
+    module = TreeModule(model, head, architecture, plan).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
-        return torch.jit.trace_module(module, inputs, check_trace=False)
+        traced = torch.jit.trace(module, _traced_batch(architecture), check_trace=False)
+    torch._C._jit_pass_cse(traced.graph)
+    torch._C._jit_pass_dce(traced.graph)
+    return traced
 
 
 def _traced_batch(architecture: Architecture) -> tuple[torch.Tensor, ...]:
@@ -109,23 +92,3 @@ def _traced_batch(architecture: Architecture) -> tuple[torch.Tensor, ...]:
     kv = torch.zeros(architecture.layers, 2, TRACED_TOKENS + 2, architecture.kv_heads,
                      architecture.head_dim)
     return tokens, tokens.clone(), slots, segments, slots.clone(), kv
-
-
-def _tree_attention(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor,
-                    value: torch.Tensor, attention_mask: torch.Tensor | None, *,
-                    scaling: float | None = None, softcap: float | None = None,
-                    s_aux: torch.Tensor | None = None,
-                    **_: object) -> tuple[torch.Tensor, None]:
-    """The attention function: query, key, value [1, heads, T, head_dim] -> [1, T, heads, head_dim].
-
-    `attention_mask` is None; the plan of the batch takes its place.
-    """
-    batch = _batch.get()
-    layer = module.layer_idx
-    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
-    result = torch.ops.lmfusion.tree_attention(
-        query.squeeze(0).transpose(0, 1), key.squeeze(0).transpose(0, 1),
-        value.squeeze(0).transpose(0, 1), s_aux, batch.kv, batch.positions, batch.slots,
-        batch.segments, batch.segment_slots, layer, scale, batch.windows[layer],
-        float(softcap or 0.0))
-    return result.unsqueeze(0), None

@@ -1,4 +1,4 @@
-#include "bundle/stored_weights.h"
+#include "engine/stored_weights.h"
 
 #include <ATen/ATen.h>
 

@@ -1,0 +1,99 @@
+"""Residuals: hidden states to which the results of one or two parts are added, perhaps scaled."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from lmfusion.export.fusion.experts import Experts
+from lmfusion.export.fusion.norms import Norm
+from lmfusion.export.fusion.parts import Recording, equal
+from lmfusion.export.fusion.projections import Projection
+
+NEAR = 16  # steps back that a residual may come from
+
+
+@dataclass(frozen=True)
+class Value:
+    """Hidden states at a step: what its part was called with, or what it returned."""
+
+    step: int
+    is_result: bool
+
+    def tensor(self, recording: Recording) -> torch.Tensor:
+        step = recording.steps[self.step]
+        return step.result if self.is_result else step.x
+
+    def rows(self, recording: Recording) -> torch.Tensor:
+        """[tokens, width], of a tensor that has rows."""
+        return recording.rows(self.tensor(recording))
+
+
+@dataclass(frozen=True)
+class Sum:
+    """residual + scale * result of a part (+ scale * result of another)."""
+
+    residual: Value
+    terms: tuple[tuple[int, float], ...]  # step, scale
+
+    def holds(self, recording: Recording, x: torch.Tensor) -> bool:
+        total = self.residual.rows(recording)
+        for step, scale in self.terms:
+            total = total + scale * Value(step, True).rows(recording)
+        return equal(total, recording.rows(x))
+
+
+def find_sum(recording: Recording, step: int, values: list[Value]) -> Sum | None:
+    """The formula of a part's input in one recording, if it is a sum.
+
+    Args:
+        values: hidden states before `step` that are not the same as others of them.
+    """
+    x = recording.steps[step].x
+    if not recording.has_rows(x):
+        return None
+    rows = recording.rows(x)
+    near = [value for value in values if value.step >= step - NEAR
+            and recording.has_rows(tensor := value.tensor(recording))
+            and recording.rows(tensor).shape == rows.shape]
+    results = [value.step for value in reversed(near) if value.is_result]
+    products = [each for each in results
+                if isinstance(recording.steps[each].part, Projection | Experts)]
+    norms = [each for each in results if isinstance(recording.steps[each].part, Norm)]
+    for addends, count in ((products, 1), (norms, 1), (products, 2)):
+        for residual in reversed(near):
+            for steps in itertools.combinations(addends, count):
+                if residual.is_result and residual.step in steps:
+                    continue
+                found = _fitted(recording, rows, residual, steps)
+                if found is not None and found.holds(recording, x):
+                    return found
+    return None
+
+
+def _fitted(recording: Recording, rows: torch.Tensor, residual: Value,
+            steps: tuple[int, ...]) -> Sum | None:
+    """The sum of given parts whose scales are the best ones."""
+    rest = (rows - residual.rows(recording)).double().flatten()
+    results = torch.stack([Value(step, True).rows(recording).double().flatten()
+                           for step in steps])
+    scales = torch.linalg.lstsq(results @ results.T, (results @ rest)[:, None]).solution[:, 0]
+    terms = []
+    for step, scale in zip(steps, scales.tolist()):
+        scale = 1.0 if abs(scale - 1) < 1e-6 else float(f"{scale:.7g}")
+        if scale != 1.0 and not isinstance(recording.steps[step].part, Projection):
+            return None  # its operator has no scale
+        if abs(scale) < 1e-6:
+            return None
+        terms.append((step, scale))
+    return Sum(residual, tuple(terms))
+
+
+def unlike(values: list[Value], same: dict[int, Value]) -> Iterator[Value]:
+    """Those values that are not known to be another one."""
+    for value in values:
+        if value.is_result or value.step not in same:
+            yield value
