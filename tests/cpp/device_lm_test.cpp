@@ -319,7 +319,7 @@ TEST_F(DeviceLMTest, NothingReadsTheDeviceBetweenPlanAndAnswer) {
   called.clear();
   const auto scorer = Scorer();
   const auto observer =
-      at::addThreadLocalCallback(at::RecordFunctionCallback([](const at::RecordFunction& call) {
+      at::addGlobalCallback(at::RecordFunctionCallback([](const at::RecordFunction& call) {
                                    called.insert(call.name());
                                    return std::unique_ptr<at::ObserverContext>();
                                  }).scopes({at::RecordScope::FUNCTION}));
