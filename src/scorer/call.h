@@ -15,7 +15,7 @@ namespace lmfusion {
 class ScorerCall {
  public:
   ScorerCall(LMFusionScorer::Impl& scorer, const std::string& cache_namespace)
-      : scorer_(scorer), cache_namespace_(cache_namespace) {
+      : scorer_(scorer), in_progress_(scorer.fork_guard), cache_namespace_(cache_namespace) {
     counts_.calls = 1;
   }
 
@@ -42,6 +42,7 @@ class ScorerCall {
   double SecondsPerCandidate() const;
 
   LMFusionScorer::Impl& scorer_;
+  const ForkGuard::Call in_progress_;
   const std::string& cache_namespace_;
   Stopwatch total_, stage_;
   TextCounters text_;

@@ -69,7 +69,7 @@ const TextStage& LMFusionScorer::Impl::TextAsGiven() const {
 }
 
 Stats LMFusionScorer::Impl::CountedSinceReset() const {
-  CountedSinceMade();  // throws in a process forked beside a call, where a lock may never be free
+  const ForkGuard::Call in_progress(fork_guard);
   const std::lock_guard<std::mutex> lock(reset_mutex_);
   Stats stats = CountedSinceMade().Since(at_reset_);
   counters.FillLatencies(&stats);
@@ -77,7 +77,7 @@ Stats LMFusionScorer::Impl::CountedSinceReset() const {
 }
 
 void LMFusionScorer::Impl::ResetCounters() {
-  CountedSinceMade();
+  const ForkGuard::Call in_progress(fork_guard);
   const std::lock_guard<std::mutex> lock(reset_mutex_);
   at_reset_ = CountedSinceMade();
   counters.ForgetLatencies();

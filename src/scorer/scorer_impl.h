@@ -4,6 +4,7 @@
 #include <mutex>
 #include <string>
 
+#include "base/fork_guard.h"
 #include "cache/path_scorer.h"
 #include "lmfusion/scorer.h"
 #include "scorer/call_counters.h"
@@ -30,6 +31,8 @@ struct LMFusionScorer::Impl {
   std::unique_ptr<PathScorer> path_scorer;
   bool shares_prefixes = false;  // between calls
   CallCounters counters;
+  // Of every method that takes a lock of the text stage or of the counters (Note [Fork]).
+  mutable ForkGuard fork_guard;
 
  private:
   Stats CountedSinceMade() const;

@@ -35,6 +35,7 @@ int64_t LMFusionScorer::prime(const std::vector<std::string>& contexts,
                               const std::vector<std::string>& vocabulary,
                               const std::vector<std::string>& after,
                               const std::string& cache_namespace) {
+  const ForkGuard::Call in_progress(impl().fork_guard);
   const TextStage& text = impl().Text();
   if (!vocabulary.empty() && after.empty()) {
     throw std::invalid_argument(
@@ -62,6 +63,7 @@ int64_t LMFusionScorer::prime(const std::vector<std::string>& contexts,
 int64_t LMFusionScorer::save_cache(const std::string& path,
                                    const std::vector<std::string>& contexts,
                                    const std::string& cache_namespace) {
+  const ForkGuard::Call in_progress(impl().fork_guard);
   if (contexts.empty()) return impl().path_scorer->Save(path, nullptr, cache_namespace);
   TextCounters counters;
   const TokenPaths paths = Contexts(impl().Text(), contexts, &counters);

@@ -318,11 +318,12 @@ TEST_F(DeviceLMTest, NothingReadsTheDeviceBetweenPlanAndAnswer) {
   static std::set<std::string> called;
   called.clear();
   const auto scorer = Scorer();
+  // For all threads: those of one are put aside while the model runs.
   const auto observer =
       at::addGlobalCallback(at::RecordFunctionCallback([](const at::RecordFunction& call) {
-                                   called.insert(call.name());
-                                   return std::unique_ptr<at::ObserverContext>();
-                                 }).scopes({at::RecordScope::FUNCTION}));
+                              called.insert(call.name());
+                              return std::unique_ptr<at::ObserverContext>();
+                            }).scopes({at::RecordScope::FUNCTION}));
   scorer->Score(PathsOf({PathOf(20, 1), PathOf(20, 3)}), "");
   at::removeCallback(observer);
   EXPECT_EQ(called.count("lmfusion::tree_attention"), 1u);  // the observer sees
