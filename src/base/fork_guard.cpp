@@ -9,14 +9,14 @@ namespace {
 
 std::atomic<uint64_t> forks{0};  // between the first process and this one
 
-const int registered = pthread_atfork(nullptr, nullptr, [] { ++forks; });
+const int kRegistered = pthread_atfork(nullptr, nullptr, [] { ++forks; });
 
 }  // namespace
 
 ForkGuard::ForkGuard() : state_(forks << 32) {}
 
 void ForkGuard::Enter() {
-  static_cast<void>(registered);
+  static_cast<void>(kRegistered);
   uint64_t state = state_.load();
   while (true) {
     uint64_t entered = state + 1;

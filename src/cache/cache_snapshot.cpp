@@ -169,7 +169,8 @@ void CheckOwner(const std::string& file, const std::string& theirs, const std::s
   for (const auto& [name, any] : all) {
     const std::string their = value(their_fields, name), our = value(our_fields, name);
     if (their == our) continue;
-    differences += (differences.empty() ? "" : "; ") + name + " is " + their + ", here " + our;
+    if (!differences.empty()) differences += "; ";
+    differences.append(name).append(" is ").append(their).append(", here ").append(our);
   }
   throw CacheFileError(file + " is the cache snapshot of another model or compute type (" +
                        differences + "); save one with this scorer");
