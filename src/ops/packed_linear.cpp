@@ -221,7 +221,8 @@ TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
       "__torch__.torch.classes.lmfusion.PackedMatrix",
       &PackOp);
   m.def("rows(__torch__.torch.classes.lmfusion.PackedMatrix w, Tensor ids) -> Tensor", &RowsOp);
-  m.def("linear.packed(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w) -> Tensor", &LinearOp);
+  m.def("linear.packed(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w) -> Tensor",
+        &LinearOp);
   m.def(
       "linear_add.packed(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w, "
       "Tensor residual, float scale) -> Tensor",

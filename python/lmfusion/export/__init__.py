@@ -23,17 +23,21 @@ from lmfusion.export.architecture import Architecture, read_architecture
 from lmfusion.export.container import write_model_file
 from lmfusion.export.lora import merged_with_lora
 from lmfusion.export.metadata import Metadata, Parity, weights_sha256
-from lmfusion.export.narrow import (StoredWeights, WeightTypes, count_weights,
-                                    narrow_weights)
+from lmfusion.export.narrow import StoredWeights, WeightTypes, count_weights, narrow_weights
 from lmfusion.export.output import OutputHead, read_output_head
 from lmfusion.export.plain_module import trace_plain_module
-from lmfusion.export.probes import (refuse_models_that_look_ahead,
-                                    refuse_weights_that_are_no_numbers)
+from lmfusion.export.probes import refuse_models_that_look_ahead, refuse_weights_that_are_no_numbers
 from lmfusion.export.replica import float32_replica
 from lmfusion.export.rotary import fix_rotary_frequencies
 from lmfusion.export.sources import load_model, load_tokenizer, refuse_encoder_decoder
-from lmfusion.export.tokenizer_file import (SAMPLE_LINES, TokenizerFile, end_token, original_ids,
-                                            read_tokenizer, start_token)
+from lmfusion.export.tokenizer_file import (
+    SAMPLE_LINES,
+    TokenizerFile,
+    end_token,
+    original_ids,
+    read_tokenizer,
+    start_token,
+)
 from lmfusion.export.torch_state import callers_state_aside
 from lmfusion.export.tree_module import trace_tree_module
 

@@ -16,6 +16,7 @@ import contextvars
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -133,7 +134,7 @@ def _probe(model: PreTrainedModel, name: str) -> tuple[list[LayerAttention], boo
     AttentionInterface.register(PROBE, _record_attention)
     AttentionMaskInterface.register(PROBE, _mask_to_window)
     set_implementations(model, attention=PROBE, experts=traceable_experts(model))
-    tokens = torch.arange(PROBE_TOKENS)[None] % model.get_input_embeddings().num_embeddings
+    tokens = torch.arange(PROBE_TOKENS)[None] % model.get_input_embeddings().num_embeddings  # type: ignore[operator]
     changed = tokens.clone()
     changed[0, PROBE_TOKENS // 2] += 1
     try:
@@ -165,7 +166,7 @@ def _record(model: PreTrainedModel,
 
 def _record_attention(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor,
                       value: torch.Tensor, attention_mask: torch.Tensor | None,
-                      **kwargs: object) -> tuple[torch.Tensor, None]:
+                      **kwargs: Any) -> tuple[torch.Tensor, None]:
     """The attention function of the probe: [1, heads, tokens, head_dim] -> zeros."""
     unknown = [key for key, argument in kwargs.items()
                if isinstance(argument, torch.Tensor) and key not in HARMLESS_TENSORS]

@@ -63,7 +63,7 @@ def _describe_tensors(module: torch.nn.Module,
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in holders:
             content = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
-            holders[storage.data_ptr()] = named[hashlib.sha256(memoryview(content)).hexdigest()]
+            holders[storage.data_ptr()] = named[hashlib.sha256(content.data).hexdigest()]
         tensors[name] = {"type": str(tensor.dtype).removeprefix("torch."),
                          "shape": list(tensor.shape), "part": holders[storage.data_ptr()]}
     return tensors

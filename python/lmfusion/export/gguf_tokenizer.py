@@ -8,6 +8,7 @@ other ids). So the table here is llama.cpp's, for the ways of splitting that the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
@@ -33,7 +34,7 @@ def gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         raise ExportError("GGUF files need the package gguf: pip install gguf") from error
     fields = GGUFReader(path).fields
 
-    def value(name: str, default: object = None) -> object:
+    def value(name: str, default: object = None) -> Any:
         entry = fields.get(f"tokenizer.ggml.{name}")
         return default if entry is None else entry.contents()
 

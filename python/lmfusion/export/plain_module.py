@@ -6,6 +6,7 @@ import inspect
 import warnings
 
 import torch
+from torch.jit._trace import TracerWarning
 from transformers import PreTrainedModel
 
 from lmfusion.errors import ExportError
@@ -49,7 +50,7 @@ def trace_plain_module(model: PreTrainedModel) -> torch.jit.ScriptModule:
     mask = torch.ones_like(ids)
     mask[0, 4:] = 0
     with torch.no_grad(), warnings.catch_warnings(), traceable_parts(model):
-        warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", category=TracerWarning)
         try:
             return torch.jit.trace(PlainModule(model).eval(), (ids, mask), check_trace=False)
         except Exception as error:

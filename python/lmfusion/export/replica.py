@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -40,7 +41,7 @@ def set_implementations(model: PreTrainedModel, *, attention: str, experts: str)
     transformers looks both names up at every call. Models that do not ask (Bloom, Mamba) are
     left as they are, without the warning that `set_attn_implementation` gives.
     """
-    configs = {id(module.config): module.config for module in model.modules()
+    configs: dict[int, Any] = {id(module.config): module.config for module in model.modules()
                if hasattr(module, "config") and hasattr(module.config, "_attn_implementation")}
     for config in configs.values():
         config._attn_implementation = attention

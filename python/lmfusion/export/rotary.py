@@ -11,7 +11,8 @@ linear, yarn, llama3, proportional) are the same at every length.
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from transformers import PreTrainedModel
 
 from lmfusion.errors import ExportError
@@ -32,6 +33,7 @@ def fix_rotary_frequencies(model: PreTrainedModel) -> int | None:
             form has it.
     """
     limits: list[int] = []
+    module: Any  # attributes that torch does not know
     for module in model.modules():
         kinds = getattr(module, "rope_type", None)
         if isinstance(kinds, str):
@@ -63,7 +65,7 @@ def _configured_kinds(model: PreTrainedModel) -> set[str]:
     return {str(entry["rope_type"]) for entry in each if "rope_type" in entry}
 
 
-def _fix(module: torch.nn.Module, kind: str, layer_type: str | None) -> int:
+def _fix(module: Any, kind: str, layer_type: str | None) -> int:
     """Restores the frequencies of a module's short form; returns the positions it holds for."""
     prefix = "" if layer_type is None else f"{layer_type}_"
     setattr(module, f"{prefix}inv_freq", getattr(module, f"{prefix}original_inv_freq").clone())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.nn import functional
@@ -51,7 +51,7 @@ def _scan(decay: torch.Tensor, drive: torch.Tensor, readout: torch.Tensor) -> to
 
 
 @functools.cache
-def _compiled_scan() -> torch.jit.ScriptFunction:
+def _compiled_scan() -> Callable[..., torch.Tensor]:
     return torch.jit.script(_scan)
 
 

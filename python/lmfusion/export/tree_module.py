@@ -17,6 +17,7 @@ from __future__ import annotations
 import warnings
 
 import torch
+from torch.jit._trace import TracerWarning
 from transformers import PreTrainedModel
 
 from lmfusion.export.architecture import Architecture, decoder_of
@@ -77,7 +78,7 @@ def trace_tree_module(model: PreTrainedModel, head: OutputHead, architecture: Ar
     plan = fuse(model, types.of)
     module = TreeModule(model, head, architecture, plan).eval()
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", category=TracerWarning)
         traced = torch.jit.trace(module, _traced_batch(architecture), check_trace=False)
     torch._C._jit_pass_cse(traced.graph)
     torch._C._jit_pass_dce(traced.graph)

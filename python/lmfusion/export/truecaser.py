@@ -132,7 +132,7 @@ def _pack(words: list[str], unigrams: Counts, before: Mapping[tuple[str, str], i
     form_words = [form for group in forms for form in group]
     form_number = {form: i for i, form in enumerate(form_words)}
 
-    def numbered(counts: Mapping[tuple[str, ...], int]) -> list[tuple[int, ...]]:
+    def numbered(counts: Mapping[Any, int]) -> list[tuple[int, ...]]:
         return sorted((form_number[key[0]], *(number[word] for word in key[1:]), count)
                       for key, count in counts.items())
 

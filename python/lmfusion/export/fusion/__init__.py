@@ -17,8 +17,14 @@ from transformers import AttentionInterface, PreTrainedModel
 from lmfusion.export.architecture import decoder_of
 from lmfusion.export.fusion.experts import read_experts
 from lmfusion.export.fusion.norms import read_norm
-from lmfusion.export.fusion.parts import (Part, anchor_layers, current_flow, record,
-                                          record_pass, watch_angles)
+from lmfusion.export.fusion.parts import (
+    Part,
+    anchor_layers,
+    current_flow,
+    record,
+    record_pass,
+    watch_angles,
+)
 from lmfusion.export.fusion.plan import Plan, make_plan
 from lmfusion.export.fusion.projections import read_projection
 from lmfusion.export.replica import set_implementations, traceable_experts

@@ -16,6 +16,7 @@ from lmfusion.export.fusion.projections import Projection
 from lmfusion.export.fusion.residuals import Sum, Value
 from lmfusion.export.fusion.rotation import Rotation
 
+
 @dataclass(frozen=True)
 class TreeBatch:
     """One packed batch, as the operator takes it (see src/ops/tree_attention.h)."""
