@@ -143,7 +143,10 @@ def test_no_operator_waits_for_the_device(models, name: str) -> None:
     assert all(is_known_on_the_host(node.inputsAt(0)) for node in reads)
     paths = random_paths(12, seed=6)
     scorer = LMFusionScorer(path, device="emulated", compute="bfloat16")
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    # The engine puts its thread's own callbacks aside, a profiler's too, but not those of all.
+    everywhere = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU],
+                                experimental_config=everywhere) as profile:
         scorer.score_token_paths(paths, [1] * len(paths))
     called = {event.name for event in profile.events()}
     assert {"lmfusion::tree_attention", "lmfusion::narrow_linear"} <= called
