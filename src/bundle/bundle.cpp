@@ -40,6 +40,7 @@ Bundle ReadBundle(const ModelFile& file, Problems* problems) {
     bundle = ReadTables(file, problems);
     if (bundle.description.format != kModelFormat) return bundle;  // other parts, other rules
   }
+  bundle.description.file = file.path();
   file.CheckContent(problems);
   if (!problems->empty()) return bundle;
   const std::string& tokenizer = bundle.description.tokenizer;

@@ -27,6 +27,7 @@ struct ModelDescription {
   std::string tokenizer;                            // "tokenizer.json", "tokenizer.model" or ""
   std::map<std::string, std::string> weight_types;  // attribute path -> type of its blocks
   std::string json;                                 // all of it
+  std::string file;                                 // that it is from, for messages
 };
 
 // Reads lmfusion.json, field by field, and adds what is wrong to `problems`; the result makes sense

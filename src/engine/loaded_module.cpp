@@ -1,13 +1,13 @@
 #include "engine/loaded_module.h"
 
 #include <c10/core/ScalarType.h>
-#include <c10/util/Exception.h>
 #include <caffe2/serialize/read_adapter_interface.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <memory>
 #include <set>
 
+#include "engine/torch_errors.h"
 #include "lmfusion/errors.h"
 
 namespace lmfusion {
@@ -57,25 +57,6 @@ void CheckModule(const torch::jit::Module& module, const PartTable& table, Probl
 }
 
 }  // namespace
-
-std::string TextOf(const std::exception& error) {
-  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-  std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
-  const size_t at = text.find("RuntimeError: ");
-  if (at != std::string::npos) text = text.substr(at);
-  return text.substr(0, text.find('\n'));
-}
-
-// TorchScript's interpreter turns errors of operators into std::runtime_error, with their text.
-bool IsOutOfMemory(const std::exception& error) {
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
-  const std::string text = TextOf(error);
-  for (const char* words : {"out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory",
-                            "not enough memory", "Storage size calculation overflowed"}) {
-    if (text.find(words) != std::string::npos) return true;
-  }
-  return false;
-}
 
 torch::jit::Module LoadModule(const ModelFile& file, const PartTable& table) {
   torch::jit::Module module;

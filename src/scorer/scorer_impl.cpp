@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/checksum.h"
-#include "engine/torchscript_lm.h"
+#include "engine/engines.h"
 #include "scorer/text_settings.h"
 
 namespace lmfusion {
@@ -22,7 +22,7 @@ namespace {
 LMFusionScorer::Impl::Impl(const std::string& path, ScorerOptions given)
     : options(std::move(given)) {
   options.Validate();
-  LoadedModel loaded = LoadTorchScript(path, options);
+  LoadedModel loaded = LoadModel(path, options);
   const ModelDescription& model = loaded.bundle.description;
   tokenizer = MakeTokenizer(options, loaded.bundle);
   TextStageOptions text;

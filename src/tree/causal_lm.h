@@ -24,6 +24,9 @@ struct OutputAnswers {
   std::vector<float> logits;              // [M]
 };
 
+// Bytes of a cache on the host where nobody says how many.
+constexpr int64_t kAutoCacheBytes = int64_t{1} << 30;
+
 // The device has too little memory for a batch; nothing of it was kept. A smaller one may fit.
 class OutOfDeviceMemory : public Error {
   using Error::Error;
@@ -39,15 +42,19 @@ class CausalLM {
   // Bytes kept per slot: keys, values, hidden state.
   virtual int64_t slot_bytes() const = 0;
   // Bytes of the cache where the caller names none.
-  virtual int64_t AutoCacheBytes() const { return int64_t{1} << 30; }
-  // Makes room for slots 0..slots-1, once, before the first Forward.
+  virtual int64_t AutoCacheBytes() const { return kAutoCacheBytes; }
+  // Makes room for slots 0..slots-1, once, before the first Forward. Throws CacheBudgetError where
+  // there is not so much memory.
   virtual void Reserve(int64_t slots) = 0;
 
   // Which tokens begin a word or end the text: [vocabulary]. Once, before word_ends is asked for.
   virtual void SetWordBeginnings(const std::vector<bool>& begins_word) = 0;
 
   // Computes the plan's tokens into their slots. May return before the work is done. Throws
-  // OutOfDeviceMemory.
+  // OutOfDeviceMemory: nothing of this plan was kept, and a smaller one may follow. After any other
+  // error, or that of a plan of one token, the slots of every Forward since the last Answer hold
+  // nothing of use, and later calls know nothing of it. Throws ModelFileError where the model's own
+  // code fails.
   virtual void Forward(const BatchPlan& plan) = 0;
 
   // Throws NumericalError if any value since the last Answer was not finite; then the slots of

@@ -20,6 +20,7 @@
 
 #include "cache/path_scorer.h"
 #include "counting_allocator.h"
+#include "engine/cpu_lm.h"
 #include "engine/device_module.h"
 
 namespace lmfusion {
@@ -28,19 +29,21 @@ namespace {
 constexpr int64_t kVocabulary = 50, kWidth = 64, kHeads = 4, kKvHeads = 2, kHeadDim = 16;
 using Tokens = std::vector<int32_t>;
 
-// An operator of the model that lacks memory for batches above a size.
+// An operator of the model that lacks memory for batches above a size, or gives NaN, or fails.
 int64_t most_rows = 0;
+bool gives_nan = false, fails = false;
 at::Tensor Limited(const at::Tensor& x) {
   TORCH_CHECK_WITH(OutOfMemoryError, most_rows == 0 || x.size(0) <= most_rows,
                    "CUDA out of memory. Tried to allocate 20.00 GiB.");
-  return x.clone();
+  TORCH_CHECK(!fails, "this operator\nhas failed");
+  return gives_nan ? at::full_like(x, NAN) : x.clone();
 }
 
 TORCH_LIBRARY(lmfusion_test, m) { m.def("limited(Tensor x) -> Tensor", &Limited); }
 
 struct FakeDevice {
   int recordings = 0, replays = 0, waits = 0;
-  bool can_record = true;
+  bool can_record = true, wait_fails = false;
 };
 
 // The host, whatever happens on it written down.
@@ -51,7 +54,10 @@ class FakeRuntime final : public DeviceRuntime {
   int multiprocessors() const override { return 4; }
   int64_t free_bytes() const override { return 1'000'000; }
   void OnQueue(const std::function<void()>& work) override { work(); }
-  void Wait() override { ++seen_.waits; }
+  void Wait() override {
+    ++seen_.waits;
+    if (seen_.wait_fails) throw std::runtime_error("CUDA error: unspecified launch failure");
+  }
   int Record(const std::function<void()>& work) override {
     ++seen_.recordings;
     if (!seen_.can_record) return -1;
@@ -142,8 +148,8 @@ ModelDescription ToyDescription() {
   return d;
 }
 
-std::unique_ptr<CausalLM> OnFake(FakeDevice& device, const std::string& compute = "float32",
-                                 const std::string& kv_dtype = "auto") {
+std::unique_ptr<TreeEngine> OnFake(FakeDevice& device, const std::string& compute = "float32",
+                                   const std::string& kv_dtype = "auto") {
   const torch::jit::Module toy = Toy();
   return DeviceLM(toy, StoredWeights(toy, {}, "toy"), ToyDescription(), {"cuda", compute, kv_dtype},
                   std::make_unique<FakeRuntime>(device));
@@ -183,7 +189,10 @@ void ExpectRight(PathScorer& scorer, const std::vector<Tokens>& texts) {
 
 class DeviceLMTest : public testing::Test {
  protected:
-  void TearDown() override { most_rows = 0; }
+  void TearDown() override {
+    most_rows = 0;
+    gives_nan = fails = false;
+  }
 
   std::unique_ptr<PathScorer> Scorer(int64_t max_batch_tokens = 512) {
     PathScorerOptions options;
@@ -262,6 +271,121 @@ TEST_F(DeviceLMTest, MemoryThatRunsOutInTheOutputLayerHalvesTheQuestions) {
                 LogProbs(toy, {after, token})[0], 1e-4);
     EXPECT_NEAR(answers.word_end_log_probs[token], 0, 1e-5);  // all tokens begin a word
   }
+}
+
+BatchPlan PlanOf(int32_t token) {
+  BatchPlan plan;
+  plan.tokens = {token};
+  plan.positions = {0};
+  plan.slots = {token};
+  plan.segments = {{0, 1, 0, 1, 0}};
+  plan.segment_slots = {token};
+  return plan;
+}
+
+OutputQuestions QuestionsOf(SlotId slot) {
+  OutputQuestions questions;
+  questions.normalizer_slots = {slot};
+  questions.logit_slots = {slot};
+  questions.logit_tokens = {7};
+  return questions;
+}
+
+// What both engines do alike, through the same base.
+class EveryEngine : public DeviceLMTest, public testing::WithParamInterface<const char*> {
+ protected:
+  std::unique_ptr<TreeEngine> Engine() {
+    if (std::string(GetParam()) != "cpu") return OnFake(device_);
+    const torch::jit::Module toy = Toy();
+    return CpuLM(toy, StoredWeights(toy, {}, "toy"), ToyDescription(), "float32");
+  }
+
+  void ExpectAnswers(CausalLM& model, int32_t token) {
+    model.Forward(PlanOf(token));
+    const OutputAnswers answers = model.Answer(QuestionsOf(token));
+    EXPECT_NEAR(answers.logits[0] - answers.normalizers[0], LogProbs(Toy(), {token, 7})[0], 1e-4);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Devices, EveryEngine, testing::Values("cpu", "device"));
+
+TEST_P(EveryEngine, ValuesThatAreNotFiniteFailTheAnswerAfterThem) {
+  const auto model = Engine();
+  model->Reserve(64);
+  gives_nan = true;
+  model->Forward(PlanOf(3));
+  gives_nan = false;
+  model->Forward(PlanOf(4));
+  EXPECT_THROW(model->Answer(QuestionsOf(4)), NumericalError);
+  ExpectAnswers(*model, 5);
+}
+
+TEST_P(EveryEngine, AForwardThatThrowsIsForgottenByTheNextCall) {
+  const auto model = Engine();
+  model->Reserve(64);
+  for (const bool memory : {false, true}) {
+    gives_nan = true;
+    model->Forward(PlanOf(3));  // of a call that fails for another reason
+    gives_nan = false;
+    if (memory) {
+      most_rows = 1;  // fewer than a device pads to
+      if (std::string(GetParam()) != "cpu") {
+        EXPECT_THROW(model->Forward(PlanOf(4)), OutOfDeviceMemory);
+      }
+      most_rows = 0;
+    }
+    fails = !memory || std::string(GetParam()) == "cpu";
+    if (fails) {
+      EXPECT_THROW(model->Forward(PlanOf(4)), ModelFileError);
+    }
+    fails = false;
+    ExpectAnswers(*model, 5);
+  }
+}
+
+TEST_P(EveryEngine, ErrorsOfTheGraphAreOneLineOfTheModelFile) {
+  const auto model = Engine();
+  model->Reserve(64);
+  fails = true;
+  try {
+    model->Forward(PlanOf(4));
+    FAIL();
+  } catch (const ModelFileError& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("its graph does not run: "), std::string::npos) << text;
+    EXPECT_NE(text.find("this operator"), std::string::npos) << text;
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+  }
+  EXPECT_THROW(Engine()->Probe(), ModelFileError);
+  fails = false;
+  Engine()->Probe();
+}
+
+TEST_P(EveryEngine, CachesBeyondTheMemoryAreBudgetErrors) {
+  const auto model = Engine();
+  for (const int64_t slots : {int64_t{1} << 40, int64_t{1} << 62}) {
+    EXPECT_THROW(model->Reserve(slots), CacheBudgetError) << slots;
+  }
+  CountingAllocator allocator;
+  allocator.SetLimit(1000);
+  EXPECT_THROW(model->Reserve(64), CacheBudgetError);
+  allocator.SetLimit(0);
+  model->Reserve(64);
+  ExpectAnswers(*model, 5);
+}
+
+TEST_F(DeviceLMTest, EndsQuietlyOnADeviceThatFails) {
+  auto model = OnFake(device_);
+  model->Reserve(64);
+  model->Forward(PlanOf(4));
+  device_.wait_fails = true;
+  try {
+    model->Answer(QuestionsOf(4));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "device cpu failed: CUDA error: unspecified launch failure");
+  }
+  model.reset();
 }
 
 TEST_F(DeviceLMTest, RecordingsThatFailAreNotTriedAgain) {
