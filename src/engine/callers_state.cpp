@@ -79,7 +79,12 @@ ProcessSettings& Settings() {
 
 }  // namespace
 
-CallersStateAside::CallersStateAside() : thread_(FreshState()), process_(Settings().Enter()) {}
+CallersStateAside::CallersStateAside()
+    : watchers_(at::get_record_function_tls_()),
+      thread_(FreshState()),
+      process_(Settings().Enter()) {
+  at::set_record_function_tls_(watchers_);
+}
 
 CallersStateAside::~CallersStateAside() {
   if (process_) Settings().Leave();

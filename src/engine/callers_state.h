@@ -1,11 +1,13 @@
 #pragma once
 
 #include <ATen/ThreadLocalState.h>
+#include <ATen/record_function.h>
 
 namespace lmfusion {
 
 // While it lives, torch is on this thread as if its caller had never told it anything: no autocast,
 // no inference or grad mode, no modes written in Python, and products in full float32 precision.
+// Only profilers that watch the thread go on watching.
 // Decoders call under autocast; cast operators would change scores, and what is computed so would
 // stay in the cache for everybody.
 //
@@ -20,6 +22,7 @@ class CallersStateAside {
   CallersStateAside& operator=(const CallersStateAside&) = delete;
 
  private:
+  const at::RecordFunctionTLS watchers_;
   const at::ThreadLocalStateGuard thread_;
   const bool process_;  // whether the settings of the process were changed too
 };
