@@ -13,8 +13,8 @@
 
 #include "kernels/simd/instruction_set.h"
 #include "kernels/threads/parallel.h"
-#include "ops/output_ops.h"
 #include "ops/packed_linear.h"
+#include "ops/packed_output.h"
 
 namespace lmfusion {
 namespace {
@@ -65,7 +65,7 @@ void Layers(benchmark::State& state) {
   at::Tensor y = at::empty({rows, width});
   for (auto _ : state) {
     for (const auto& matrix : matrices) {
-      matrix->Multiply(x.const_data_ptr<float>(), rows, y.data_ptr<float>());
+      Multiply(matrix->weight(), x.const_data_ptr<float>(), rows, y.data_ptr<float>());
     }
   }
   state.SetBytesProcessed(state.iterations() * bytes);

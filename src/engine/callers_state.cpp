@@ -81,9 +81,11 @@ ProcessSettings& Settings() {
 
 CallersStateAside::CallersStateAside()
     : watchers_(at::get_record_function_tls_()),
+      profile_(c10::ThreadLocalDebugInfo::current()),
       thread_(FreshState()),
       process_(Settings().Enter()) {
   at::set_record_function_tls_(watchers_);
+  c10::ThreadLocalDebugInfo::_forceCurrentDebugInfo(profile_);
 }
 
 CallersStateAside::~CallersStateAside() {

@@ -2,6 +2,9 @@
 
 #include <ATen/ThreadLocalState.h>
 #include <ATen/record_function.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+
+#include <memory>
 
 namespace lmfusion {
 
@@ -23,6 +26,7 @@ class CallersStateAside {
 
  private:
   const at::RecordFunctionTLS watchers_;
+  const std::shared_ptr<c10::ThreadLocalDebugInfo> profile_;
   const at::ThreadLocalStateGuard thread_;
   const bool process_;  // whether the settings of the process were changed too
 };

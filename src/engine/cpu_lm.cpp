@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "engine/packed_graph.h"
-#include "kernels/threads/parallel.h"
-#include "ops/output_ops.h"
+#include "ops/packed_output.h"
+#include "ops/torch_threads.h"
 
 namespace lmfusion {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "kernels/threads/parallel.h"
+#include "ops/torch_threads.h"
 
 namespace lmfusion {
 namespace {

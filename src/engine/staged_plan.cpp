@@ -26,10 +26,9 @@ int64_t PaddedSize(int64_t count) {
 
 StagedPlan StagePlan(const BatchPlan& plan, const QueryBlockOptions& options, int64_t padded_tokens,
                      bool pad_blocks, SlotId spare_slot, bool pinned) {
-  QueryBlocks blocks =
-      BlockQueries(plan.segments.empty() ? nullptr : &plan.segments.data()->key_begin,
-                   static_cast<int64_t>(plan.segments.size()), plan.segment_slots.data(),
-                   plan.positions.data(), plan.size(), padded_tokens, options);
+  QueryBlocks blocks = BlockQueries(
+      plan.segments.data(), static_cast<int64_t>(plan.segments.size()), plan.segment_slots.data(),
+      plan.positions.data(), plan.size(), padded_tokens, options);
   if (pad_blocks) {
     blocks.blocks.resize(PaddedSize(static_cast<int64_t>(blocks.blocks.size())), {0, 0, 0, 0, -1});
   }

@@ -40,15 +40,9 @@ NumberType TypeOf(const at::Tensor& tensor) {
   }
 }
 
-at::Tensor TreeAttention(const at::Tensor& queries, const at::Tensor& keys,
-                         const at::Tensor& values, const std::optional<at::Tensor>& sinks,
-                         at::Tensor& kv, const at::Tensor& positions, const at::Tensor& slots,
-                         const at::Tensor& segments, const at::Tensor& segment_slots, int64_t layer,
-                         double scale, int64_t window, double softcap) {
+at::Tensor TreeAttention(const TreeAttentionArguments& arguments) {
+  const at::Tensor& queries = arguments.queries;
   const c10::cuda::CUDAGuard guard(queries.device());
-  const TreeAttentionArguments arguments =
-      CheckedTreeAttention(queries, keys, values, sinks, kv, positions, slots, segments,
-                           segment_slots, layer, scale, window, softcap);
   const at::Tensor output = at::empty(queries.sizes(), queries.options());
   at::Tensor parts;
   const BlockAttention blocks = BlocksOf(arguments, output, &parts);
@@ -127,7 +121,7 @@ at::Tensor Dequantize(const at::Tensor& values, const at::Tensor& scales) {
 }  // namespace
 
 TORCH_LIBRARY_IMPL(lmfusion, CUDA, m) {
-  m.impl("tree_attention", &TreeAttention);
+  m.impl("tree_attention", &TreeAttentionOperator<&TreeAttention>);
   m.impl("log_normalizers", &LogNormalizers);
   m.impl("token_logits", &TokenLogits);
   m.impl("dequantize", &Dequantize);

@@ -5,24 +5,22 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 #include <vector>
 
-#include "kernels/linear/weight_blocks.h"
-#include "kernels/threads/parallel.h"
+#include "kernels/linear/narrow_blocks.h"
+#include "kernels/linear/panel_format.h"
 #include "ops/definitions/definitions.h"
-#include "ops/pack_weights.h"
 
 namespace lmfusion {
 namespace {
 
-constexpr int64_t kPieceWeights = int64_t{1} << 20;
+constexpr int64_t kSliceWeights = int64_t{1} << 20;
 
-// Calls f(begin, end) for pieces of the rows of a matrix.
+// Calls f(begin, end) for slices of the rows of a matrix.
 template <typename F>
-void ForPieces(int64_t rows, int64_t columns, F f) {
-  const int64_t step = std::max<int64_t>(kPieceWeights / std::max<int64_t>(columns, 1), 1);
+void ForSlices(int64_t rows, int64_t columns, F f) {
+  const int64_t step = std::max<int64_t>(kSliceWeights / std::max<int64_t>(columns, 1), 1);
   for (int64_t begin = 0; begin < rows; begin += step) f(begin, std::min(rows, begin + step));
 }
 
@@ -31,33 +29,13 @@ int64_t ColumnsOf(const WeightRows& weight) {
   return weight.type == WeightType::kFloat ? size : size / BlockBytes(weight.type) * kBlockInputs;
 }
 
-// Calls f(block, number) for the blocks of a matrix, on many threads.
-template <typename F>
-void ForBlocks(const at::Tensor& blocks, WeightType type, F f) {
-  const at::Tensor dense = blocks.contiguous();
-  const uint8_t* from = dense.const_data_ptr<uint8_t>();
-  const int64_t size = BlockBytes(type);
-  ParallelFor(0, dense.numel() / size, 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const uint8_t* block = from + i * size;
-      if (type == WeightType::kQ8_0) {
-        f(ReadQ8_0(block), i);
-      } else {
-        f(type == WeightType::kQ4_0 ? ReadQ4_0(block) : ReadQ4_1(block), i);
-      }
-    }
-  });
-}
-
 // Rows [begin, end) in float32, contiguous.
 at::Tensor Floats(const WeightRows& weight, int64_t begin, int64_t end) {
-  const at::Tensor piece = weight.data.slice(0, begin, end);
-  if (weight.type == WeightType::kFloat) return piece.to(at::kFloat).contiguous();
+  const at::Tensor slice = weight.data.slice(0, begin, end).contiguous();
+  if (weight.type == WeightType::kFloat) return slice.to(at::kFloat);
   const at::Tensor wide = at::empty({end - begin, ColumnsOf(weight)}, at::kFloat);
-  float* to = wide.data_ptr<float>();
-  ForBlocks(piece, weight.type, [to](const auto& block, int64_t number) {
-    WeightsOf(block, to + number * kBlockInputs);
-  });
+  WidenBlocks(slice.const_data_ptr<uint8_t>(), weight.type, wide.numel() / kBlockInputs,
+              wide.data_ptr<float>());
   return wide;
 }
 
@@ -67,71 +45,50 @@ at::Tensor InType(const WeightRows& weight, at::ScalarType type) {
   }
   const int64_t rows = weight.data.size(0), columns = ColumnsOf(weight);
   const at::Tensor result = at::empty({rows, columns}, type);
-  ForPieces(rows, columns, [&](int64_t begin, int64_t end) {
+  ForSlices(rows, columns, [&](int64_t begin, int64_t end) {
     result.slice(0, begin, end).copy_(Floats(weight, begin, end));
   });
   return result;
 }
 
-// Where the blocks of a matrix go. A block of row r and columns 32 b to 32 b + 31 is number
-// r * columns / 32 + b.
-struct BlockWriter {
-  BlockWriter(int64_t rows, int64_t columns, bool four_bits)
-      : values(at::empty({rows, columns / (four_bits ? 2 : 1)}, four_bits ? at::kByte : at::kChar)),
-        scales(four_bits ? at::empty({rows, columns / kBlockInputs, 2}, at::kHalf)
-                         : at::empty({rows, columns / kBlockInputs}, at::kHalf)),
-        bytes(static_cast<uint8_t*>(values.data_ptr())),
-        halves(static_cast<uint16_t*>(scales.data_ptr())) {}
-
-  void Write(const Q4Weights& block, int64_t number) const {
-    uint8_t* pairs = bytes + number * (kBlockInputs / 2);
-    for (int64_t i = 0; i < kBlockInputs; i += 2) {
-      pairs[i / 2] = static_cast<uint8_t>(block.q[i] | block.q[i + 1] << 4);
-    }
-    halves[2 * number] = block.scale;
-    halves[2 * number + 1] = block.minimum;
+// An empty weight [rows, columns], and its blocks.
+NarrowWeight EmptyBlocks(int64_t rows, int64_t columns, bool four_bits) {
+  if (four_bits) {
+    return {at::empty({rows, columns / 2}, at::kByte),
+            at::empty({rows, columns / kBlockInputs, 2}, at::kHalf)};
   }
-  void Write(const Q8Weights& block, int64_t number) const {
-    std::memcpy(bytes + number * kBlockInputs, block.q, kBlockInputs);
-    halves[number] = block.scale;
-  }
+  return {at::empty({rows, columns}, at::kChar),
+          at::empty({rows, columns / kBlockInputs}, at::kHalf)};
+}
 
-  const at::Tensor values, scales;
-  uint8_t* const bytes;
-  uint16_t* const halves;
-};
+NarrowBlocks BlocksIn(const NarrowWeight& weight) {
+  return {static_cast<uint8_t*>(weight.values.data_ptr()),
+          static_cast<uint16_t*>(weight.scales->data_ptr()),
+          weight.values.scalar_type() == at::kByte};
+}
 
 NarrowWeight Quantized(const WeightRows& weight, bool four_bits) {
   const int64_t rows = weight.data.size(0), columns = weight.data.size(1);
-  const BlockWriter writer(rows, columns, four_bits);
-  ForPieces(rows, columns, [&](int64_t begin, int64_t end) {
+  NarrowWeight narrow = EmptyBlocks(rows, columns, four_bits);
+  ForSlices(rows, columns, [&](int64_t begin, int64_t end) {
     const at::Tensor floats = Floats(weight, begin, end);
     if (!floats.isfinite().all().item<bool>()) {
       throw std::invalid_argument(
           "a weight that is not finite has no 8-bit or 4-bit form; use float32");
     }
-    const float* from = floats.const_data_ptr<float>();
-    const int64_t first = begin * columns / kBlockInputs;
-    ParallelFor(0, floats.numel() / kBlockInputs, 256, [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) {
-        const float* block = from + i * kBlockInputs;
-        if (four_bits) {
-          writer.Write(QuantizeQ4(block), first + i);
-        } else {
-          writer.Write(QuantizeQ8(block), first + i);
-        }
-      }
-    });
+    QuantizeBlocks(floats.const_data_ptr<float>(), floats.numel() / kBlockInputs,
+                   begin * columns / kBlockInputs, BlocksIn(narrow));
   });
-  return {writer.values, writer.scales};
+  return narrow;
 }
 
 NarrowWeight Repacked(const WeightRows& weight) {
-  const BlockWriter writer(weight.data.size(0), ColumnsOf(weight),
-                           weight.type != WeightType::kQ8_0);
-  ForBlocks(weight.data, weight.type,
-            [&writer](const auto& block, int64_t number) { writer.Write(block, number); });
-  return {writer.values, writer.scales};
+  const int64_t rows = weight.data.size(0), columns = ColumnsOf(weight);
+  NarrowWeight narrow = EmptyBlocks(rows, columns, weight.type != WeightType::kQ8_0);
+  const at::Tensor blocks = weight.data.contiguous();
+  RepackBlocks(blocks.const_data_ptr<uint8_t>(), weight.type, rows * columns / kBlockInputs, 0,
+               BlocksIn(narrow));
+  return narrow;
 }
 
 at::Tensor DequantizeCpu(const at::Tensor& values, const at::Tensor& scales) {

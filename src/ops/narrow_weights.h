@@ -6,7 +6,7 @@
 #include <string>
 
 #include "kernels/output/output_kernel.h"
-#include "ops/packed_linear.h"
+#include "ops/pack_weights.h"
 
 namespace lmfusion {
 
@@ -28,7 +28,7 @@ struct NarrowWeight {
 
 // compute: "float32", "bfloat16", "float16", "int8" or "int4". For the last two blocks stay as they
 // are, and a matrix without whole blocks of 32 columns becomes bfloat16. Goes through the rows in
-// pieces: beside the result it takes a few megabytes, whatever the size. weight: on the CPU; what
+// slices: beside the result it takes a few megabytes, whatever the size. weight: on the CPU; what
 // has the type already is given back as it is. Throws std::invalid_argument (int8 and int4 of a
 // weight that is not finite).
 NarrowWeight Narrowed(const WeightRows& weight, const std::string& compute);

@@ -14,7 +14,7 @@
 namespace lmfusion {
 namespace {
 
-// Elements of the largest block of logits held at once (8 MB of float32).
+// Elements of the largest tile of logits held at once (8 MB of float32).
 constexpr int64_t kTileElements = int64_t{1} << 21;
 
 void Check(const char* name, const at::Tensor& hidden, const OutputLayer& output) {
@@ -129,7 +129,7 @@ at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& tokens,
   return Logits(products, bias, output.scale, output.softcap);
 }
 
-// A device has its own "log_normalizers" and "token_logits" (cuda_operators.cpp).
+// A CUDA device has its own "log_normalizers" and "token_logits" (ops/cuda_operators.cpp).
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
   m.def(
       "log_normalizers(Tensor hidden, Tensor weight, Tensor? bias, Tensor? subset, float scale, "

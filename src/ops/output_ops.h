@@ -5,8 +5,6 @@
 #include <optional>
 #include <utility>
 
-#include "ops/packed_linear.h"
-
 namespace lmfusion {
 
 // From a final hidden state to the logits x of all words: x = scale * (hidden . row + bias), then
@@ -30,26 +28,5 @@ std::pair<at::Tensor, at::Tensor> LogNormalizers(const at::Tensor& hidden,
 // The logit of one token a row: hidden [N, hidden_size], tokens [N] int64 -> [N] float32.
 at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& tokens,
                        const OutputLayer& output);
-
-// The same over a packed matrix, which holds the bias; computed in the type of the matrix.
-struct PackedOutputLayer {
-  c10::intrusive_ptr<PackedMatrix> weight;  // [vocabulary, hidden_size], with its bias
-  double scale = 1;
-  double softcap = 0;
-};
-
-// hidden [N, hidden_size] float32 -> [N] float32, nats.
-at::Tensor LogNormalizer(const at::Tensor& hidden, const PackedOutputLayer& output);
-
-// Also that over the tokens that `subset` [vocabulary] (uint8 or bool) names, in the same pass:
-// ([N], [N]), -inf where it names none.
-std::pair<at::Tensor, at::Tensor> LogNormalizers(const at::Tensor& hidden,
-                                                 const PackedOutputLayer& output,
-                                                 const at::Tensor& subset);
-
-// The logits of M pairs: hidden[rows[i]] with tokens[i]. rows, tokens [M] int64 -> [M] float32.
-// Only the rows of the matrix that are named are read.
-at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& rows, const at::Tensor& tokens,
-                       const PackedOutputLayer& output);
 
 }  // namespace lmfusion

@@ -22,7 +22,7 @@ void CheckHeads(const at::Tensor& queries, const at::Tensor& keys, const at::Ten
 
 // The kernels trust their index tensors, which come from our own plans; shapes and types come
 // from a model file and are checked.
-void CheckBatch(const TreeAttentionArguments& a, const HeadShape& heads) {
+void CheckBatch(const TreeArguments& a, const HeadShape& heads) {
   TORCH_CHECK(heads.kv_heads > 0 && heads.query_heads % heads.kv_heads == 0,
               "tree_attention: ", heads.query_heads, " heads of queries do not fit ",
               heads.kv_heads, " of keys");
@@ -46,61 +46,65 @@ at::Tensor DenseHeads(const at::Tensor& tensor) {
   return tensor.dim() == 3 && tensor.stride(2) == 1 ? tensor : tensor.contiguous();
 }
 
-at::Tensor TreeAttention(const at::Tensor& queries, const at::Tensor& keys,
-                         const at::Tensor& values, const std::optional<at::Tensor>& sinks,
-                         at::Tensor& kv, const at::Tensor& positions, const at::Tensor& slots,
-                         const at::Tensor& segments, const at::Tensor& segment_slots, int64_t layer,
-                         double scale, int64_t window, double softcap) {
-  TreeAttentionArguments arguments =
-      CheckedTreeAttention(queries, keys, values, sinks, kv, positions, slots, segments,
-                           segment_slots, layer, scale, window, softcap);
-  if (segment_slots.dim() == 2) return TreeAttentionSerial(arguments);  // query blocks
-  TORCH_CHECK(queries.scalar_type() == at::kFloat && kv.scalar_type() == at::kFloat,
-              "tree_attention: float32 expected");
-  arguments.queries = queries.contiguous();
-  arguments.keys = keys.contiguous();
-  arguments.values = values.contiguous();
-  return TreeAttentionCpu(arguments);
+HeadShape ShapeOf(const TreeAttentionArguments& a) {
+  return {a.queries.size(0), a.queries.size(1), a.keys.size(1), a.keys.size(2)};
+}
+
+// The kernels of the CPU for segments; for query blocks those of a device, one after another.
+at::Tensor TreeAttentionOnHost(const TreeAttentionArguments& arguments) {
+  return arguments.tree.segment_slots.dim() == 2 ? TreeAttentionSerial(arguments)
+                                                 : TreeAttentionCpu(arguments);
 }
 
 }  // namespace
 
-TreeAttentionArguments CheckedTreeBatch(const HeadShape& heads,
-                                        const std::optional<at::Tensor>& sinks, at::Tensor& kv,
-                                        const at::Tensor& positions, const at::Tensor& slots,
-                                        const at::Tensor& segments, const at::Tensor& segment_slots,
-                                        int64_t layer, double scale, int64_t window,
-                                        double softcap) {
-  TreeAttentionArguments arguments;
-  arguments.kv = kv;
-  arguments.positions = positions.contiguous();
-  arguments.slots = slots.contiguous();
-  arguments.segments = segments.contiguous();
-  arguments.segment_slots = segment_slots.contiguous();
-  arguments.layer = layer;
-  arguments.scale = scale;
-  arguments.window = window;
-  arguments.softcap = softcap;
-  if (sinks) arguments.sinks = sinks->to(at::kFloat).contiguous();
-  CheckBatch(arguments, heads);
-  return arguments;
+TreeArguments Checked(TreeArguments tree, const HeadShape& heads) {
+  tree.positions = tree.positions.contiguous();
+  tree.slots = tree.slots.contiguous();
+  tree.segments = tree.segments.contiguous();
+  tree.segment_slots = tree.segment_slots.contiguous();
+  if (tree.sinks) tree.sinks = tree.sinks->to(at::kFloat).contiguous();
+  CheckBatch(tree, heads);
+  return tree;
 }
 
-TreeAttentionArguments CheckedTreeAttention(const at::Tensor& queries, const at::Tensor& keys,
-                                            const at::Tensor& values,
-                                            const std::optional<at::Tensor>& sinks, at::Tensor& kv,
-                                            const at::Tensor& positions, const at::Tensor& slots,
-                                            const at::Tensor& segments,
-                                            const at::Tensor& segment_slots, int64_t layer,
-                                            double scale, int64_t window, double softcap) {
-  CheckHeads(queries, keys, values);
-  TreeAttentionArguments arguments =
-      CheckedTreeBatch({queries.size(0), queries.size(1), keys.size(1), keys.size(2)}, sinks, kv,
-                       positions, slots, segments, segment_slots, layer, scale, window, softcap);
-  arguments.queries = DenseHeads(queries);
-  arguments.keys = DenseHeads(keys);
-  arguments.values = DenseHeads(values);
-  return arguments;
+TreeAttentionArguments Checked(TreeAttentionArguments arguments) {
+  CheckHeads(arguments.queries, arguments.keys, arguments.values);
+  return {DenseHeads(arguments.queries), DenseHeads(arguments.keys), DenseHeads(arguments.values),
+          Checked(arguments.tree, ShapeOf(arguments))};
+}
+
+TreeAttentionBatch BatchOf(const TreeArguments& tree, const HeadShape& heads) {
+  TORCH_CHECK(tree.kv.scalar_type() == at::kFloat, "tree_attention: float32 expected");
+  TreeAttentionBatch batch;
+  batch.sinks = tree.sinks ? tree.sinks->const_data_ptr<float>() : nullptr;
+  batch.pool_keys = tree.kv.data_ptr<float>() + tree.layer * tree.kv.stride(0);
+  batch.pool_values = batch.pool_keys + tree.kv.stride(1);
+  batch.positions = tree.positions.const_data_ptr<int64_t>();
+  batch.slots = tree.slots.const_data_ptr<int32_t>();
+  batch.segments = reinterpret_cast<const Segment*>(tree.segments.const_data_ptr<int32_t>());
+  batch.segment_slots = tree.segment_slots.const_data_ptr<int32_t>();
+  batch.segment_count = tree.segments.size(0);
+  batch.tokens = heads.tokens;
+  batch.query_heads = heads.query_heads;
+  batch.kv_heads = heads.kv_heads;
+  batch.head_dim = heads.head_dim;
+  batch.scale = static_cast<float>(tree.scale);
+  batch.window = tree.window;
+  batch.softcap = static_cast<float>(tree.softcap);
+  return batch;
+}
+
+at::Tensor TreeAttentionCpu(const TreeAttentionArguments& arguments) {
+  TORCH_CHECK(arguments.queries.scalar_type() == at::kFloat, "tree_attention: float32 expected");
+  TreeAttentionBatch batch = BatchOf(arguments.tree, ShapeOf(arguments));
+  const at::Tensor queries = arguments.queries.contiguous();
+  const at::Tensor keys = arguments.keys.contiguous(), values = arguments.values.contiguous();
+  at::Tensor output = at::empty(queries.sizes(), queries.options());
+  batch.queries = queries.const_data_ptr<float>();
+  Scatter(batch, keys.const_data_ptr<float>(), values.const_data_ptr<float>());
+  Attend(batch, output.data_ptr<float>());
+  return output;
 }
 
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
@@ -110,6 +114,8 @@ TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
       "float scale, int window, float softcap) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(lmfusion, CPU, m) { m.impl("tree_attention", &TreeAttention); }
+TORCH_LIBRARY_IMPL(lmfusion, CPU, m) {
+  m.impl("tree_attention", &TreeAttentionOperator<&TreeAttentionOnHost>);
+}
 
 }  // namespace lmfusion

@@ -25,9 +25,10 @@ HeadsView ViewOf(const at::Tensor& tensor) {
 
 BlockAttention BlocksOf(const TreeAttentionArguments& a, const at::Tensor& output,
                         at::Tensor* parts) {
-  TORCH_CHECK(a.segment_slots.dim() == 2 && a.segment_slots.size(1) == 4 &&
-                  a.segment_slots.scalar_type() == at::kInt && a.segment_slots.is_contiguous() &&
-                  a.segments.is_contiguous(),
+  const TreeArguments& t = a.tree;
+  TORCH_CHECK(t.segment_slots.dim() == 2 && t.segment_slots.size(1) == 4 &&
+                  t.segment_slots.scalar_type() == at::kInt && t.segment_slots.is_contiguous() &&
+                  t.segments.is_contiguous(),
               "tree_attention: keys of query blocks int32 [K, 4] expected");
   TORCH_CHECK(a.keys.size(2) <= 512, "tree_attention: heads of ", a.keys.size(2),
               "; up to 512 expected");
@@ -36,24 +37,24 @@ BlockAttention BlocksOf(const TreeAttentionArguments& a, const at::Tensor& outpu
   b.keys = ViewOf(a.keys);
   b.values = ViewOf(a.values);
   b.activation = TypeOf(a.queries, "queries");
-  b.sinks = a.sinks ? a.sinks->const_data_ptr<float>() : nullptr;
-  const int64_t plane = a.kv.stride(1) * a.kv.element_size();
-  b.pool_keys = static_cast<char*>(a.kv.data_ptr()) + a.layer * 2 * plane;
+  b.sinks = t.sinks ? t.sinks->const_data_ptr<float>() : nullptr;
+  const int64_t plane = t.kv.stride(1) * t.kv.element_size();
+  b.pool_keys = static_cast<char*>(t.kv.data_ptr()) + t.layer * 2 * plane;
   b.pool_values = static_cast<char*>(b.pool_keys) + plane;
-  b.pool = TypeOf(a.kv, "keys and values");
-  b.positions = a.positions.const_data_ptr<int64_t>();
-  b.slots = a.slots.const_data_ptr<int32_t>();
-  b.blocks = reinterpret_cast<const QueryBlock*>(a.segments.const_data_ptr<int32_t>());
-  b.block_keys = reinterpret_cast<const QueryKey*>(a.segment_slots.const_data_ptr<int32_t>());
+  b.pool = TypeOf(t.kv, "keys and values");
+  b.positions = t.positions.const_data_ptr<int64_t>();
+  b.slots = t.slots.const_data_ptr<int32_t>();
+  b.blocks = reinterpret_cast<const QueryBlock*>(t.segments.const_data_ptr<int32_t>());
+  b.block_keys = reinterpret_cast<const QueryKey*>(t.segment_slots.const_data_ptr<int32_t>());
   b.output = output.data_ptr();
   b.tokens = static_cast<int32_t>(a.queries.size(0));
   b.query_heads = static_cast<int32_t>(a.queries.size(1));
   b.kv_heads = static_cast<int32_t>(a.keys.size(1));
   b.head_dim = static_cast<int32_t>(a.keys.size(2));
-  b.block_count = static_cast<int32_t>(a.segments.size(0));
-  b.scale = static_cast<float>(a.scale);
-  b.window = static_cast<int32_t>(a.window);
-  b.softcap = static_cast<float>(a.softcap);
+  b.block_count = static_cast<int32_t>(t.segments.size(0));
+  b.scale = static_cast<float>(t.scale);
+  b.window = static_cast<int32_t>(t.window);
+  b.softcap = static_cast<float>(t.softcap);
   if (const int64_t bytes = PartBytes(b)) {
     *parts = at::empty({bytes}, output.options().dtype(at::kByte));
     SetParts(parts->data_ptr(), &b);

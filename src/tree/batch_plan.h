@@ -3,17 +3,16 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/segment.h"
 #include "tree/pinned_paths.h"
 #include "tree/token_tree.h"
 
 namespace lmfusion {
 
 // One packed forward pass: T tokens of any number of texts, without padding. What the numbers of
-// a segment mean is told in Note [Tree attention] (ops/tree_attention.h).
+// a segment mean is told in Note [Tree attention] (base/segment.h).
 struct BatchPlan {
-  struct Segment {
-    int32_t key_begin, key_end, token_begin, token_end, first_position;
-  };
+  using Segment = lmfusion::Segment;
   std::vector<int64_t> tokens;        // [T]
   std::vector<int64_t> positions;     // [T]
   std::vector<SlotId> slots;          // [T], where each token's keys and values go

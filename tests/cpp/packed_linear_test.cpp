@@ -4,17 +4,16 @@
 #include <ATen/Parallel.h>
 #include <c10/util/Half.h>
 #include <gtest/gtest.h>
-#include <torch/script.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
-#include <sstream>
 #include <thread>
 
-#include "kernels/simd/instruction_set.h"
+#include "every_instruction_set.h"
 
 namespace lmfusion {
 namespace {
@@ -22,25 +21,15 @@ namespace {
 // The oracle of every product is float64 arithmetic of ATen; that of the blocks is ReadBlocks
 // below, written from the description of the GGUF formats.
 
-std::vector<InstructionSet> InstructionSets() {
-  std::vector<InstructionSet> sets;
-  for (int i = 0; i <= static_cast<int>(BestInstructionSet()); ++i) {
-    sets.push_back(static_cast<InstructionSet>(i));
-  }
-  return sets;
-}
-
-class PackedLinear : public testing::TestWithParam<InstructionSet> {
+class PackedLinear : public EveryInstructionSet {
  protected:
   void SetUp() override {
+    EveryInstructionSet::SetUp();
     at::manual_seed(7);
-    SetInstructionSet(GetParam());
   }
-  void TearDown() override { SetInstructionSet(BestInstructionSet()); }
 };
 
-INSTANTIATE_TEST_SUITE_P(Every, PackedLinear, testing::ValuesIn(InstructionSets()),
-                         [](const auto& info) { return std::string(Name(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Every, PackedLinear, InstructionSets(), NameOfSet);
 
 float HalfAt(const uint8_t* bytes) {
   c10::Half half;
@@ -114,6 +103,11 @@ void ExpectExact(const PackedMatrix& matrix, const at::Tensor& weight, int64_t r
       << rows << " rows, " << weight.sizes() << " as " << matrix.format();
 }
 
+bool SamePanels(const PackedMatrix& a, const PackedMatrix& b) {
+  return a.bytes() == b.bytes() &&
+         std::memcmp(a.weight().panels.get(), b.weight().panels.get(), a.bytes()) == 0;
+}
+
 const int64_t kAllRows[] = {1, 2, 3, 4, 5, 7, 8, 13, 15, 16, 17, 24, 31, 33, 47, 70};
 
 TEST_P(PackedLinear, MultipliesFloat32WeightsOfAnyShape) {
@@ -135,7 +129,7 @@ TEST_P(PackedLinear, HoldsWhatFitsBFloat16InHalfTheBytes) {
   for (int64_t rows : kAllRows) ExpectExact(*matrix, weight, rows);
   const auto same =
       PackedMatrix::Pack({{weight.to(at::kBFloat16)}}, std::nullopt, Compute::kFloat32);
-  EXPECT_TRUE(at::equal(same->panels(), matrix->panels()));
+  EXPECT_TRUE(SamePanels(*same, *matrix));
 }
 
 TEST_P(PackedLinear, ReadsFloatsOfAnyStrides) {
@@ -146,7 +140,7 @@ TEST_P(PackedLinear, ReadsFloatsOfAnyStrides) {
       const auto strided = PackedMatrix::Pack({{weight}}, std::nullopt, compute);
       const auto plain = PackedMatrix::Pack({{weight.contiguous()}}, std::nullopt, compute);
       EXPECT_EQ(strided->format(), plain->format());
-      EXPECT_TRUE(at::equal(strided->panels(), plain->panels()));
+      EXPECT_TRUE(SamePanels(*strided, *plain));
     }
     ExpectExact(*PackedMatrix::Pack({{weight}}, std::nullopt, Compute::kFloat32),
                 weight.to(at::kFloat), 15);
@@ -379,11 +373,41 @@ TEST_P(PackedLinear, ManyThreadsAtOnceGetTheSame) {
   EXPECT_EQ(wrong, 0);
 }
 
+// Each product is that of one set from end to end, whichever it began with.
+TEST(PackedMatrixTest, InstructionSetMayChangeWhileProductsRun) {
+  at::manual_seed(7);
+  const at::Tensor weight = at::randn({333, 96}), x = at::randn({30, 96});
+  const auto matrix = PackedMatrix::Pack({{weight}}, std::nullopt, Compute::kBFloat16);
+  std::vector<at::Tensor> expected;
+  for (InstructionSet set : AllInstructionSets()) {
+    SetInstructionSet(set);
+    expected.push_back(matrix->Multiply(x));
+  }
+  std::atomic<int> wrong{0};
+  std::atomic<bool> done{false};
+  std::thread multiplies([&] {
+    while (!done) {
+      const at::Tensor y = matrix->Multiply(x);
+      const bool known = std::any_of(expected.begin(), expected.end(),
+                                     [&](const at::Tensor& one) { return at::equal(y, one); });
+      if (!known) ++wrong;
+    }
+  });
+  for (int n = 0; n < 200; ++n) {
+    for (InstructionSet set : AllInstructionSets()) SetInstructionSet(set);
+    std::this_thread::yield();
+  }
+  done = true;
+  multiplies.join();
+  SetInstructionSet(BestInstructionSet());
+  EXPECT_EQ(wrong, 0);
+}
+
 TEST(PackedMatrixTest, EveryInstructionSetReadsTheSamePanels) {
   const at::Tensor weight = at::randn({40, 64});
   for (Compute compute : {Compute::kBFloat16, Compute::kInt8, Compute::kInt4}) {
     std::vector<at::Tensor> held;
-    for (InstructionSet set : InstructionSets()) {
+    for (InstructionSet set : AllInstructionSets()) {
       SetInstructionSet(set);
       const auto matrix = PackedMatrix::Pack({{weight}}, std::nullopt, compute);
       held.push_back(matrix->Dequantized());
@@ -391,20 +415,6 @@ TEST(PackedMatrixTest, EveryInstructionSetReadsTheSamePanels) {
     }
   }
   SetInstructionSet(BestInstructionSet());
-}
-
-TEST(PackedMatrixTest, IsSavedAndLoadedInAScript) {
-  torch::jit::Module module("linear");
-  const at::Tensor q4 = RandomBlocks(WeightType::kQ4_1, 21, 64), bias = at::randn({21});
-  const auto matrix = PackedMatrix::Pack({{q4, WeightType::kQ4_1}}, bias, Compute::kFloat32);
-  module.register_attribute("w", c10::getCustomClassType<c10::intrusive_ptr<PackedMatrix>>(),
-                            c10::IValue(matrix));
-  module.define("def forward(self, x):\n  return self.w.multiply(x)\n");
-  std::stringstream file;
-  module.save(file);
-  torch::jit::Module loaded = torch::jit::load(file);
-  const at::Tensor x = at::randn({3, 5, 64});
-  EXPECT_TRUE(at::equal(loaded.forward({x}).toTensor(), matrix->Multiply(x)));
 }
 
 TEST(PackedMatrixTest, RefusesWhatDoesNotFit) {

@@ -3,34 +3,25 @@
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
-#include "kernels/simd/instruction_set.h"
-#include "ops/output_ops.h"
+#include "every_instruction_set.h"
+#include "ops/packed_output.h"
 
 namespace lmfusion {
 namespace {
 
 // The oracle is ATen in float64, over the weights as the matrix holds them.
 
-class PackedOutput : public testing::TestWithParam<InstructionSet> {
+class PackedOutput : public EveryInstructionSet {
  protected:
   void SetUp() override {
+    EveryInstructionSet::SetUp();
     at::manual_seed(11);
-    SetInstructionSet(GetParam());
   }
-  void TearDown() override { SetInstructionSet(BestInstructionSet()); }
 };
 
-std::vector<InstructionSet> InstructionSets() {
-  std::vector<InstructionSet> sets;
-  for (int i = 0; i <= static_cast<int>(BestInstructionSet()); ++i) {
-    sets.push_back(static_cast<InstructionSet>(i));
-  }
-  return sets;
-}
-
-INSTANTIATE_TEST_SUITE_P(Every, PackedOutput, testing::ValuesIn(InstructionSets()),
-                         [](const auto& info) { return std::string(Name(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Every, PackedOutput, InstructionSets(), NameOfSet);
 
 PackedOutputLayer Layer(const at::Tensor& weight, const std::optional<at::Tensor>& bias = {},
                         double scale = 1, double softcap = 0, Compute compute = Compute::kFloat32) {
@@ -40,7 +31,8 @@ PackedOutputLayer Layer(const at::Tensor& weight, const std::optional<at::Tensor
 at::Tensor Logits64(const at::Tensor& hidden, const PackedOutputLayer& output) {
   at::Tensor logits =
       at::matmul(hidden.to(at::kDouble), output.weight->Dequantized().to(at::kDouble).t());
-  if (output.weight->bias()) logits = logits + *output.weight->bias();
+  const std::vector<float>& bias = output.weight->weight().bias;
+  if (!bias.empty()) logits = logits + at::tensor(bias).slice(0, 0, logits.size(1));
   logits = logits * output.scale;
   return output.softcap == 0 ? logits : at::tanh(logits / output.softcap) * output.softcap;
 }

@@ -1,6 +1,5 @@
 #include "kernels/threads/parallel.h"
 
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,7 +18,10 @@ namespace {
 
 class Parallel : public testing::Test {
  protected:
-  void SetUp() override { at::set_num_threads(4); }
+  void SetUp() override {
+    SetThreadCountProvider([] { return 4; });
+  }
+  void TearDown() override { SetThreadCountProvider(nullptr); }
 };
 
 // How often each item of [begin, end) was worked on.
@@ -44,7 +46,7 @@ TEST_F(Parallel, DoesEveryItemOnce) {
   ParallelFor(3, -3, 1, [](int64_t, int64_t) { FAIL(); });
 }
 
-// How many threads took part in a loop. The first pieces wait for each other for a while.
+// How many threads took part in a loop. The first chunks wait for each other for a while.
 size_t Threads(size_t allowed) {
   std::mutex mutex;
   std::set<std::thread::id> threads;
@@ -64,7 +66,7 @@ size_t Threads(size_t allowed) {
 
 TEST_F(Parallel, UsesAllThreadsAllowedAndNoMore) {
   for (size_t allowed : {1, 2, 3}) {
-    at::set_num_threads(static_cast<int>(allowed));
+    const LoopThreads threads(static_cast<int>(allowed));
     size_t most = 0;
     // On a crowded machine a loop may stay on its caller's thread; not for ever.
     for (int n = 0; n < 1000 && most < allowed; ++n) most = std::max(most, Threads(allowed));
@@ -73,28 +75,20 @@ TEST_F(Parallel, UsesAllThreadsAllowedAndNoMore) {
   }
 }
 
-TEST_F(Parallel, KeepsTorchToOneThreadWhileItUsesAll) {
-  const auto most = [] {
-    size_t found = 0;
-    for (int n = 0; n < 1000 && found < 4; ++n) found = std::max(found, Threads(4));
-    return found;
-  };
+TEST_F(Parallel, NumberOfThreadsIsTheCallersOrTheProviders) {
   {
-    const OnlyOurThreads outer;
-    EXPECT_EQ(at::get_num_threads(), 1);
-    EXPECT_EQ(most(), 4u);
+    const LoopThreads outer(2);
+    EXPECT_EQ(ThreadCount(), 2);
     {
-      const OnlyOurThreads inner;
-      EXPECT_EQ(at::get_num_threads(), 1);
-      EXPECT_EQ(most(), 4u);
+      const LoopThreads inner(1);
+      EXPECT_EQ(ThreadCount(), 1);
     }
-    EXPECT_EQ(at::get_num_threads(), 1);
-    std::thread([] { EXPECT_EQ(at::get_num_threads(), 4); }).join();  // others keep theirs
+    EXPECT_EQ(ThreadCount(), 2);
+    std::thread([] { EXPECT_EQ(ThreadCount(), 4); }).join();  // others have the provider's
   }
-  EXPECT_EQ(at::get_num_threads(), 4);
-  const OnlyOurThreads none(false);
-  EXPECT_EQ(at::get_num_threads(), 4);
-  EXPECT_EQ(most(), 4u);
+  EXPECT_EQ(ThreadCount(), 4);
+  SetThreadCountProvider(nullptr);
+  EXPECT_EQ(ThreadCount(), std::max(1u, std::thread::hardware_concurrency()));
 }
 
 TEST_F(Parallel, RunsALoopInALoopOnItsOwnThread) {
@@ -114,7 +108,7 @@ TEST_F(Parallel, PassesOnAnException) {
   for (int n = 0; n < 20; ++n) {
     EXPECT_THROW(ParallelFor(0, 100, 1,
                              [](int64_t b, int64_t) {
-                               if (b % 10 == 3) throw std::runtime_error("piece");
+                               if (b % 10 == 3) throw std::runtime_error("chunk");
                              }),
                  std::runtime_error);
     EXPECT_EQ(Counts(0, 100, 1), std::vector<int>(100, 1));
@@ -126,7 +120,7 @@ TEST_F(Parallel, ServesManyCallersAtOnce) {
   std::vector<std::thread> callers;
   for (int i = 0; i < 8; ++i) {
     callers.emplace_back([&] {
-      at::set_num_threads(3);
+      const LoopThreads threads(3);
       for (int n = 0; n < 500; ++n) {
         std::atomic<int64_t> own{0};
         ParallelFor(0, 50, 3, [&](int64_t b, int64_t e) { own += e - b; });

@@ -119,8 +119,8 @@ double LargestDifference(const Shape& s, int paths, int length, size_t begin, si
   options.wanted_blocks = s.wanted_blocks;
   options.min_part_keys = 8;
   QueryBlocks blocks =
-      BlockQueries(&plan.segments.data()->key_begin, plan.segments.size(),
-                   plan.segment_slots.data(), positions.data(), tokens, padded, options);
+      BlockQueries(plan.segments.data(), plan.segments.size(), plan.segment_slots.data(),
+                   positions.data(), tokens, padded, options);
   if (s.wanted_blocks > 0) {
     bool split = false;
     for (const QueryBlock& block : blocks.blocks) split |= block.part >= 0;
@@ -282,11 +282,12 @@ TEST(MatrixAttention, SplitKeysAreMerged) {
 
 TEST(QueryBlocks, CommonPrefixIsListedOnceABlock) {
   // 256 tokens below a trunk of 100 nodes: 4 blocks of 64 tokens list it 4 times, not 256.
-  std::vector<int32_t> segments = {0, 100, 0, 256, 0}, slots;
+  std::vector<Segment> segments = {{0, 100, 0, 256, 0}};
+  std::vector<int32_t> slots;
   std::vector<int64_t> positions;
   for (int i = 0; i < 100; ++i) slots.push_back(i);
   for (int t = 0; t < 256; ++t) {
-    segments.insert(segments.end(), {100 + t, 101 + t, t, t + 1, 100});
+    segments.push_back({100 + t, 101 + t, t, t + 1, 100});
     slots.push_back(100 + t);
     positions.push_back(100);
   }
@@ -301,13 +302,14 @@ TEST(QueryBlocks, CommonPrefixIsListedOnceABlock) {
 TEST(QueryBlocks, SplitStaysWithinItsBound) {
   for (const int kv_heads : {1, 2, 8, 32, 300}) {
     for (const int tokens : {1, 16, 300}) {
-      std::vector<int32_t> segments = {0, 5000, 0, tokens, 0}, slots(5000, 0);
+      const Segment segment = {0, 5000, 0, tokens, 0};
+      const std::vector<int32_t> slots(5000, 0);
       std::vector<int64_t> positions(tokens, 4999);
       QueryBlockOptions options;
       options.group = 4;
       options.kv_heads = kv_heads;
       const QueryBlocks blocks =
-          BlockQueries(segments.data(), 1, slots.data(), positions.data(), tokens, tokens, options);
+          BlockQueries(&segment, 1, slots.data(), positions.data(), tokens, tokens, options);
       bool split = false;
       for (const QueryBlock& block : blocks.blocks) split |= block.part >= 0;
       if (split) {

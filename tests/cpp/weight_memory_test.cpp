@@ -1,10 +1,12 @@
 #include "kernels/linear/weight_memory.h"
 
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <fstream>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -20,38 +22,50 @@ int64_t Resident() {
   return pages * 4096;
 }
 
+// Whether all bytes are `value`.
+bool IsFilled(const uint8_t* memory, int64_t bytes, int value) {
+  return std::all_of(memory, memory + bytes, [value](uint8_t byte) { return byte == value; });
+}
+
+struct Held {
+  std::shared_ptr<uint8_t> memory;
+  int64_t bytes;
+  int value;
+};
+
 TEST(WeightMemory, NobodyWritesWhatAnotherHolds) {
-  std::vector<std::vector<at::Tensor>> held(4);
+  std::vector<std::vector<Held>> held(4);
   std::vector<std::thread> threads;
   for (int thread = 0; thread < 4; ++thread) {
     threads.emplace_back([&, thread] {
-      for (int64_t i = 0; i < 60; ++i) {
+      for (int i = 0; i < 60; ++i) {
         const int64_t bytes = i == 30 ? 40 * kMegabyte : 1 + i * 30011;
-        at::Tensor memory = WeightMemory(bytes);
-        EXPECT_EQ(memory.numel(), bytes);
-        EXPECT_EQ(reinterpret_cast<uintptr_t>(memory.data_ptr()) % 64, 0);
-        EXPECT_FALSE(memory.any().item<bool>()) << "of zeros";
-        held[thread].push_back(memory.fill_(1 + (60 * thread + i) % 255));
+        const std::shared_ptr<uint8_t> memory = WeightMemory(bytes);
+        EXPECT_EQ(reinterpret_cast<uintptr_t>(memory.get()) % 64, 0);
+        EXPECT_TRUE(IsFilled(memory.get(), bytes, 0));
+        held[thread].push_back({memory, bytes, 1 + (60 * thread + i) % 255});
+        std::memset(memory.get(), held[thread].back().value, bytes);
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
-  for (int thread = 0; thread < 4; ++thread) {
-    for (int64_t i = 0; i < 60; ++i) {
-      EXPECT_TRUE(held[thread][i].eq(1 + (60 * thread + i) % 255).all().item<bool>());
-    }
+  for (const auto& of_thread : held) {
+    for (const Held& h : of_thread) EXPECT_TRUE(IsFilled(h.memory.get(), h.bytes, h.value));
   }
 }
 
-TEST(WeightMemory, GoesBackWithItsLastTensor) {
+TEST(WeightMemory, GoesBackWithItsLastUser) {
   const int64_t before = Resident();
-  std::vector<at::Tensor> held;
-  for (int i = 0; i < 100; ++i) held.push_back(WeightMemory(3 * kMegabyte).fill_(1));
+  std::vector<std::shared_ptr<uint8_t>> held;
+  for (int i = 0; i < 100; ++i) {
+    held.push_back(WeightMemory(3 * kMegabyte));
+    std::memset(held.back().get(), 1, 3 * kMegabyte);
+  }
   EXPECT_GT(Resident() - before, 290 * kMegabyte);
-  const at::Tensor last = held.back();
+  const std::shared_ptr<uint8_t> last = held.back();
   held.clear();
-  EXPECT_LT(Resident() - before, 50 * kMegabyte);  // the piece of the last one
-  EXPECT_TRUE(last.eq(1).all().item<bool>());
+  EXPECT_LT(Resident() - before, 50 * kMegabyte);  // the mapping of the last one
+  EXPECT_TRUE(IsFilled(last.get(), 3 * kMegabyte, 1));
 }
 
 }  // namespace

@@ -5,10 +5,6 @@
 namespace lmfusion {
 namespace {
 
-struct Segment {
-  int32_t key_begin, key_end, token_begin, token_end, first_position;
-};
-
 // The keys of `segment` that a token of [begin, end) may see: those not after all of them.
 void AddKeys(const Segment& segment, const int32_t* slots, const int64_t* positions, int32_t begin,
              int32_t end, std::vector<QueryKey>* keys) {
@@ -25,17 +21,19 @@ void AddKeys(const Segment& segment, const int32_t* slots, const int64_t* positi
   }
 }
 
-// Cuts the keys of every block into parts so that there are about options.wanted_blocks pieces.
+// Cuts the keys of every block into parts so that there are about options.wanted_blocks of
+// them.
 void Split(const QueryBlockOptions& options, std::vector<QueryBlock>* blocks) {
   const int64_t count = static_cast<int64_t>(blocks->size());
   if (count == 0 || count * options.kv_heads >= options.wanted_blocks) return;
   int64_t keys = 0;
   for (const QueryBlock& block : *blocks) keys += block.key_end - block.key_begin;
-  // Rows: the pieces and one merge a block, all within kMaxSplitBlocks with twice the room.
+  // Rows: the parts and one merge a block, all within kMaxSplitBlocks with twice the room.
   const int64_t most = kMaxSplitBlocks / (2 * options.kv_heads) - 2 * count;
-  const int64_t pieces = std::min<int64_t>(options.wanted_blocks / options.kv_heads, most);
-  if (pieces <= count) return;
-  const int64_t size = std::max<int64_t>(options.min_part_keys, (keys + pieces - 1) / pieces);
+  const int64_t wanted_parts = std::min<int64_t>(options.wanted_blocks / options.kv_heads, most);
+  if (wanted_parts <= count) return;
+  const int64_t size =
+      std::max<int64_t>(options.min_part_keys, (keys + wanted_parts - 1) / wanted_parts);
   std::vector<QueryBlock> cut, merges;
   int32_t part = 0;
   for (const QueryBlock& block : *blocks) {
@@ -56,11 +54,10 @@ void Split(const QueryBlockOptions& options, std::vector<QueryBlock>* blocks) {
 
 }  // namespace
 
-QueryBlocks BlockQueries(const int32_t* segments, int64_t segment_count,
+QueryBlocks BlockQueries(const Segment* segments, int64_t segment_count,
                          const int32_t* segment_slots, const int64_t* positions, int64_t tokens,
                          int64_t padded_tokens, const QueryBlockOptions& options) {
   QueryBlocks result;
-  const auto* all = reinterpret_cast<const Segment*>(segments);
   const int32_t size = BlockTokens(options.group);
   // Segments begin in the order of their tokens: a sweep meets each once.
   std::vector<int64_t> open;
@@ -70,12 +67,13 @@ QueryBlocks BlockQueries(const int32_t* segments, int64_t segment_count,
     const auto end = static_cast<int32_t>(std::min<int64_t>(padded_tokens, first + size));
     const auto real_end = static_cast<int32_t>(std::min<int64_t>(end, tokens));
     open.erase(std::remove_if(open.begin(), open.end(),
-                              [&](int64_t s) { return all[s].token_end <= begin; }),
+                              [&](int64_t s) { return segments[s].token_end <= begin; }),
                open.end());
-    for (; next < segment_count && all[next].token_begin < real_end; ++next) open.push_back(next);
+    for (; next < segment_count && segments[next].token_begin < real_end; ++next)
+      open.push_back(next);
     const auto key_begin = static_cast<int32_t>(result.keys.size());
     for (const int64_t s : open) {
-      AddKeys(all[s], segment_slots, positions, begin, real_end, &result.keys);
+      AddKeys(segments[s], segment_slots, positions, begin, real_end, &result.keys);
     }
     result.blocks.push_back({begin, end, key_begin, static_cast<int32_t>(result.keys.size()), -1});
   }

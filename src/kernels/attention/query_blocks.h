@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/segment.h"
 #include "kernels/device/host_device.h"
 
 namespace lmfusion {
@@ -23,8 +24,8 @@ namespace lmfusion {
 // whose results a second kernel merges.
 //
 // In place of segments, the operator gets on such a device:
-//   segments       [W, 5] int32, one row a piece of work (QueryBlock); rows of no tokens are
-//   padding segment_slots  [4 K] int32, the keys of all blocks (QueryKey)
+//   segments       [W, 5] int32, a QueryBlock each; those of no tokens are padding
+//   segment_slots  [K, 4] int32, the keys of all blocks (QueryKey)
 struct QueryBlock {
   int32_t token_begin, token_end;
   int32_t key_begin, key_end;  // its keys; key_begin -1: a merge of key_end parts from `part` on
@@ -58,9 +59,9 @@ struct QueryBlockOptions {
   int min_part_keys = 128;
 };
 
-// segments: [S][5], segment_slots: [K], positions: [tokens], as BatchPlan holds them. Tokens from
+// segments: [S], segment_slots: [K], positions: [tokens], as BatchPlan holds them. Tokens from
 // `tokens` to `padded_tokens` see nothing; their result is zero.
-QueryBlocks BlockQueries(const int32_t* segments, int64_t segment_count,
+QueryBlocks BlockQueries(const Segment* segments, int64_t segment_count,
                          const int32_t* segment_slots, const int64_t* positions, int64_t tokens,
                          int64_t padded_tokens, const QueryBlockOptions& options);
 

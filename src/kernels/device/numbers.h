@@ -30,7 +30,7 @@ struct Float8 {  // e4m3, finite numbers and NaN
   uint8_t bits;
 };
 
-LMFUSION_HOST_DEVICE uint32_t FloatBits(float value) {
+LMFUSION_ALWAYS_INLINE LMFUSION_HOST_DEVICE uint32_t FloatBits(float value) {
 #if defined(__CUDA_ARCH__)
   return __float_as_uint(value);
 #else
@@ -40,7 +40,7 @@ LMFUSION_HOST_DEVICE uint32_t FloatBits(float value) {
 #endif
 }
 
-LMFUSION_HOST_DEVICE float FloatOf(uint32_t bits) {
+LMFUSION_ALWAYS_INLINE LMFUSION_HOST_DEVICE float FloatOf(uint32_t bits) {
 #if defined(__CUDA_ARCH__)
   return __uint_as_float(bits);
 #else

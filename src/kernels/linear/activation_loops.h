@@ -1,22 +1,23 @@
-// Packing of activations, see Note [Activations]; see linear_kernel_loops.h, which comes before.
+#pragma once
 
-inline float FloatOf(uint32_t word) {
-  float value;
-  std::memcpy(&value, &word, sizeof(value));
-  return value;
-}
-inline uint32_t WordOf(float value) {
-  uint32_t word;
-  std::memcpy(&word, &value, sizeof(word));
-  return word;
-}
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/device/numbers.h"
+#include "kernels/linear/linear_kernels.h"
+#include "kernels/simd/lanes.h"
+
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+
+// Packing of activations, see Note [Activations].
 
 // out[i * tokens + t] = rows[t * stride + i] for i < count <= 16. Words of rows are readable up to
 // the sixteenth.
 inline void WriteColumns(const void* rows, int64_t stride, int tokens, int count, uint32_t* out) {
   for (int first = 0; first < tokens; first += 16) {
     const auto* some = static_cast<const uint32_t*>(rows) + first * stride;
-    const int n = std::min(tokens - first, 16);
+    const int n = static_cast<int>(Smaller(tokens - first, 16));
     if (Transposed(some, stride, n, count, out + first, tokens)) continue;
     for (int t = 0; t < n; ++t) {
       uint32_t row[16];
@@ -56,7 +57,7 @@ inline void PackFloat32(const Activations& a) {
 inline void QuantizeBlock(const float* x, uint32_t* words) {
   const F first = Load(x), second = Load(x + 16);
   const float largest = LargestMagnitude(first, second);
-  const bool finite = largest <= std::numeric_limits<float>::max();
+  const bool finite = largest < kInfinity;
   const bool empty = !finite || largest < 1e-30f;
   const F inverse = Splat(empty ? 0 : 127 / largest);
   const I low = empty ? SplatWord(0) : ToInt(Mul(first, inverse));
@@ -64,9 +65,9 @@ inline void QuantizeBlock(const float* x, uint32_t* words) {
   StoreBytes(words, low);
   StoreBytes(words + 4, high);
   const int32_t sum = SumOf(low, high);
-  const float scale = finite ? largest * (1.0f / 127) : std::numeric_limits<float>::quiet_NaN();
-  words[8] = WordOf(scale);
-  words[9] = WordOf(scale * static_cast<float>(sum));
+  const float scale = finite ? largest * (1.0f / 127) : __builtin_nanf("");
+  words[8] = FloatBits(scale);
+  words[9] = FloatBits(scale * static_cast<float>(sum));
 }
 
 inline void PackInt8(const Activations& a) {
@@ -79,7 +80,10 @@ inline void PackInt8(const Activations& a) {
   }
 }
 
-inline void AddActivations(LinearKernels* kernels) {
+constexpr void AddActivations(LinearKernels* kernels) {
   kernels->pack_float32 = &PackFloat32;
   kernels->pack_int8 = &PackInt8;
 }
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/linear/panel_format.h"
+#include "kernels/simd/instruction_set.h"
 
 namespace lmfusion {
 
@@ -37,45 +38,40 @@ struct Activations {
   uint32_t* packed;
 };
 
-// Log sum exp of logits in two parts: log(sum) + largest.
-struct PartialSum {
-  float largest, sum;
-};
-
-// What logits are made of: softcap * tanh(scale * product / softcap); 0: no cap.
-struct LogitRule {
-  float scale, softcap;
-};
-
 struct LinearKernels {
   int max_tokens;                                       // a kernel exists for 1..max_tokens tokens
   int max_int8_tokens;                                  // as many of int8
   PanelKernel float32[kPanelFormats][kMostTokens + 1];  // all but kInt8; exact
-  PanelKernel bfloat16[kMostTokens + 1];                // panels kBFloat16; null: no such unit
   PanelKernel int8[kPanelFormats][kMostTokens + 1];     // panels kQ4 and kInt8; may be null
 
   void (*pack_float32)(const Activations& activations);
-  void (*pack_bfloat16)(const Activations& activations);
   void (*pack_int8)(const Activations& activations);
 
-  // One panel as panels kFloat32 or kBFloat16 (rounded) hold it.
+  // One panel as panels kFloat32 hold it.
   void (*widen)(PanelFormat format, const uint8_t* panel, int64_t blocks, float* out);
-  void (*narrow)(PanelFormat format, const uint8_t* panel, int64_t blocks, uint32_t* out);
-
-  // Applies the rule to products [n] in place and sums; `members` (null: none) says which [n]
-  // belong to the second sum.
-  void (*sum_exp)(float* products, int64_t n, const LogitRule& rule, const uint8_t* members,
-                  PartialSum* all, PartialSum* of_members);
 };
+LMFUSION_KERNELS(LinearKernels)
 
-// Those of CurrentInstructionSet().
-const LinearKernels& CurrentLinearKernels();
-
-const LinearKernels& PortableLinearKernels();
+// Products of bfloat16 with sums of float32 by instructions made for them.
+struct BFloat16Kernels {
+  PanelKernel products[kMostTokens + 1];  // panels kBFloat16; for as many tokens as LinearKernels'
+  void (*pack)(const Activations& activations);
+  // One panel as panels kBFloat16 (rounded) hold it.
+  void (*narrow)(PanelFormat format, const uint8_t* panel, int64_t blocks, uint32_t* out);
+};
 #if defined(__x86_64__) && defined(__GNUC__)
-const LinearKernels& Avx2LinearKernels();
-const LinearKernels& Avx512LinearKernels();
-void AddBFloat16Kernels(LinearKernels* kernels);  // those of AVX-512 BF16
+namespace avx512_bf16 {
+extern const BFloat16Kernels kBFloat16Kernels;
+}
 #endif
+// Null where CurrentInstructionSet() has no such instructions.
+inline const BFloat16Kernels* CurrentBFloat16Kernels() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (CurrentInstructionSet() == InstructionSet::kAvx512BFloat16) {
+    return &avx512_bf16::kBFloat16Kernels;
+  }
+#endif
+  return nullptr;
+}
 
 }  // namespace lmfusion

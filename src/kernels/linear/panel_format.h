@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/device/host_device.h"
+
 namespace lmfusion {
 
 // Note [Panels]
@@ -19,17 +21,20 @@ namespace lmfusion {
 //   kInt8      block: as kQ8; 16 float scales d, one an output, follow after the last block
 enum class PanelFormat : int { kFloat32, kBFloat16, kQ4, kQ8, kInt8 };
 constexpr int kPanelFormats = 5;
+const char* Name(PanelFormat format);  // "float32", "bfloat16", "q4", "q8" or "int8"
 
 constexpr int64_t kPanelOutputs = 16;
 constexpr int64_t kBlockInputs = 32;
 constexpr int64_t kWordRowBytes = 4 * kPanelOutputs;
 
-constexpr int64_t BlocksOf(int64_t inputs) { return (inputs + kBlockInputs - 1) / kBlockInputs; }
-constexpr int64_t PanelsOf(int64_t outputs) {
+LMFUSION_ALWAYS_INLINE constexpr int64_t BlocksOf(int64_t inputs) {
+  return (inputs + kBlockInputs - 1) / kBlockInputs;
+}
+LMFUSION_ALWAYS_INLINE constexpr int64_t PanelsOf(int64_t outputs) {
   return (outputs + kPanelOutputs - 1) / kPanelOutputs;
 }
 
-constexpr int64_t BlockBytes(PanelFormat format) {
+LMFUSION_ALWAYS_INLINE constexpr int64_t BlockBytes(PanelFormat format) {
   switch (format) {
     case PanelFormat::kFloat32: return 32 * kWordRowBytes;
     case PanelFormat::kBFloat16: return 16 * kWordRowBytes;
@@ -40,7 +45,7 @@ constexpr int64_t BlockBytes(PanelFormat format) {
   return 0;
 }
 
-constexpr int64_t PanelBytes(PanelFormat format, int64_t blocks) {
+LMFUSION_ALWAYS_INLINE constexpr int64_t PanelBytes(PanelFormat format, int64_t blocks) {
   const int64_t scales = format == PanelFormat::kQ8     ? (blocks + 1) / 2 * kWordRowBytes
                          : format == PanelFormat::kInt8 ? kWordRowBytes
                                                         : 0;

@@ -1,16 +1,16 @@
 #include "kernels/linear/weight_blocks.h"
 
-#include <c10/util/Half.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
+#include "kernels/device/numbers.h"
+
 namespace lmfusion {
 namespace {
 
-float FromHalf(uint16_t half) { return c10::detail::fp16_ieee_to_fp32_value(half); }
-uint16_t ToHalf(float value) { return c10::detail::fp16_ieee_from_fp32_value(value); }
+float FromHalf(uint16_t half) { return ToFloat(Float16{half}); }
+uint16_t ToHalf(float value) { return Convert<Float16>::From(value).bits; }
 
 uint16_t ReadHalf(const uint8_t* bytes) {
   uint16_t half;
@@ -33,12 +33,7 @@ float ReadFloat(const uint8_t* bytes) {
   return value;
 }
 
-float ReadBFloat16(const uint8_t* bytes) {
-  const uint32_t bits = static_cast<uint32_t>(ReadHalf(bytes)) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
+float ReadBFloat16(const uint8_t* bytes) { return ToFloat(BFloat16{ReadHalf(bytes)}); }
 
 // Rounds weights to a block's minimum and whole steps of its scale; returns the sum of squared
 // errors.

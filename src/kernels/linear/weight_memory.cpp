@@ -1,8 +1,8 @@
 #include "kernels/linear/weight_memory.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -18,9 +18,9 @@ namespace {
 // Weights are read once a forward pass, so that in pages of 4 KB nearly every page is one that the
 // TLB does not know, and no prefetcher of the CPU goes past the end of a page. In pages of 2 MB one
 // thread reads half as fast again. Most matrices are smaller than such a page: they lie one behind
-// the other in pieces of memory.
+// the other in mappings of 32 MB.
 constexpr int64_t kLargePage = int64_t{2} << 20;
-constexpr int64_t kPieceBytes = int64_t{32} << 20;
+constexpr int64_t kMappingBytes = int64_t{32} << 20;
 constexpr int64_t kAlignment = 64;
 
 constexpr int64_t RoundedUp(int64_t bytes, int64_t unit) {
@@ -28,10 +28,10 @@ constexpr int64_t RoundedUp(int64_t bytes, int64_t unit) {
 }
 
 #if defined(__linux__)
-// A piece of address space; its pages come into being, as zeros, when they are touched.
-class Piece {
+// A range of addresses; its pages come into being, as zeros, when they are touched.
+class Mapping {
  public:
-  explicit Piece(int64_t bytes) : mapped_(RoundedUp(bytes, kLargePage) + kLargePage) {
+  explicit Mapping(int64_t bytes) : mapped_(RoundedUp(bytes, kLargePage) + kLargePage) {
     constexpr int kMayDo = PROT_READ | PROT_WRITE, kKind = MAP_PRIVATE | MAP_ANONYMOUS;
     void* memory = mmap(nullptr, mapped_, kMayDo, kKind, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
@@ -41,9 +41,9 @@ class Piece {
     size_ = mapping_ + mapped_ - begin_;
     madvise(begin_, size_, MADV_HUGEPAGE);  // small pages are as right, only slower
   }
-  ~Piece() { munmap(mapping_, mapped_); }
-  Piece(const Piece&) = delete;
-  Piece& operator=(const Piece&) = delete;
+  ~Mapping() { munmap(mapping_, mapped_); }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
 
   // The next bytes that nobody has, or null.
   uint8_t* Take(int64_t bytes) {
@@ -61,22 +61,25 @@ class Piece {
 
 }  // namespace
 
-at::Tensor WeightMemory(int64_t bytes) {
+std::shared_ptr<uint8_t> WeightMemory(int64_t bytes) {
 #if defined(__linux__)
   static std::mutex mutex;
-  static std::weak_ptr<Piece> newest;
+  static std::weak_ptr<Mapping> newest;
   const std::lock_guard<std::mutex> lock(mutex);
-  std::shared_ptr<Piece> piece = newest.lock();
-  uint8_t* memory = piece ? piece->Take(bytes) : nullptr;
+  std::shared_ptr<Mapping> mapping = newest.lock();
+  uint8_t* memory = mapping ? mapping->Take(bytes) : nullptr;
   if (memory == nullptr) {
-    piece = std::make_shared<Piece>(std::max(bytes, kPieceBytes));
-    memory = piece->Take(bytes);
-    newest = piece;
+    mapping = std::make_shared<Mapping>(std::max(bytes, kMappingBytes));
+    memory = mapping->Take(bytes);
+    newest = mapping;
   }
-  return at::from_blob(
-      memory, {bytes}, [piece](void*) {}, at::TensorOptions().dtype(at::kByte));
+  return {std::move(mapping), memory};  // shares the mapping, points to its own part
 #else
-  return at::zeros({bytes}, at::kByte);
+  const int64_t size = std::max(RoundedUp(bytes, kAlignment), kAlignment);
+  auto* memory = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, size));
+  if (memory == nullptr) throw std::bad_alloc();
+  std::memset(memory, 0, size);
+  return {memory, &std::free};
 #endif
 }
 

@@ -5,9 +5,10 @@
 
 #include "kernels/device/block_executor.h"
 #include "kernels/device/numbers.h"
+#include "kernels/output/log_sum.h"
 
-// The bodies of the kernels behind output_ops.h and narrow_weights.h; see Note [One kernel body,
-// two executors].
+// The bodies of the kernels behind ops/output_ops.h and ops/narrow_weights.h; see Note [One kernel
+// body, two executors].
 namespace lmfusion {
 
 constexpr int kOutputThreads = 256;
@@ -22,21 +23,6 @@ LMFUSION_HOST_DEVICE float LogitOf(const OutputFormula& f, float product, int64_
   if (f.bias != nullptr) logit += f.bias[word];
   logit *= f.scale;
   return f.softcap != 0 ? f.softcap * tanhf(logit / f.softcap) : logit;
-}
-
-// The logarithm of a sum of exponentials so far, as (largest, sum relative to it).
-struct LogSum {
-  float largest, sum;
-};
-LMFUSION_HOST_DEVICE LogSum EmptyLogSum() { return {FloatOf(0xff800000u), 0.0f}; }
-LMFUSION_HOST_DEVICE LogSum Join(LogSum a, LogSum b) {
-  const float largest = fmaxf(a.largest, b.largest);
-  float sum = 0;
-  if (a.sum > 0) sum += a.sum * expf(a.largest - largest);
-  if (b.sum > 0) sum += b.sum * expf(b.largest - largest);
-  // A NaN among the logits must reach the result: fmaxf and the comparisons pass it by.
-  if (a.sum != a.sum || b.sum != b.sum) sum = a.sum + b.sum;
-  return {largest, sum};
 }
 
 // One tile of the vocabulary: products [rows, words] of hidden states and output rows.
@@ -90,7 +76,7 @@ struct AddTileBody {
         const LogSum tile = part == 0 ? shared.all[0] : shared.some[0];
         *sums = t.first_word == 0 ? tile : Join(*sums, tile);
         if (t.results != nullptr) {
-          t.results[part * t.rows + row] = sums->largest + logf(sums->sum);
+          t.results[part * t.rows + row] = ValueOf(*sums);
         }
       }
     });

@@ -2,18 +2,60 @@
 
 namespace lmfusion {
 
-// What the kernels of this process may use; each is a superset of the one before.
+// What the kernels may use; each is a superset of the one before.
 enum class InstructionSet : int {
-  kPortable,  // the compiler's own vectors
-  kAvx2,      // AVX2, FMA, F16C
-  kAvx512,    // AVX-512 F, BW, DQ, VL, VNNI; BF16 where the CPU has it
+  kPortable,        // the compiler's own vectors
+  kAvx2,            // AVX2, FMA, F16C
+  kAvx512,          // AVX-512 F, BW, DQ, VL, VNNI
+  kAvx512BFloat16,  // AVX-512 BF16 too
 };
 
 const char* Name(InstructionSet set);
-InstructionSet BestInstructionSet();  // of this CPU
-InstructionSet CurrentInstructionSet();
 
-// For tests and benchmarks. Throws std::invalid_argument where this CPU does not have it.
+// What a CPU has, where the system saves and restores the registers of it.
+struct CpuFeatures {
+  bool avx2 = false, fma = false, f16c = false;
+  bool avx512f = false, avx512bw = false, avx512dq = false, avx512vl = false, avx512vnni = false;
+  bool avx512bf16 = false;
+};
+InstructionSet BestInstructionSet(const CpuFeatures& cpu);
+InstructionSet BestInstructionSet();  // of this CPU
+
+// The set of this process: the best one, but for tests and benchmarks. Weights packed under one are
+// read under any other. May be set at any time: each operator asks once, when it begins, so those
+// that run meanwhile end as they began, and later ones, on all threads, use the new set. Throws
+// std::invalid_argument where this CPU does not have it.
+InstructionSet CurrentInstructionSet();
 void SetInstructionSet(InstructionSet set);
+
+// Declares kTable of every namespace of Note [Lanes] (kernels/simd/lanes.h), and CurrentTable(),
+// the one for CurrentInstructionSet().
+#if defined(__x86_64__) && defined(__GNUC__)
+#define LMFUSION_KERNELS(Table)                                      \
+  namespace portable {                                               \
+  extern const Table k##Table;                                       \
+  }                                                                  \
+  namespace avx2 {                                                   \
+  extern const Table k##Table;                                       \
+  }                                                                  \
+  namespace avx512 {                                                 \
+  extern const Table k##Table;                                       \
+  }                                                                  \
+  inline const Table& Current##Table() {                             \
+    switch (CurrentInstructionSet()) {                               \
+      case InstructionSet::kPortable: break;                         \
+      case InstructionSet::kAvx2: return avx2::k##Table;             \
+      case InstructionSet::kAvx512:                                  \
+      case InstructionSet::kAvx512BFloat16: return avx512::k##Table; \
+    }                                                                \
+    return portable::k##Table;                                       \
+  }
+#else
+#define LMFUSION_KERNELS(Table) \
+  namespace portable {          \
+  extern const Table k##Table;  \
+  }                             \
+  inline const Table& Current##Table() { return portable::k##Table; }
+#endif
 
 }  // namespace lmfusion

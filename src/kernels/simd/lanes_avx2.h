@@ -1,4 +1,13 @@
-// Sixteen lanes in two AVX2 registers; see linear_kernel_loops.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+// Sixteen lanes in two AVX2 registers; see Note [Lanes].
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+
 struct F {
   __m256 a, b;
 };
@@ -12,6 +21,11 @@ constexpr int kMaxInt8Tokens = kMaxTokens;
 inline F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline F Splat(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
 inline F Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline F LoadPart(const float* p, int64_t n) {
+  float lanes[16] = {};
+  for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
+  return Load(lanes);
+}
 inline F LoadHalf(const void* p) {
   const __m128i* half = static_cast<const __m128i*>(p);
   return {_mm256_cvtph_ps(_mm_loadu_si128(half)), _mm256_cvtph_ps(_mm_loadu_si128(half + 1))};
@@ -45,19 +59,21 @@ inline F Round(F x) {
   constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   return {_mm256_round_ps(x.a, kNearest), _mm256_round_ps(x.b, kNearest)};
 }
+// Of eight lanes, by halves.
+template <class Combine>
+inline float Reduced(__m256 x, Combine combine) {
+  __m128 four = combine(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  four = combine(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(combine(four, _mm_movehdup_ps(four)));
+}
 inline float SumOf(F x) {
-  float lanes[8], sum = 0;
-  _mm256_storeu_ps(lanes, _mm256_add_ps(x.a, x.b));
-  for (float lane : lanes) sum += lane;
-  return sum;
+  return Reduced(_mm256_add_ps(x.a, x.b), [](__m128 a, __m128 b) { return _mm_add_ps(a, b); });
 }
 inline float LargestOf(F x) {
-  float lanes[8];
-  _mm256_storeu_ps(lanes, _mm256_max_ps(x.a, x.b));
-  float largest = lanes[0];
-  for (float lane : lanes) largest = lane > largest ? lane : largest;
-  return largest;
+  return Reduced(_mm256_max_ps(x.a, x.b), [](__m128 a, __m128 b) { return _mm_max_ps(a, b); });
 }
+// Lanes 1, 0, 3, 2, ...
+inline F SwapPairs(F x) { return {_mm256_permute_ps(x.a, 0xb1), _mm256_permute_ps(x.b, 0xb1)}; }
 inline F KeepMembers(F v, const uint8_t* members, F other) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(members));
   const __m256i zero = _mm256_setzero_si256();
@@ -133,8 +149,7 @@ inline I DotBytes(I sum, I u, I s) {
 // The largest magnitude of two; NaN where there is one.
 inline float LargestMagnitude(F a, F b) {
   const F both = Add(Abs(a), Abs(b));
-  return SumOf(Mul(both, Zero())) == 0 ? LargestOf(Max(Abs(a), Abs(b)))
-                                       : std::numeric_limits<float>::quiet_NaN();
+  return SumOf(Mul(both, Zero())) == 0 ? LargestOf(Max(Abs(a), Abs(b))) : __builtin_nanf("");
 }
 inline int32_t SumOf(I a, I b) {
   int32_t words[32], sum = 0;
@@ -144,3 +159,6 @@ inline int32_t SumOf(I a, I b) {
   return sum;
 }
 inline bool Transposed(const void*, int64_t, int, int, uint32_t*, int64_t) { return false; }
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion

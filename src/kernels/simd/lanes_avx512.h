@@ -1,4 +1,15 @@
-// Sixteen lanes in one AVX-512 register; see linear_kernel_loops.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/device/numbers.h"
+
+// Sixteen lanes in one AVX-512 register; see Note [Lanes].
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+
 using F = __m512;
 using I = __m512i;
 
@@ -9,6 +20,9 @@ constexpr int kMaxInt8Tokens = 16;
 inline F Zero() { return _mm512_setzero_ps(); }
 inline F Splat(float v) { return _mm512_set1_ps(v); }
 inline F Load(const float* p) { return _mm512_loadu_ps(p); }
+inline F LoadPart(const float* p, int64_t n) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+}
 inline F LoadHalf(const void* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
 }
@@ -27,6 +41,8 @@ inline F Abs(F a) { return _mm512_abs_ps(a); }
 inline F Round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
 inline float SumOf(F a) { return _mm512_reduce_add_ps(a); }
 inline float LargestOf(F a) { return _mm512_reduce_max_ps(a); }
+// Lanes 1, 0, 3, 2, ...
+inline F SwapPairs(F a) { return _mm512_permute_ps(a, 0xb1); }
 inline F KeepMembers(F v, const uint8_t* members, F other) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(members));
   return _mm512_mask_mov_ps(other, _mm_test_epi8_mask(bytes, bytes), v);
@@ -78,10 +94,7 @@ inline I DotNibbles(I sum, I unsigned_bytes, I signed_bytes) {
 // The largest magnitude of two; NaN where there is one.
 inline float LargestMagnitude(F a, F b) {
   const I bits = _mm512_max_epu32(_mm512_castps_si512(Abs(a)), _mm512_castps_si512(Abs(b)));
-  const uint32_t largest = _mm512_reduce_max_epu32(bits);
-  float value;
-  std::memcpy(&value, &largest, sizeof(value));
-  return value;
+  return FloatOf(_mm512_reduce_max_epu32(bits));
 }
 inline int32_t SumOf(I a, I b) { return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)); }
 
@@ -120,3 +133,6 @@ inline bool Transposed(const void* rows, int64_t stride, int tokens, int count, 
   }
   return true;
 }
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion

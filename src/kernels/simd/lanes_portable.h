@@ -1,5 +1,15 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/device/numbers.h"
+
 // Sixteen lanes in plain loops, which a compiler turns into the vectors it may use; see
-// linear_kernel_loops.h.
+// Note [Lanes].
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+
 struct F {
   float v[16];
 };
@@ -18,10 +28,15 @@ constexpr int kMaxInt8Tokens = kMaxTokens;
 inline F Zero() { return F{}; }
 inline F Splat(float x) { LMFUSION_EACH_LANE(F, x); }
 inline F Load(const float* p) { LMFUSION_EACH_LANE(F, p[i]); }
+inline F LoadPart(const float* p, int64_t n) {
+  F r = Zero();
+  for (int64_t i = 0; i < n; ++i) r.v[i] = p[i];
+  return r;
+}
 inline F LoadHalf(const void* p) {
   uint16_t half[16];
   std::memcpy(half, p, sizeof(half));
-  LMFUSION_EACH_LANE(F, c10::detail::fp16_ieee_to_fp32_value(half[i]));
+  LMFUSION_EACH_LANE(F, ToFloat(Float16{half[i]}));
 }
 inline void Store(float* p, F x) { std::memcpy(p, x.v, sizeof(x.v)); }
 inline void StorePart(float* p, int64_t n, F x) {
@@ -34,18 +49,26 @@ inline F Div(F x, F y) { LMFUSION_EACH_LANE(F, x.v[i] / y.v[i]); }
 inline F MulAdd(F x, F y, F z) { LMFUSION_EACH_LANE(F, x.v[i] * y.v[i] + z.v[i]); }
 inline F Max(F x, F y) { LMFUSION_EACH_LANE(F, x.v[i] > y.v[i] ? x.v[i] : y.v[i]); }
 inline F Min(F x, F y) { LMFUSION_EACH_LANE(F, x.v[i] < y.v[i] ? x.v[i] : y.v[i]); }
-inline F Abs(F x) { LMFUSION_EACH_LANE(F, std::fabs(x.v[i])); }
-inline F Round(F x) { LMFUSION_EACH_LANE(F, std::nearbyint(x.v[i])); }
+inline F Abs(F x) { LMFUSION_EACH_LANE(F, __builtin_fabsf(x.v[i])); }
+// In a number this large the last bit is worth one: adding it rounds to the nearest whole number
+// (the even one of two), which are its low bits. For magnitudes below 2^22; NaN stays, and has
+// some bits or other.
+constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23
+inline F Round(F x) { LMFUSION_EACH_LANE(F, (x.v[i] + kWhole) - kWhole); }
 inline float SumOf(F x) {
-  float sum = 0;
-  for (float lane : x.v) sum += lane;
-  return sum;
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) x.v[i] += x.v[i + half];
+  }
+  return x.v[0];
 }
 inline float LargestOf(F x) {
-  float largest = x.v[0];
-  for (float lane : x.v) largest = lane > largest ? lane : largest;
-  return largest;
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) x.v[i] = x.v[i] > x.v[i + half] ? x.v[i] : x.v[i + half];
+  }
+  return x.v[0];
 }
+// Lanes 1, 0, 3, 2, ...
+inline F SwapPairs(F x) { LMFUSION_EACH_LANE(F, x.v[i ^ 1]); }
 inline F KeepMembers(F x, const uint8_t* members, F other) {
   LMFUSION_EACH_LANE(F, members[i] ? x.v[i] : other.v[i]);
 }
@@ -63,9 +86,7 @@ inline F AsFloat(I x) {
   return r;
 }
 inline F ToFloat(I x) { LMFUSION_EACH_LANE(F, static_cast<float>(static_cast<int32_t>(x.v[i]))); }
-inline I ToInt(F x) {
-  LMFUSION_EACH_LANE(I, static_cast<uint32_t>(static_cast<int32_t>(std::nearbyint(x.v[i]))));
-}
+inline I ToInt(F x) { LMFUSION_EACH_LANE(I, FloatBits(x.v[i] + kWhole) - FloatBits(kWhole)); }
 inline F PowerOfTwo(F n) {
   const I whole = ToInt(n);
   I bits;
@@ -93,8 +114,7 @@ inline F Byte(I x) {
 // The largest magnitude of two; NaN where there is one.
 inline float LargestMagnitude(F a, F b) {
   const F both = Add(Abs(a), Abs(b));
-  return SumOf(Mul(both, Zero())) == 0 ? LargestOf(Max(Abs(a), Abs(b)))
-                                       : std::numeric_limits<float>::quiet_NaN();
+  return SumOf(Mul(both, Zero())) == 0 ? LargestOf(Max(Abs(a), Abs(b))) : __builtin_nanf("");
 }
 inline int32_t SumOf(I a, I b) {
   int32_t words[32], sum = 0;
@@ -105,3 +125,6 @@ inline int32_t SumOf(I a, I b) {
 }
 inline bool Transposed(const void*, int64_t, int, int, uint32_t*, int64_t) { return false; }
 #undef LMFUSION_EACH_LANE
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion

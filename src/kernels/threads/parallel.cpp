@@ -1,8 +1,6 @@
 #include "kernels/threads/parallel.h"
 
-#include <ATen/Parallel.h>
 #if defined(__unix__)
-#include <dlfcn.h>
 #include <pthread.h>
 #endif
 #if defined(__linux__)
@@ -28,13 +26,13 @@ namespace {
 // A forward pass is hundreds of short parallel loops. Threads that sleep between them cost a
 // wake-up each time; threads that spin until there is work take the cores that somebody else's
 // threads need, the caller's own among them. So both the workers (for the next loop) and the
-// calling thread (for pieces that are still being worked on) spin for kSpin, which is longer than
+// calling thread (for chunks that are still being worked on) spin for kSpin, which is longer than
 // the work between two loops, and then sleep.
-// A loop's pieces are taken one by one from counters. A worker that comes too late finds nothing
-// left to do and is not waited for; one that loses its core holds up one piece, until it has the
+// A loop's chunks are taken one by one from counters. A worker that comes too late finds nothing
+// left to do and is not waited for; one that loses its core holds up one chunk, until it has the
 // core back after some milliseconds. And where no core is free the system runs a woken worker on
 // the core of the thread that woke it, in its place. So where a caller waits much longer than a
-// piece takes, or a worker finds itself on its caller's core, the machine is crowded: loops then
+// chunk takes, or a worker finds itself on its caller's core, the machine is crowded: loops then
 // stay on their callers' threads for kAlone times what was lost, and for twice as long each time
 // that it happens again. Two threads thus lose little where there is nothing to gain.
 using Clock = std::chrono::steady_clock;
@@ -76,43 +74,24 @@ bool Spin(Condition done) {
 }
 
 thread_local bool inside_loop = false;
-thread_local int own_threads = 0;  // set by OnlyOurThreads; 0: as many as torch uses
+thread_local int thread_count = 0;  // set by LoopThreads; 0: what the provider says
 
-// Functions of the OpenMP and the MKL that torch uses, which a wheel brings with it; both hold for
-// the calling thread. Null where torch has none.
-struct TorchThreads {
-  void (*set_openmp)(int) = nullptr;
-  int (*set_mkl)(int) = nullptr;  // returns the last number; 0: as the process
-};
-const TorchThreads& TorchThreadSetters() {
-  static const TorchThreads setters = [] {
-    TorchThreads found;
-#if defined(__unix__)
-    if (void* torch = dlopen("libtorch_cpu.so", RTLD_NOW | RTLD_NOLOAD)) {
-      found.set_openmp =
-          reinterpret_cast<decltype(found.set_openmp)>(dlsym(torch, "omp_set_num_threads"));
-      found.set_mkl =
-          reinterpret_cast<decltype(found.set_mkl)>(dlsym(torch, "MKL_Set_Num_Threads_Local"));
-    }
-#endif
-    return found;
-  }();
-  return setters;
-}
+int CoreCount() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
-// A loop's items in as many ranges as threads may work on it. A thread takes pieces of its own
+std::atomic<ThreadCountProvider> provider{&CoreCount};
+
+// A loop's items in as many ranges as threads may work on it. A thread takes chunks of its own
 // range, from its beginning on, and then what is left of the others': data that lies in the order
 // of the items, as weights do, is read in order.
 class Loop {
  public:
-  Loop(int64_t begin, int64_t end, int64_t grain, int threads, RangeFunction function,
-       void* context)
-      : grain_(grain), function_(function), context_(context), seats(threads - 1) {
-    const int64_t pieces = (end - begin + grain - 1) / grain;
+  Loop(int64_t begin, int64_t end, int64_t grain, int threads, LoopBody body, void* context)
+      : grain_(grain), body_(body), context_(context), seats(threads - 1) {
+    const int64_t chunks = (end - begin + grain - 1) / grain;
     ranges_ = static_cast<int>(std::min<int64_t>(threads, kMostRanges));
     for (int i = 0; i < ranges_; ++i) {
-      range_[i].next = begin + pieces * i / ranges_ * grain;
-      range_[i].end = std::min(end, begin + pieces * (i + 1) / ranges_ * grain);
+      range_[i].next = begin + chunks * i / ranges_ * grain;
+      range_[i].end = std::min(end, begin + chunks * (i + 1) / ranges_ * grain);
     }
   }
 
@@ -122,7 +101,7 @@ class Loop {
     });
   }
 
-  // Takes pieces until there are none left; returns how many those were. The caller is thread 0.
+  // Takes chunks until there are none left; returns how many those were. The caller is thread 0.
   int Work(int thread) {
     inside_loop = true;
     int taken = 0;
@@ -145,10 +124,10 @@ class Loop {
   int WorkOn(Range* range) {
     int taken = 0;
     for (;; ++taken) {
-      const int64_t piece = range->next.fetch_add(grain_, std::memory_order_relaxed);
-      if (piece >= range->end) return taken;
+      const int64_t chunk = range->next.fetch_add(grain_, std::memory_order_relaxed);
+      if (chunk >= range->end) return taken;
       try {
-        function_(context_, piece, std::min(piece + grain_, range->end));
+        body_(context_, chunk, std::min(chunk + grain_, range->end));
       } catch (...) {
         for (int i = 0; i < ranges_; ++i) range_[i].next.store(range_[i].end);
         const std::lock_guard<std::mutex> lock(error_mutex_);
@@ -160,7 +139,7 @@ class Loop {
   Range range_[kMostRanges];
   int ranges_;
   const int64_t grain_;
-  const RangeFunction function_;
+  const LoopBody body_;
   void* const context_;
   std::mutex error_mutex_;
   std::exception_ptr error_;
@@ -180,9 +159,9 @@ class Crowding {
     return now.time_since_epoch().count() < alone_until_.load(std::memory_order_relaxed);
   }
 
-  // A caller took `own` for `pieces` pieces and waited for others until `now`.
-  void Waited(Clock::duration waited, Clock::duration own, int pieces, Clock::time_point now) {
-    if (waited >= kLongWait + 4 * own / std::max(pieces, 1)) {
+  // A caller took `own` for `chunks` chunks and waited for others until `now`.
+  void Waited(Clock::duration waited, Clock::duration own, int chunks, Clock::time_point now) {
+    if (waited >= kLongWait + 4 * own / std::max(chunks, 1)) {
       Lost(waited, now);
     } else if (calm_.fetch_add(1, std::memory_order_relaxed) >= kCalmLoops) {
       alone_.store(0, std::memory_order_relaxed);
@@ -222,11 +201,11 @@ class Pool {
       wake = sleeping_ > 0;
     }
     if (wake) workers == 1 ? work_.notify_one() : work_.notify_all();
-    const int pieces = loop->Work(0);
+    const int chunks = loop->Work(0);
     const Clock::time_point done = Clock::now();
     Finish(loop);
     const Clock::time_point end = Clock::now();
-    crowding_.Waited(end - done, done - begin, pieces, end);
+    crowding_.Waited(end - done, done - begin, chunks, end);
   }
 
  private:
@@ -323,38 +302,28 @@ Pool& ThePool() {
 
 }  // namespace
 
-void ParallelFor(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context) {
+void ParallelFor(int64_t begin, int64_t end, int64_t grain, LoopBody body, void* context) {
   if (begin >= end) return;
   grain = std::max<int64_t>(grain, 1);
-  const int64_t pieces = (end - begin + grain - 1) / grain;
-  const int64_t threads =
-      inside_loop
-          ? 1
-          : std::min<int64_t>(own_threads > 0 ? own_threads : at::get_num_threads(), pieces);
+  const int64_t chunks = (end - begin + grain - 1) / grain;
+  const int64_t threads = inside_loop ? 1 : std::min<int64_t>(ThreadCount(), chunks);
   if (threads <= 1) {
-    for (int64_t b = begin; b < end; b += grain) function(context, b, std::min(b + grain, end));
+    for (int64_t b = begin; b < end; b += grain) body(context, b, std::min(b + grain, end));
     return;
   }
-  Loop loop(begin, end, grain, static_cast<int>(threads), function, context);
+  Loop loop(begin, end, grain, static_cast<int>(threads), body, context);
   ThePool().Run(&loop);
   loop.Rethrow();
 }
 
-OnlyOurThreads::OnlyOurThreads(bool active)
-    : active_(active && TorchThreadSetters().set_openmp != nullptr),
-      torch_threads_(at::get_num_threads()),
-      outer_(own_threads) {
-  if (!active_) return;
-  if (own_threads == 0) own_threads = torch_threads_;
-  TorchThreadSetters().set_openmp(1);
-  if (TorchThreadSetters().set_mkl != nullptr) mkl_threads_ = TorchThreadSetters().set_mkl(1);
+void SetThreadCountProvider(ThreadCountProvider count) {
+  provider = count != nullptr ? count : &CoreCount;
 }
 
-OnlyOurThreads::~OnlyOurThreads() {
-  if (!active_) return;
-  own_threads = outer_;
-  TorchThreadSetters().set_openmp(torch_threads_);
-  if (TorchThreadSetters().set_mkl != nullptr) TorchThreadSetters().set_mkl(mkl_threads_);
-}
+int ThreadCount() { return thread_count > 0 ? thread_count : provider.load()(); }
+
+LoopThreads::LoopThreads(int count) : outer_(thread_count) { thread_count = count; }
+
+LoopThreads::~LoopThreads() { thread_count = outer_; }
 
 }  // namespace lmfusion

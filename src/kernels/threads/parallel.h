@@ -6,38 +6,41 @@
 
 namespace lmfusion {
 
-using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
-void ParallelFor(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context);
+using LoopBody = void (*)(void* context, int64_t begin, int64_t end);
+void ParallelFor(int64_t begin, int64_t end, int64_t grain, LoopBody body, void* context);
 
-// Calls function(b, e) for pieces of [begin, end) of `grain` items (the last may be smaller) on at
-// most at::get_num_threads() threads, the calling one among them, and returns when all are done.
-// Which thread takes which piece is open: each takes the next one when it has finished its last.
-// Rethrows the first exception of `function`. May be called from many threads at once, and inside
-// `function`, where it runs on the calling thread alone. See Note [Waiting] in parallel.cpp.
-template <class Function>
-void ParallelFor(int64_t begin, int64_t end, int64_t grain, Function&& function) {
-  using Plain = std::remove_reference_t<Function>;
+// Calls body(b, e) for chunks of [begin, end) of `grain` items (the last may be smaller) on at most
+// ThreadCount() threads, the calling one among them, and returns when all are done. Which thread
+// takes which chunk is open: each takes the next one when it has finished its last. Rethrows the
+// first exception of `body`. May be called from many threads at once, and inside `body`, where it
+// runs on the calling thread alone. See Note [Waiting] in parallel.cpp.
+template <class Body>
+void ParallelFor(int64_t begin, int64_t end, int64_t grain, Body&& body) {
+  using Plain = std::remove_reference_t<Body>;
   ParallelFor(
       begin, end, grain,
       [](void* context, int64_t b, int64_t e) { (*static_cast<Plain*>(context))(b, e); },
-      const_cast<void*>(static_cast<const void*>(std::addressof(function))));
+      const_cast<void*>(static_cast<const void*>(std::addressof(body))));
 }
 
-// While it lives, torch's own parallel loops on this thread run on this thread alone, and
-// ParallelFor uses the threads that torch would have used. The OpenMP threads of torch and MKL spin
-// for milliseconds after a loop, on the cores that this pool's threads need: on two cores a forward
-// pass that mixed the two ran as slowly as on one. Does nothing where it is not `active`.
-class OnlyOurThreads {
+// How many threads a loop of the calling thread may use: what a LoopThreads says, else what the
+// process's provider says, else as many as the machine has cores.
+int ThreadCount();
+
+// The provider is asked at the beginning of every loop, on the thread that runs it. Null: none.
+using ThreadCountProvider = int (*)();
+void SetThreadCountProvider(ThreadCountProvider provider);
+
+// While it lives, loops of this thread use `count` threads.
+class LoopThreads {
  public:
-  explicit OnlyOurThreads(bool active = true);
-  ~OnlyOurThreads();
-  OnlyOurThreads(const OnlyOurThreads&) = delete;
-  OnlyOurThreads& operator=(const OnlyOurThreads&) = delete;
+  explicit LoopThreads(int count);
+  ~LoopThreads();
+  LoopThreads(const LoopThreads&) = delete;
+  LoopThreads& operator=(const LoopThreads&) = delete;
 
  private:
-  const bool active_;
-  const int torch_threads_, outer_;
-  int mkl_threads_ = 0;
+  const int outer_;
 };
 
 }  // namespace lmfusion

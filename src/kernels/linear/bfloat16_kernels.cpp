@@ -1,32 +1,11 @@
+// Products of bfloat16 by the instructions of AVX-512 BF16; compiled for that set alone.
+#include "kernels/linear/activation_loops.h"
+#include "kernels/linear/float32_loops.h"
 #include "kernels/linear/linear_kernels.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <limits>
-
-// Everything from here on may use AVX-512 BF16; it runs only where the CPU has it.
-#if defined(__clang__)
-#pragma clang attribute push(                                                               \
-    __attribute__((                                                                         \
-        target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c"))), \
-    apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
-#endif
-
 namespace lmfusion {
+namespace LMFUSION_SIMD {
 namespace {
-
-#include "kernels/simd/lanes_avx512.h"
-
-#include "kernels/linear/linear_kernel_loops.h"
-
-#include "kernels/linear/activation_loops.h"
 
 constexpr int64_t kBlockPairs = kBlockInputs / 2;
 
@@ -99,25 +78,24 @@ void Narrow(PanelFormat format, const uint8_t* panel, int64_t blocks, uint32_t* 
 }
 
 template <int kTokens = kMaxTokens>
-void AddProducts(LinearKernels* kernels) {
+constexpr void AddProducts(BFloat16Kernels* kernels) {
   if constexpr (kTokens > 0) {
-    kernels->bfloat16[kTokens] = &BFloat16Product<kTokens>;
+    kernels->products[kTokens] = &BFloat16Product<kTokens>;
     AddProducts<kTokens - 1>(kernels);
   }
 }
 
-}  // namespace
-
-void AddBFloat16Kernels(LinearKernels* kernels) {
-  AddProducts(kernels);
-  kernels->pack_bfloat16 = &PackBFloat16;
-  kernels->narrow = &Narrow;
+constexpr BFloat16Kernels AllKernels() {
+  BFloat16Kernels kernels{};
+  AddProducts(&kernels);
+  kernels.pack = &PackBFloat16;
+  kernels.narrow = &Narrow;
+  return kernels;
 }
 
+}  // namespace
+
+const BFloat16Kernels kBFloat16Kernels = AllKernels();
+
+}  // namespace LMFUSION_SIMD
 }  // namespace lmfusion
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif

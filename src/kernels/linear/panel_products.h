@@ -1,29 +1,32 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "kernels/linear/linear_kernels.h"
-#include "ops/packed_linear.h"
+#include "kernels/linear/packed_weight.h"
+#include "kernels/threads/scratch.h"
 
 namespace lmfusion {
 
-// The products of some rows of activations with any panels of a packed matrix: packs the
+// The products of some rows of activations with any panels of a packed weight: packs the
 // activations once, and knows the kernels for this number of rows. Compute() may be called from
 // many threads.
 class PanelProducts {
  public:
-  // x [rows, in]; copied. One object at a time on a thread (its memory is the thread's).
-  PanelProducts(const PackedMatrix& matrix, const float* x, int64_t rows);
+  // x [rows, in]; copied.
+  PanelProducts(const PackedWeight& weight, const float* x, int64_t rows);
 
   // y[row * y_stride + i] for the outputs i of [first_panel, first_panel + panels), plus bias.
   void Compute(int64_t first_panel, int64_t panels, float* y, int64_t y_stride) const;
 
-  // Panels that make a piece of work worth a thread's while.
+  // Panels that make a chunk of a loop worth a thread's while.
   int64_t grain() const { return grain_; }
 
  private:
-  struct TokenBlock {
+  // Neighbouring rows that one call of a kernel multiplies.
+  struct TokenTile {
     int64_t first;
     int tokens;
     const uint32_t* packed;
@@ -32,16 +35,19 @@ class PanelProducts {
   enum class Path { kFloat32, kBFloat16, kInt8 };
 
   void ChoosePath(int64_t rows);
+  int64_t WordsPerRow() const;
   void Pack(const float* x, int64_t rows);
   PanelKernel KernelFor(int tokens) const;
 
-  const PackedMatrix& matrix_;
+  const PackedWeight& weight_;
   const LinearKernels& kernels_;
+  const BFloat16Kernels* const bfloat16_;
   Path path_ = Path::kFloat32;
   bool round_ = false;   // activations as `compute` has them, before float32 products
   bool unpack_ = false;  // a panel into floats (or bfloat16) before the kernels run
   int64_t blocks_, panel_bytes_, grain_ = 1;
-  std::vector<TokenBlock> token_blocks_;
+  std::optional<Scratch> packed_;
+  std::vector<TokenTile> token_tiles_;
 };
 
 // x rounded as products of this type see it: to bfloat16, to 8 bits, or not at all. In place.

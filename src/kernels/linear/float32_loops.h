@@ -1,9 +1,15 @@
-// The loops of the linear kernels, written once over sixteen lanes: F (floats) and I (32-bit
-// words) and their operations, which lanes_*.h define for each instruction set. Included by
-// linear_kernels_*.cpp inside its anonymous namespace, where the compiler may use that set; so
-// there is no include guard and nothing is included here.
-//
-// kTokens is the number of tokens of a kernel: their sums live in registers.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/linear/linear_kernels.h"
+#include "kernels/simd/lanes.h"
+
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+
+// The loops of the linear kernels over sixteen lanes, see Note [Lanes]. kTokens is the number of
+// tokens of a kernel: their sums live in registers.
 
 // More than one chain of sums where few tokens would leave the adders waiting for each other.
 constexpr int ChainsFor(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
@@ -121,7 +127,7 @@ inline void AddRow(const Block& block, int row, const float* x,
 template <int kTokens>
 inline void WritePanel(const PanelProduct& p, int64_t panel, const F (&sums)[kTokens]) {
   const int64_t first = panel * kPanelOutputs;
-  const int64_t outputs = std::min(kPanelOutputs, p.outputs - first);
+  const int64_t outputs = Smaller(kPanelOutputs, p.outputs - first);
   const F bias = p.bias ? Load(p.bias + first) : Zero();
 #pragma GCC unroll 24
   for (int t = 0; t < kTokens; ++t) {
@@ -142,9 +148,9 @@ inline void Finish(const PanelProduct& p, int64_t panel, F (&sums)[ChainsFor(kTo
   WritePanel<kTokens>(p, panel, sums[0]);
 }
 
-// Inputs whose products go into one sum; the sums of such pieces are added. A sum over all inputs
-// would lose a digit in wide layers.
-constexpr int64_t kPieceBlocks = 4;
+// Inputs whose products go into one sum; the sums of such stretches are added. A sum over all
+// inputs would lose a digit in wide layers.
+constexpr int64_t kSumBlocks = 4;
 
 template <class Block, int kTokens>
 void Float32Product(const PanelProduct& p) {
@@ -155,12 +161,12 @@ void Float32Product(const PanelProduct& p) {
     for (auto& chain : totals) {
       for (F& total : chain) total = Zero();
     }
-    for (int64_t begin = 0; begin < p.blocks; begin += kPieceBlocks) {
+    for (int64_t begin = 0; begin < p.blocks; begin += kSumBlocks) {
       F sums[ChainsFor(kTokens)][kTokens];
       for (auto& chain : sums) {
         for (F& sum : chain) sum = Zero();
       }
-      for (int64_t b = begin; b < std::min(begin + kPieceBlocks, p.blocks); ++b) {
+      for (int64_t b = begin; b < Smaller(begin + kSumBlocks, p.blocks); ++b) {
         const Block block(weights, p.blocks, b);
         const float* x = activations + b * kBlockInputs * kTokens;
         for (int row = 0; row < Block::kRows; ++row) AddRow<Block, kTokens>(block, row, x, sums);
@@ -203,14 +209,14 @@ inline void Widen(PanelFormat format, const uint8_t* panel, int64_t blocks, floa
 }
 
 template <class Block, int kTokens = kMaxTokens>
-void AddFloat32Kernels(LinearKernels* kernels) {
+constexpr void AddFloat32Kernels(LinearKernels* kernels) {
   if constexpr (kTokens > 0) {
     kernels->float32[static_cast<int>(Block::kFormat)][kTokens] = &Float32Product<Block, kTokens>;
     AddFloat32Kernels<Block, kTokens - 1>(kernels);
   }
 }
 
-inline void AddFloat32Kernels(LinearKernels* kernels) {
+constexpr void AddFloat32Kernels(LinearKernels* kernels) {
   kernels->max_tokens = kMaxTokens;
   AddFloat32Kernels<Float32Block>(kernels);
   AddFloat32Kernels<BFloat16Block>(kernels);
@@ -218,3 +224,6 @@ inline void AddFloat32Kernels(LinearKernels* kernels) {
   AddFloat32Kernels<Q8Block>(kernels);
   kernels->widen = &Widen;
 }
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion

@@ -1,36 +1,21 @@
-// Sums of exponentials of logits; see linear_kernel_loops.h, which comes before.
+#include "kernels/output/logit_kernels.h"
 
-// exp(x) for x <= 88 within 2 units in the last place; about 0 below -87; NaN stays.
-inline F Exp(F x) {
-  x = Max(Splat(-87.0f), x);
-  const F n = Round(Mul(x, Splat(1.44269504f)));
-  F r = MulAdd(n, Splat(-0.693145752f), x);
-  r = MulAdd(n, Splat(-1.42860677e-6f), r);
-  F p = Splat(1.0f / 5040);
-  p = MulAdd(p, r, Splat(1.0f / 720));
-  p = MulAdd(p, r, Splat(1.0f / 120));
-  p = MulAdd(p, r, Splat(1.0f / 24));
-  p = MulAdd(p, r, Splat(1.0f / 6));
-  p = MulAdd(p, r, Splat(0.5f));
-  p = MulAdd(p, r, Splat(1.0f));
-  p = MulAdd(p, r, Splat(1.0f));
-  return Mul(p, PowerOfTwo(n));
-}
+#include "kernels/simd/exp.h"
+
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+namespace {
 
 inline F Apply(const LogitRule& rule, F x) {
   x = Mul(x, Splat(rule.scale));
-  if (rule.softcap == 0) return x;
-  // tanh z = 1 - 2 / (exp 2z + 1)
-  const F twice = Min(Splat(80.0f), Mul(x, Splat(2 / rule.softcap)));
-  const F ratio = Div(Splat(2.0f), Add(Exp(twice), Splat(1.0f)));
-  return Mul(Splat(rule.softcap), Sub(Splat(1.0f), ratio));
+  return rule.softcap == 0 ? x : SoftCapped(x, rule.softcap);
 }
 
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+constexpr float kMinusInfinity = -kInfinity;
 
 // The sums relative to the two largest logits; members only where they are asked for.
-inline void SumLogits(const float* logits, int64_t n, const uint8_t* members, PartialSum* all,
-                      PartialSum* of_members) {
+inline void SumLogits(const float* logits, int64_t n, const uint8_t* members, LogSum* all,
+                      LogSum* of_members) {
   const F zero = Zero();
   F sum = zero, members_sum = zero;
   // What lies far below the largest logit of all would lose digits in a sum relative to it.
@@ -49,9 +34,8 @@ inline void SumLogits(const float* logits, int64_t n, const uint8_t* members, Pa
   of_members->sum = SumOf(members_sum);
 }
 
-// products and members are readable, and products writable, up to the next multiple of 16.
-inline void SumExp(float* products, int64_t n, const LogitRule& rule, const uint8_t* members,
-                   PartialSum* all, PartialSum* of_members) {
+void SumExp(float* products, int64_t n, const LogitRule& rule, const uint8_t* members, LogSum* all,
+            LogSum* of_members) {
   F largest = Splat(kMinusInfinity), largest_member = largest;
   for (int64_t i = 0; i < n; i += 16) {
     F logit = Apply(rule, Load(products + i));
@@ -79,4 +63,9 @@ inline void SumExp(float* products, int64_t n, const LogitRule& rule, const uint
   if (members && !some && all->sum != all->sum) of_members->sum = all->sum;
 }
 
-inline void AddLogitSums(LinearKernels* kernels) { kernels->sum_exp = &SumExp; }
+}  // namespace
+
+const LogitKernels kLogitKernels = {&SumExp};
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion

@@ -1,4 +1,14 @@
-// Products of blocks and activations of 8 bits; see linear_kernel_loops.h, which comes before.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/device/numbers.h"
+#include "kernels/linear/float32_loops.h"
+
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+
+// Products of blocks and activations of 8 bits.
 
 // The words of a block as unsigned bytes, four inputs a word.
 template <class Block>
@@ -74,15 +84,18 @@ void Int8Product(const PanelProduct& p) {
 }
 
 template <class Block, int kTokens = kMaxInt8Tokens>
-void AddInt8Kernels(LinearKernels* kernels) {
+constexpr void AddInt8Kernels(LinearKernels* kernels) {
   if constexpr (kTokens > 0) {
     kernels->int8[static_cast<int>(Block::kFormat)][kTokens] = &Int8Product<Block, kTokens>;
     AddInt8Kernels<Block, kTokens - 1>(kernels);
   }
 }
 
-inline void AddInt8Kernels(LinearKernels* kernels) {
+constexpr void AddInt8Kernels(LinearKernels* kernels) {
   kernels->max_int8_tokens = kMaxInt8Tokens;
   AddInt8Kernels<Q4Block>(kernels);
   AddInt8Kernels<Int8Block>(kernels);
 }
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion

@@ -1,0 +1,28 @@
+#include "kernels/linear/linear_kernels.h"
+
+#include "kernels/linear/activation_loops.h"
+#include "kernels/linear/float32_loops.h"
+#if defined(LMFUSION_SIMD_AVX2) || defined(LMFUSION_SIMD_AVX512)
+#include "kernels/linear/int8_loops.h"
+#endif
+
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+namespace {
+
+constexpr LinearKernels AllKernels() {
+  LinearKernels kernels{};
+  AddFloat32Kernels(&kernels);
+  AddActivations(&kernels);
+#if defined(LMFUSION_SIMD_AVX2) || defined(LMFUSION_SIMD_AVX512)
+  AddInt8Kernels(&kernels);  // elsewhere products of floats are faster
+#endif
+  return kernels;
+}
+
+}  // namespace
+
+const LinearKernels kLinearKernels = AllKernels();
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion

@@ -1,0 +1,105 @@
+#include "kernels/rows/rows.h"
+#include "kernels/simd/exp.h"
+
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+namespace {
+
+void AddRow(const float* x, int64_t n, float* y) {
+  ForLanes(n, [&](int64_t i, int64_t lanes) {
+    StoreUpTo(y + i, lanes, Add(LoadUpTo(y + i, lanes), LoadUpTo(x + i, lanes)));
+  });
+}
+
+// Lanes from n on zero.
+inline F KeepFirst(F x, int64_t n) {
+  if (n == kLanes) return x;
+  float lanes[kLanes];
+  Store(lanes, x);
+  return LoadPart(lanes, n);
+}
+
+void NormalizeRow(const float* x, const RowNorm& norm, int64_t n, float* y) {
+  float mean = 0;
+  if (norm.centered) {
+    F sum = Zero();
+    ForLanes(n, [&](int64_t i, int64_t lanes) { sum = Add(sum, LoadUpTo(x + i, lanes)); });
+    mean = SumOf(sum) / static_cast<float>(n);
+  }
+  const F means = Splat(mean);
+  F squares = Zero();
+  ForLanes(n, [&](int64_t i, int64_t lanes) {
+    const F off = KeepFirst(Sub(LoadUpTo(x + i, lanes), means), lanes);
+    squares = MulAdd(off, off, squares);
+  });
+  const float variance = SumOf(squares) / static_cast<float>(n) + norm.epsilon;
+  const F scale = Splat(1.0f / __builtin_sqrtf(variance));
+  ForLanes(n, [&](int64_t i, int64_t lanes) {
+    F z = Mul(Sub(LoadUpTo(x + i, lanes), means), scale);
+    if (norm.weight != nullptr) z = Mul(z, LoadUpTo(norm.weight + i, lanes));
+    if (norm.bias != nullptr) z = Add(z, LoadUpTo(norm.bias + i, lanes));
+    StoreUpTo(y + i, lanes, z);
+  });
+}
+
+void RotateHalves(const float* x, const HeadRotation& r, float* y) {
+  const int64_t half = r.n / 2;
+  ForLanes(half, [&](int64_t i, int64_t lanes) {
+    const F first = LoadUpTo(x + i, lanes), second = LoadUpTo(x + half + i, lanes);
+    const F cos_first = LoadUpTo(r.cos + i, lanes), cos_second = LoadUpTo(r.cos + half + i, lanes);
+    const F sin_first = LoadUpTo(r.sin + i, lanes), sin_second = LoadUpTo(r.sin + half + i, lanes);
+    StoreUpTo(y + i, lanes, Sub(Mul(first, cos_first), Mul(second, sin_first)));
+    StoreUpTo(y + half + i, lanes, MulAdd(first, sin_second, Mul(second, cos_second)));
+  });
+}
+
+void RotatePairs(const float* x, const HeadRotation& r, float* y) {
+  const float signs[kLanes] = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+  const F sign = Load(signs);
+  ForLanes(r.n, [&](int64_t i, int64_t lanes) {  // an even number of lanes
+    const F pairs = LoadUpTo(x + i, lanes);
+    const F turned = Mul(Mul(SwapPairs(pairs), sign), LoadUpTo(r.sin + i, lanes));
+    StoreUpTo(y + i, lanes, MulAdd(pairs, LoadUpTo(r.cos + i, lanes), turned));
+  });
+}
+
+void RotateHead(const float* x, const HeadRotation& rotation, int64_t dim, float* y) {
+  if (rotation.interleaved) {
+    RotatePairs(x, rotation, y);
+  } else {
+    RotateHalves(x, rotation, y);
+  }
+  std::memcpy(y + rotation.n, x + rotation.n, (dim - rotation.n) * sizeof(float));
+}
+
+inline F Silu(F x) { return Mul(x, Sigmoid(x)); }
+
+inline F Gelu(F x) {
+  constexpr float kTwiceRoot = 1.5957691216057308f;  // 2 * sqrt(2 / pi)
+  const F cubic = Mul(Mul(x, x), Mul(x, Splat(0.044715f)));
+  return Mul(x, Sigmoid(Mul(Splat(kTwiceRoot), Add(x, cubic))));
+}
+
+void SiluMul(const float* gate, const float* up, int64_t n, float* y) {
+  ForLanes(n, [&](int64_t i, int64_t lanes) {
+    StoreUpTo(y + i, lanes, Mul(Silu(LoadUpTo(gate + i, lanes)), LoadUpTo(up + i, lanes)));
+  });
+}
+
+void GeluTanhMul(const float* gate, const float* up, int64_t n, float* y) {
+  ForLanes(n, [&](int64_t i, int64_t lanes) {
+    StoreUpTo(y + i, lanes, Mul(Gelu(LoadUpTo(gate + i, lanes)), LoadUpTo(up + i, lanes)));
+  });
+}
+
+void GeluTanh(const float* x, int64_t n, float* y) {
+  ForLanes(
+      n, [&](int64_t i, int64_t lanes) { StoreUpTo(y + i, lanes, Gelu(LoadUpTo(x + i, lanes))); });
+}
+
+}  // namespace
+
+const RowKernels kRowKernels = {&AddRow, &NormalizeRow, &RotateHead, &SiluMul, &GeluTanhMul, &GeluTanh};
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion

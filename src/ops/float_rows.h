@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/threads/parallel.h"
+
+namespace lmfusion {
+
+// Refuses what is not float32 on the CPU with a dimension at least.
+void CheckFloat(const char* name, const at::Tensor& x);
+
+// The rows of a tensor, its leading dimensions joined: without a copy where rows are evenly spaced,
+// and without a view where nothing lies between.
+struct FloatRows {
+  explicit FloatRows(const at::Tensor& x);
+
+  at::Tensor memory;
+  int64_t width, stride, count;
+  const float* data;
+};
+
+// Calls body(row) for `count` rows of this width, on many threads.
+template <class Body>
+void ForRows(int64_t count, int64_t width, Body body) {
+  constexpr int64_t kGrainElements = 1 << 15;
+  const int64_t grain = std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, width));
+  ParallelFor(0, count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) body(row);
+  });
+}
+
+}  // namespace lmfusion

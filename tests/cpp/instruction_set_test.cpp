@@ -1,0 +1,45 @@
+#include "kernels/simd/instruction_set.h"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+
+namespace lmfusion {
+namespace {
+
+TEST(InstructionSetTest, AsksForEveryFeatureThatItsKernelsUse) {
+  CpuFeatures cpu;
+  cpu.avx2 = cpu.fma = cpu.f16c = true;
+  EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kAvx2);
+  for (bool CpuFeatures::*feature : {&CpuFeatures::avx2, &CpuFeatures::fma, &CpuFeatures::f16c}) {
+    CpuFeatures without = cpu;
+    without.*feature = false;
+    EXPECT_EQ(BestInstructionSet(without), InstructionSet::kPortable);
+  }
+  cpu.avx512f = cpu.avx512bw = cpu.avx512dq = cpu.avx512vl = cpu.avx512vnni = true;
+  EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kAvx512);
+  for (bool CpuFeatures::*feature :
+       {&CpuFeatures::avx512f, &CpuFeatures::avx512bw, &CpuFeatures::avx512dq,
+        &CpuFeatures::avx512vl, &CpuFeatures::avx512vnni}) {
+    CpuFeatures without = cpu;
+    without.*feature = false;
+    without.avx512bf16 = true;
+    EXPECT_EQ(BestInstructionSet(without), InstructionSet::kAvx2);
+  }
+  cpu.avx512bf16 = true;
+  EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kAvx512BFloat16);
+}
+
+TEST(InstructionSetTest, IsTheBestUntilItIsSet) {
+  EXPECT_EQ(CurrentInstructionSet(), BestInstructionSet());
+  SetInstructionSet(InstructionSet::kPortable);
+  EXPECT_EQ(CurrentInstructionSet(), InstructionSet::kPortable);
+  SetInstructionSet(BestInstructionSet());
+  if (BestInstructionSet() < InstructionSet::kAvx512BFloat16) {
+    EXPECT_THROW(SetInstructionSet(InstructionSet::kAvx512BFloat16), std::invalid_argument);
+    EXPECT_EQ(CurrentInstructionSet(), BestInstructionSet());
+  }
+}
+
+}  // namespace
+}  // namespace lmfusion
