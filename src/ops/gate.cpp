@@ -1,8 +1,8 @@
-// The CPU's kernels of lmfusion::gate (ops/definitions/gate.cpp): see kernels/rows/rows.h.
+// lmfusion::gate on the CPU: SiLU and GELU by tanh (kernels/rows/rows.h); its definition does the
+// other activations, and what is broadcast.
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -13,57 +13,64 @@
 namespace lmfusion {
 namespace {
 
-using RowGate = void (*)(const float* gate, const float* up, int64_t n, float* y);
-
-// Whether a gate can be applied row by row; false where one of the two is broadcast.
-bool AreRows(const at::Tensor& gate, const at::Tensor& up) {
-  return gate.scalar_type() == at::kFloat && up.scalar_type() == at::kFloat && gate.dim() >= 2 &&
-         gate.sizes().slice(0, gate.dim() - 1) ==
-             up.sizes().slice(0, std::max<int64_t>(1, up.dim()) - 1);
-}
-
-at::Tensor Gated(const at::Tensor& gate, const at::Tensor& up, int64_t begin, int64_t up_begin,
-                 int64_t width, RowGate gate_row) {
-  const FloatRows g(gate), u = up.is_same(gate) ? g : FloatRows(up);
-  TORCH_CHECK(width >= 0 && begin >= 0 && begin + width <= g.width && up_begin >= 0 &&
-                  up_begin + width <= u.width,
-              "gate: columns ", begin, " and ", up_begin, " of width ", width, " do not lie in ",
-              gate.sizes(), " and ", up.sizes());
-  std::vector<int64_t> sizes = gate.sizes().vec();
+at::Tensor EmptyOfWidth(const at::Tensor& x, int64_t width) {
+  std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = width;
-  at::Tensor out = at::empty(sizes, gate.options());
-  const float* gates = g.data + begin;
-  const float* ups = u.data + up_begin;
+  return at::empty(sizes, x.options());
+}
+
+void CheckColumns(const at::Tensor& x, int64_t begin, int64_t width) {
+  TORCH_CHECK(begin >= 0 && width >= 0 && begin + width <= x.size(-1), "gate: columns ", begin,
+              " to ", begin + width, " do not lie in ", x.sizes());
+}
+
+// activation(x[..., begin : begin + width]); rows may be strided.
+at::Tensor Activated(const at::Tensor& x, int64_t begin, int64_t width,
+                     void (*kernel)(const float* x, int64_t n, float* y)) {
+  CheckColumns(x, begin, width);
+  const FloatRows in(x);
+  at::Tensor out = EmptyOfWidth(x, width);
   float* to = out.data_ptr<float>();
-  ForRows(g.count, width, [&](int64_t row) {
-    gate_row(gates + row * g.stride, ups + row * u.stride, width, to + row * width);
+  ForRows(in.count, width,
+          [&](int64_t row) { kernel(in.data + begin + row * in.stride, width, to + row * width); });
+  return out;
+}
+
+// The same times up[..., up_begin : up_begin + width].
+at::Tensor Gated(const at::Tensor& x, const at::Tensor& up, int64_t begin, int64_t up_begin,
+                 int64_t width,
+                 void (*kernel)(const float* gate, const float* up, int64_t n, float* y)) {
+  CheckColumns(x, begin, width);
+  CheckColumns(up, up_begin, width);
+  const FloatRows gates(x), ups = up.is_same(x) ? gates : FloatRows(up);
+  at::Tensor out = EmptyOfWidth(x, width);
+  float* to = out.data_ptr<float>();
+  ForRows(gates.count, width, [&](int64_t row) {
+    kernel(gates.data + begin + row * gates.stride, ups.data + up_begin + row * ups.stride, width,
+           to + row * width);
   });
   return out;
 }
 
-at::Tensor GeluTanh(const at::Tensor& x) {
-  CheckFloat("gate", x);
-  const FloatRows in(x);
-  at::Tensor out = at::empty(x.sizes(), x.options());
-  float* to = out.data_ptr<float>();
-  const RowKernels& kernels = CurrentRowKernels();
-  ForRows(in.count, in.width, [&](int64_t row) {
-    kernels.gelu_tanh(in.data + row * in.stride, in.width, to + row * in.width);
-  });
-  return out;
+bool IsFloat(const at::Tensor& x) { return x.scalar_type() == at::kFloat && x.dim() > 0; }
+
+// Whether one can be applied to the other row by row; false where one of the two is broadcast.
+bool AreRows(const at::Tensor& x, const at::Tensor& up) {
+  return x.dim() == up.dim() &&
+         x.sizes().slice(0, x.dim() - 1) == up.sizes().slice(0, up.dim() - 1);
 }
 
 at::Tensor Gate(const at::Tensor& x, const std::optional<at::Tensor>& up,
                 c10::string_view activation, int64_t begin, int64_t up_begin, int64_t width) {
   const RowKernels& kernels = CurrentRowKernels();
-  if (up && AreRows(x, *up)) {
+  if (IsFloat(x) && !up && activation == "gelu_tanh") {
+    return Activated(x, begin, width, kernels.gelu_tanh);
+  }
+  if (IsFloat(x) && up && IsFloat(*up) && AreRows(x, *up)) {
     if (activation == "silu") return Gated(x, *up, begin, up_begin, width, kernels.silu_mul);
     if (activation == "gelu_tanh") {
       return Gated(x, *up, begin, up_begin, width, kernels.gelu_tanh_mul);
     }
-  }
-  if (!up && activation == "gelu_tanh" && x.scalar_type() == at::kFloat) {
-    return GeluTanh(x.narrow(-1, begin, width));
   }
   return GateByDefinition(x, up, activation, begin, up_begin, width);
 }

@@ -1,4 +1,4 @@
-// lmfusion::normalize: a norm over the last dimension (RowNorm), and a residual added to it.
+// lmfusion::normalize on the CPU: a norm over the last dimension (RowNorm), and a residual added.
 #include <ATen/ATen.h>
 #include <torch/library.h>
 

@@ -1,6 +1,6 @@
-// lmfusion::rotary_attention: tree attention with what stands before it in a layer. Heads of
-// queries and keys are normalised (RMS, as Qwen3 and Gemma 3 do; optional) and rotated (as
-// lmfusion::rotate; optional), keys and values written straight to their slots. float32 on the CPU.
+// lmfusion::rotary_attention on the CPU, in float32: heads of queries and keys are normalised (RMS
+// with one weight for all heads, as Qwen3 and Gemma 3 do; optional) and rotated (optional), keys
+// and values written straight to their slots. Its definition does the rest.
 #include "kernels/attention/rotary_attention.h"
 
 #include <ATen/ATen.h>
@@ -114,8 +114,7 @@ at::Tensor RotaryAttention(const at::Tensor& queries, const at::Tensor& keys,
   return output;
 }
 
-}  // namespace
-
 TORCH_LIBRARY_IMPL(lmfusion, CPU, m) { m.impl("rotary_attention", &RotaryAttention); }
 
+}  // namespace
 }  // namespace lmfusion
