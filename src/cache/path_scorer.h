@@ -58,7 +58,7 @@ class PathScorer {
 struct PathScorerOptions {
   Mode mode = Mode::kTree;
   int64_t max_batch_tokens = 512;
-  int64_t kv_cache_bytes = int64_t{1} << 30;
+  int64_t kv_cache_bytes = kAutoCacheBytes;
   // The same for scorers that agree on which tokens begin a word; 0: nobody asks.
   uint64_t word_beginnings = 0;
 };

@@ -211,9 +211,9 @@ TEST(ModelFile, DamageIsFoundByteByByte) {
 }
 
 TEST(ModelFile, OtherFilesAreRefused) {
-  EXPECT_THROW(ModelFile(testing::TempDir() + "no such file"), ModelFileError);
-  EXPECT_THROW(ModelFile(testing::TempDir()), ModelFileError);
-  EXPECT_THROW(ModelFile(Write(AllParts(), nullptr, "")), ModelFileError);
+  EXPECT_THROW(ModelFile{testing::TempDir() + "no such file"}, ModelFileError);
+  EXPECT_THROW(ModelFile{testing::TempDir()}, ModelFileError);
+  EXPECT_THROW(ModelFile{Write(AllParts(), nullptr, "")}, ModelFileError);
   const std::string path = Write(AllParts(), Table(AllParts()));
   std::ofstream(path) << "PK but no archive";
   EXPECT_THROW(ModelFile{path}, ModelFileError);

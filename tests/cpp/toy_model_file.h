@@ -1,11 +1,11 @@
 #pragma once
 
-#include <gtest/gtest.h>
 #include <unistd.h>
 #include <zip.h>
 #include <zlib.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -59,7 +59,8 @@ inline json Table(const Parts& parts, const json& tensors = Tensors()) {
 // Writes an archive, returns its path.
 inline std::string Write(Parts parts, const json& table, const std::string& folder = "toy/") {
   if (!table.is_null()) parts["extra/lmfusion.parts.json"] = table.dump();
-  const std::string path = testing::TempDir() + "toy_" + std::to_string(getpid()) + ".lmf";
+  const std::string path =
+      std::filesystem::temp_directory_path() / ("toy_" + std::to_string(getpid()) + ".lmf");
   std::remove(path.c_str());
   zip_t* archive = zip_open(path.c_str(), ZIP_CREATE | ZIP_TRUNCATE, nullptr);
   for (const auto& [name, content] : parts) {

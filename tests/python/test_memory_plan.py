@@ -7,7 +7,7 @@ import json
 import pytest
 import tiny_models
 import torch
-from lmfusion import ModelFileError, memory_plan
+from lmfusion import CacheBudgetError, LMFusionScorer, ModelFileError, memory_plan
 from lmfusion.memory import memory_table, read_model
 
 
@@ -75,8 +75,6 @@ def test_a_file_that_is_no_model(tmp_path) -> None:
     ("emulated", "bfloat16", "auto"), ("emulated", "int8", "float8")])
 def test_what_is_really_held(tiny_llama: str, device: str, compute: str, kv_dtype: str) -> None:
     """Bytes of N more cached tokens, as the scorer counts them, are N slots and N tree nodes."""
-    from lmfusion import LMFusionScorer
-
     description, parameters = read_model(tiny_llama)
     assert json.dumps(description)
     plan = memory_plan(description, compute=compute, kv_dtype=kv_dtype, parameters=parameters,
@@ -123,8 +121,6 @@ def even_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                                   "untied float32"])
 def test_weights_on_a_device_are_those_of_the_plan(even_models: dict[str, str], name: str,
                                                    compute: str) -> None:
-    from lmfusion import LMFusionScorer
-
     description, _ = read_model(even_models[name])
     plan = memory_plan(description, compute=compute)
     held = LMFusionScorer(even_models[name], device="emulated", compute=compute).stats()
@@ -133,15 +129,11 @@ def test_weights_on_a_device_are_those_of_the_plan(even_models: dict[str, str], 
 
 
 def test_a_share_of_the_free_memory_is_the_limit(tiny_llama: str) -> None:
-    from lmfusion import LMFusionScorer
-
     scorer = LMFusionScorer(tiny_llama, device="emulated")
     assert scorer.stats().cache_bytes_limit == 2**28 / 2  # the emulated device has 2**28 free
 
 
 def test_blocks_of_the_default_model_count_as_they_are(default_model) -> None:
-    from lmfusion import LMFusionScorer
-
     description, parameters = read_model(str(default_model))
     assert 134_515_008 <= parameters <= 134_515_008 + 1000  # rotary frequencies
     for device in ("cpu", "cuda"):
@@ -168,3 +160,11 @@ def test_command_names_what_is_wrong(tiny_llama: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         main(["inspect", tiny_llama, "--plan", "contexts=many"])
     assert "contexts=many" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+@pytest.mark.parametrize("size", [2**50, 2**58, 2**62])
+def test_a_cache_beyond_the_memory_is_a_budget_error(tiny_llama: str, device: str,
+                                                     size: int) -> None:
+    with pytest.raises(CacheBudgetError, match="kv_cache_bytes"):
+        LMFusionScorer(tiny_llama, device=device, kv_cache_bytes=size)
