@@ -121,6 +121,13 @@ TEST(Description, WhatIsNoJsonIsOneProblem) {
   EXPECT_EQ(problems.lines().size(), 1u);
 }
 
+TEST(Description, ProblemsArePrintableWhateverTheFileHolds) {
+  Problems problems;
+  ParseDescription("{\"format\": \xf0\x80\n\x01", &problems);
+  ASSERT_EQ(problems.lines().size(), 1u);
+  for (const char c : problems.lines()[0]) EXPECT_TRUE(c >= ' ' && c < 0x7f) << int{c};
+}
+
 TEST(Description, PlainFilesSayNothingOfTheirInside) {
   json description = Description();
   description["kind"] = "plain";

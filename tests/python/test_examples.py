@@ -37,7 +37,7 @@ def check_word_error_rates(example: str, capsys: pytest.CaptureFixture[str]) -> 
     output = capsys.readouterr().out
     without, with_lm = map(float, re.findall(r"lmfusion: ([\d.]+)", output))
     assert without > 0.2 and with_lm < 0.6 * without, output
-    assert "tokens requested" in output
+    assert "tokens_requested=" in output
 
 
 @pytest.mark.parametrize("name", DECODERS)
