@@ -31,9 +31,10 @@ import lmfusion
 import torch
 import transformers
 from lmfusion import LMFusionScorer
-from lmfusion.export import _describe, _trace_tree, _write
+from lmfusion.export.container import write_model_file
 from lmfusion.export.narrow import WeightTypes, narrow_weights
 from lmfusion.export.tokenizer_file import read_tokenizer
+from lmfusion.export.traced import describe, trace_tree
 from lmfusion.memory import memory_plan
 
 TokenPath = tuple[int, ...]
@@ -110,10 +111,10 @@ def random_model(config: transformers.PretrainedConfig) -> transformers.PreTrain
 
 
 def export_unchecked(model: transformers.PreTrainedModel, path: Path) -> None:
-    traced = _trace_tree(model, types := WeightTypes())
+    traced = trace_tree(model, types := WeightTypes())
     traced = replace(traced, stored=narrow_weights(traced.module, types))
-    metadata = _describe(model, None, read_tokenizer(None), traced, "random", "")
-    _write(traced.module, metadata, {}, path)
+    metadata = describe(model, None, read_tokenizer(None), traced, "random", "")
+    write_model_file(traced.module, metadata.to_json(), {}, path)
 
 
 def decoder_requests(beams: int, candidates: int, words: int, first: int, vocabulary: int,

@@ -10,36 +10,24 @@ import os
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmfusion._core import Truecaser
 from lmfusion.errors import ExportError
 from lmfusion.export import parity
-from lmfusion.export.architecture import Architecture, read_architecture
 from lmfusion.export.container import write_model_file
 from lmfusion.export.lora import merged_with_lora
-from lmfusion.export.metadata import Metadata, Parity, weights_sha256
-from lmfusion.export.narrow import StoredWeights, WeightTypes, count_weights, narrow_weights
-from lmfusion.export.output import OutputHead, read_output_head
-from lmfusion.export.plain_module import trace_plain_module
+from lmfusion.export.metadata import Metadata
+from lmfusion.export.narrow import WeightTypes, narrow_weights
 from lmfusion.export.probes import refuse_models_that_look_ahead, refuse_weights_that_are_no_numbers
 from lmfusion.export.replica import float32_replica
-from lmfusion.export.rotary import fix_rotary_frequencies
 from lmfusion.export.sources import load_model, load_tokenizer, refuse_encoder_decoder
-from lmfusion.export.tokenizer_file import (
-    SAMPLE_LINES,
-    TokenizerFile,
-    end_token,
-    original_ids,
-    read_tokenizer,
-    start_token,
-)
+from lmfusion.export.tokenizer_file import SAMPLE_LINES, original_ids, read_tokenizer
 from lmfusion.export.torch_state import callers_state_aside
-from lmfusion.export.tree_module import trace_tree_module
+from lmfusion.export.traced import describe, trace_plain, trace_tree
 
 __all__ = ["ExportError", "export", "export_folder"]
 
@@ -93,14 +81,14 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
     refuse_models_that_look_ahead(float32_replica(model))
     say(f"tracing {type(model).__name__}")
     if uncached:
-        traced = _trace_plain(model)
+        traced = trace_plain(model)
     else:
         types = WeightTypes(None if gguf is None else Path(gguf))
-        traced = _trace_tree(model, types)
+        traced = trace_tree(model, types)
         say("finding the narrowest types that lose nothing")
         traced = replace(traced, stored=narrow_weights(traced.module, types))
-    metadata = _describe(model, tokenizer, tokenizer_file, traced,
-                         source or str(getattr(model.config, "_name_or_path", "")), license)
+    metadata = describe(model, tokenizer, tokenizer_file, traced,
+                        source or str(getattr(model.config, "_name_or_path", "")), license)
     paths = _check_paths(metadata, tokenizer)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -110,10 +98,11 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
         if traced.architecture is None:
             found = parity.check_plain(traced.module, original, paths, tolerance)
         else:
-            _write(traced.module, metadata, extra_files, temporary)
+            write_model_file(traced.module, metadata.to_json(), extra_files, temporary)
             found = parity.check_tree(temporary, original, traced.architecture, paths, tolerance)
         say(f"writing {target}: within {found.max_difference:.1e} nats per token")
-        _write(traced.module, replace(metadata, parity=found), extra_files, temporary)
+        write_model_file(traced.module, replace(metadata, parity=found).to_json(), extra_files,
+                         temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -153,63 +142,6 @@ def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], 
                   progress=progress)
 
 
-@dataclass(frozen=True)
-class _Traced:
-    module: torch.jit.ScriptModule
-    architecture: Architecture | None  # None for the plain form
-    head: OutputHead | None
-    position_limit: int | None  # by rotary.py
-    stored: StoredWeights
-
-
-def _trace_tree(model: PreTrainedModel, types: WeightTypes) -> _Traced:
-    replica = float32_replica(model)
-    head = read_output_head(replica)
-    architecture = read_architecture(replica, hidden_size=head.weight.shape[1])
-    limit = fix_rotary_frequencies(replica)
-    return _Traced(trace_tree_module(replica, head, architecture, types), architecture, head, limit,
-                   StoredWeights())
-
-
-def _trace_plain(model: PreTrainedModel) -> _Traced:
-    replica = float32_replica(model)
-    limit = fix_rotary_frequencies(replica)
-    module = trace_plain_module(replica)
-    return _Traced(module, None, None, limit, StoredWeights(counts=count_weights(module, {})))
-
-
-def _describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
-              tokenizer_file: TokenizerFile, traced: _Traced, source: str,
-              license: str) -> Metadata:
-    config = model.config.get_text_config()
-    limits = [getattr(config, "max_position_embeddings", None) or 0, traced.position_limit or 0]
-    architecture, head = traced.architecture, traced.head
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    start = start_token(model, tokenizer, vocabulary)
-    return Metadata(
-        kind="plain" if architecture is None else "tree",
-        architecture=type(model).__name__,
-        layers=architecture.layers if architecture else 0,
-        q_heads=architecture.q_heads if architecture else 0,
-        kv_heads=architecture.kv_heads if architecture else 0,
-        head_dim=architecture.head_dim if architecture else 0,
-        hidden_size=architecture.hidden_size if architecture else 0,
-        windows=architecture.windows if architecture else (),
-        attention_softcap=architecture.softcap if architecture else 0.0,
-        logit_softcap=head.softcap if head else 0.0,
-        logit_scale=head.scale if head else 1.0,
-        vocabulary_size=vocabulary,
-        max_positions=min((limit for limit in limits if limit), default=0),
-        bos_token_id=start.token_id, bos_source=start.source,
-        tokenizer_adds_bos=start.tokenizer_adds_it,
-        eos_token_id=end_token(model, tokenizer),
-        tokenizer=tokenizer_file.name,
-        weight_types=traced.stored.block_types, weight_counts=traced.stored.counts,
-        tied_embeddings=traced.stored.tied,
-        weights_sha256=weights_sha256(traced.module), source=source, license=license,
-        parity=Parity(0.0, tokens=0, tolerance=0.0))  # not checked yet
-
-
 def _check_paths(metadata: Metadata, tokenizer: PreTrainedTokenizerBase | None) -> parity.Paths:
     lines = [] if tokenizer is None else [original_ids(tokenizer, line)
                                           for line in SAMPLE_LINES[:2]]
@@ -224,11 +156,6 @@ def _read_truecaser(path: str | os.PathLike[str] | None) -> dict[str, str | byte
     content = Path(path).read_bytes()
     Truecaser(content, compat=False)  # refuses anything else
     return {"truecaser": content}
-
-
-def _write(module: torch.jit.ScriptModule, metadata: Metadata,
-           extra_files: dict[str, str | bytes], path: Path) -> None:
-    write_model_file(module, metadata.to_json(), extra_files, path)
 
 
 class _CallableModule(types.ModuleType):
