@@ -14,6 +14,7 @@ import lint
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
 RESULTS = BUILD / "test-results"
+SANITIZERS = ["sanitize", "thread"]  # presets of CMakePresets.json
 
 
 @dataclass
@@ -34,6 +35,9 @@ def main(pytest_arguments: list[str]) -> int:
     if not pytest_arguments:
         run_lint(tally)
     run_cpp_tests(tally)
+    if os.environ.get("CI"):
+        for preset in SANITIZERS:
+            run_cpp_tests(tally, preset)
     run_python_tests(tally, pytest_arguments)
     print()
     for name, reason in tally.skipped:
@@ -56,41 +60,55 @@ def run_lint(tally: Tally) -> None:
             tally.passed += 1
 
 
-def run_cpp_tests(tally: Tally) -> None:
-    """CTest runs the programs; each GoogleTest program reports its own tests in a file."""
-    junit = RESULTS / "ctest.xml"
+def run_cpp_tests(tally: Tally, preset: str = "") -> None:
+    """CTest runs the programs of the build, or of a sanitizer's preset, which is built first.
+
+    Each GoogleTest program reports its own tests in a file.
+    """
+    if preset and not built(preset):
+        tally.failed.append(f"{preset}: the build failed")
+        return
+    reports = RESULTS / f"gtest-programs{preset and '-'}{preset}"
+    junit = RESULTS / f"ctest{preset and '-'}{preset}.xml"
     # No colour or sharding of the caller's may change what the programs do.
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith("GTEST_")}
+    where = ["--preset", preset] if preset else ["--test-dir", BUILD, "--output-on-failure"]
     status = subprocess.run(
-        ["ctest", "--test-dir", BUILD, "--output-on-failure", "--no-tests=error",
-         "--output-junit", junit],
-        env={**environment, "GTEST_OUTPUT": f"xml:{RESULTS}/gtest-programs/"},
-        check=False).returncode
+        ["ctest", *where, "--no-tests=error", "--output-junit", junit], cwd=ROOT,
+        env={**environment, "GTEST_OUTPUT": f"xml:{reports}/"}, check=False).returncode
     failed_before = len(tally.failed)
     if junit.exists():
         for program in ElementTree.parse(junit).getroot().iter("testcase"):
-            add_program(tally, program)
+            add_program(tally, program, reports, f"{preset}: " if preset else "")
     if status and len(tally.failed) == failed_before:
-        tally.failed.append(f"ctest ended with status {status}")
+        tally.failed.append(f"{preset or 'ctest'} ended with status {status}")
 
 
-def add_program(tally: Tally, program: ElementTree.Element) -> None:
+def built(preset: str) -> bool:
+    """The rooms without torch and their tests, with the sanitizers of a CMake preset."""
+    environment = {**os.environ, "CCACHE_BASEDIR": str(ROOT), "CCACHE_NOHASHDIR": "1"}
+    return all(subprocess.run(["cmake", *command, "--preset", preset], cwd=ROOT, env=environment,
+                              stdout=subprocess.DEVNULL, check=False).returncode == 0
+               for command in (["--no-warn-unused-cli"], ["--build"]))
+
+
+def add_program(tally: Tally, program: ElementTree.Element, reports: Path, prefix: str) -> None:
     """Adds one program of CTest: its tests where it lists them, else itself."""
     name = program.get("name", "?")
-    report = RESULTS / "gtest-programs" / f"{name}.xml"
+    report = reports / f"{name}.xml"
     failed = program.get("status") == "fail" or program.find("failure") is not None
     if not report.exists():
-        add(tally, name, failed=failed, skip=program.find("skipped"))
+        add(tally, prefix + name, failed=failed, skip=program.find("skipped"))
         return
     failed_before = len(tally.failed)
     for test in ElementTree.parse(report).getroot().iter("testcase"):
         if test.get("status") != "notrun":  # filtered or disabled
-            add(tally, f"{name}: {test.get('classname')}.{test.get('name')}",
+            add(tally, f"{prefix}{name}: {test.get('classname')}.{test.get('name')}",
                 failed=test.find("failure") is not None, skip=test.find("skipped"))
     report.unlink()
     if failed and len(tally.failed) == failed_before:
-        tally.failed.append(f"{name}: the program failed outside its tests")
+        tally.failed.append(f"{prefix}{name}: the program failed outside its tests")
 
 
 def run_python_tests(tally: Tally, arguments: list[str]) -> None:

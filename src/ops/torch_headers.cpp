@@ -1,0 +1,1 @@
+// The precompiled header lmfusion_torch_headers needs a source to belong to.
