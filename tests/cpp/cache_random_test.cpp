@@ -50,7 +50,7 @@ struct Settings {
   explicit Settings(uint32_t seed) {
     std::mt19937 random(seed);
     const Mode modes[] = {Mode::kTree, Mode::kTree, Mode::kTree, Mode::kGrouped, Mode::kUncached};
-    const int64_t capacities[] = {20, 25, 33, 60, 200, 5000};
+    const int64_t capacities[] = {20, 25, 33, 60, 200, 800};
     const int64_t batches[] = {1, 2, 3, 7, 16, 512};
     const int threads_of[] = {1, 1, 2, 4};
     mode = modes[random() % 5];
