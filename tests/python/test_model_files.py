@@ -20,8 +20,14 @@ import tiny_models
 import torch
 from lmfusion import LMFusionScorer, ModelFileError
 from lmfusion.export import export
-from model_files import (DESCRIPTION, PARTS, read_parts, with_description, with_right_table,
-                         write_parts)
+from model_files import (
+    DESCRIPTION,
+    PARTS,
+    read_parts,
+    with_description,
+    with_right_table,
+    write_parts,
+)
 
 PATHS = [[1, 5, 9, 200, 31], [1, 5, 9, 17], [1, 8]]
 TOLERANCE = 1e-4  # nats per token
@@ -57,7 +63,7 @@ def outcome(path: str, device: str, wanted: list[list[float]]) -> str:
         scorer = LMFusionScorer(path, device=device, kv_cache_bytes=1 << 20)
         got = scorer.score_token_paths(PATHS, [1] * len(PATHS))
         scorer.score_continuations(["the"], [["the", "you"]])
-    except Exception as error:  # noqa: BLE001 (its type is the result)
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
     same = all(abs(a - b) <= TOLERANCE for row, other in zip(wanted, got, strict=True)
                for a, b in zip(row, other, strict=True))
@@ -118,17 +124,19 @@ def changed_descriptions(bundle: Path, folder: Path) -> Iterator[Case]:
     files = numbered(folder)
     fields = json.loads(read_parts(bundle)[DESCRIPTION])
     for field, old in fields.items():
-        yield f"{field} missing", with_description(bundle, lambda d: d.pop(field), next(files))
+        yield f"{field} missing", with_description(bundle, lambda d, field=field: d.pop(field),
+                                                   next(files))
         for value in VALUES:
             if type(value) is type(old) and value == old:
                 continue
             yield (f"{field} = {value!r}",
-                   with_description(bundle, lambda d: d.update({field: value}), next(files)))
+                   with_description(bundle, lambda d, new={field: value}: d.update(new),
+                                    next(files)))
 
 
 # Fields whose values decide no score, or which another value fits as well.
 def is_harmless(name: str) -> bool:
-    field = name.split()[0]
+    field = name.split(maxsplit=1)[0]
     return field in {"source", "license", "torch", "transformers", "parity", "architecture",
                      "weight_counts", "tied_embeddings", "weights_sha256", "windows", "bos_source",
                      "attention_softcap", "dtype"} or name in {

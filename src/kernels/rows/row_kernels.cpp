@@ -99,7 +99,8 @@ void GeluTanh(const float* x, int64_t n, float* y) {
 
 }  // namespace
 
-const RowKernels kRowKernels = {&AddRow, &NormalizeRow, &RotateHead, &SiluMul, &GeluTanhMul, &GeluTanh};
+const RowKernels kRowKernels = {&AddRow,  &NormalizeRow, &RotateHead,
+                                &SiluMul, &GeluTanhMul,  &GeluTanh};
 
 }  // namespace LMFUSION_SIMD
 }  // namespace lmfusion
