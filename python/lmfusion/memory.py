@@ -14,8 +14,8 @@ from lmfusion import _core
 NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
 COMPUTE_TYPES = ("float32", "bfloat16", "int8", "int4")
 # Bytes of a weight by its type: 32 share a float16 scale, and a minimum where they have 4 bits
-# (src/kernels/linear/panel_format.h, src/ops/narrow_weights.h).
-WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 34 / 32, "int4": 20 / 32,
+# (src/kernels/linear/panel_format.h, narrow_blocks.h). int8 has a float32 scale an output more.
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "int4": 20 / 32,
                 "q4_0": 20 / 32, "q4_1": 20 / 32, "q8_0": 34 / 32}
 
 
@@ -53,8 +53,7 @@ def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: i
         compute: type of the weights, as the scorer's option.
         kv_dtype: type of keys and values, as the scorer's option.
         device: "cpu", where blocks and bfloat16 of the model file are held as they are stored, or
-            "cuda" (and "emulated"), where they get the type that `compute` names, except that
-            blocks stay blocks for "int8" and "int4".
+            "cuda" (and "emulated"), where they get the type that `compute` names.
         parameters: number of weights, tied ones counted once, of a model with tied embeddings, for
             a description without weight_counts; None leaves the weights out.
 
@@ -145,12 +144,21 @@ def _packed_bytes(description: Mapping[str, Any], compute: str) -> int:
         size += table * WEIGHT_BYTES[table_type]
         if not description["tied_embeddings"]:
             counts[table_type] -= table  # it is not held in `compute` at all
-    # int8 has one scale an output there; most of them are hidden_size wide.
-    sizes = {**WEIGHT_BYTES, "int8": 1 + 4 / description["hidden_size"]}
     for name, count in counts.items():
-        held = "int8" if (name, compute) == ("q8_0", "int4") else compute
-        size += count * sizes[name if _keeps(name, compute) else held]
+        held = name if _keeps(name, compute) else _becomes(name, compute)
+        size += count * _weight_bytes(held, description)
     return int(size)
+
+
+def _weight_bytes(type_name: str, description: Mapping[str, Any]) -> float:
+    """Of a weight; an output's scale is shared by its inputs, mostly hidden_size many."""
+    scale = 4 / description["hidden_size"] if type_name == "int8" else 0.0
+    return WEIGHT_BYTES[type_name] + scale
+
+
+def _becomes(stored: str, compute: str) -> str:
+    """The type of a matrix that is not held as it is stored: 8 bits keep 8 bits."""
+    return "int8" if (stored, compute) == ("q8_0", "int4") else compute
 
 
 def _keeps(stored: str, compute: str) -> bool:
@@ -184,8 +192,7 @@ def _device_bytes(description: Mapping[str, Any], compute: str) -> int:
         counts[name] -= table
         size += table * table_size
     for name, count in counts.items():
-        blocks = name not in ("float32", "bfloat16")
-        size += count * WEIGHT_BYTES[name if integers and blocks else compute]
+        size += count * _weight_bytes(_becomes(name, compute), description)
     return int(size)
 
 
@@ -194,7 +201,7 @@ def _bytes_of_parameters(description: Mapping[str, Any], compute: str, parameter
     table = description["vocabulary_size"] * description["hidden_size"]
     integers = compute in ("int8", "int4")
     return int(table * WEIGHT_BYTES["bfloat16" if integers else compute]
-               + max(parameters - table, 0) * WEIGHT_BYTES[compute])
+               + max(parameters - table, 0) * _weight_bytes(compute, description))
 
 
 def _megabytes(size: int | None) -> str:

@@ -42,12 +42,12 @@ at::Tensor View(const std::vector<int32_t>& values) {
 
 class Engine final : public TreeEngine {
  public:
-  Engine(torch::jit::Module module, StoredWeights weights, ModelDescription given,
-         const std::string& compute, std::unique_ptr<Host> host)
+  Engine(torch::jit::Module module, StoredWeights weights, ModelDescription given, Compute compute,
+         std::unique_ptr<Host> host)
       : TreeEngine(std::move(given), compute, SlotTypes(), std::move(host), /*spare_slots=*/0),
         module_(std::move(module)) {
     const OnlyOurThreads threads;
-    packed_ = PackWeightsOf(module_, weights, ComputeByName(compute));
+    packed_ = PackWeightsOf(module_, weights, compute);
     weight_bytes_ = packed_.bytes + weights.bytes();
     output_.weight = packed_.output;
     output_.scale = description().logit_scale;
@@ -94,7 +94,7 @@ class Engine final : public TreeEngine {
 }  // namespace
 
 std::unique_ptr<TreeEngine> CpuLM(torch::jit::Module module, StoredWeights weights,
-                                  ModelDescription description, const std::string& compute) {
+                                  ModelDescription description, Compute compute) {
   return std::make_unique<Engine>(std::move(module), std::move(weights), std::move(description),
                                   compute, std::make_unique<Host>());
 }

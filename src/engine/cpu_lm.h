@@ -14,6 +14,6 @@ namespace lmfusion {
 // module: loaded to the CPU; weights: of this module. Both are used up. compute: see
 // docs/speed.md. Throws ModelFileError, std::invalid_argument.
 std::unique_ptr<TreeEngine> CpuLM(torch::jit::Module module, StoredWeights weights,
-                                  ModelDescription description, const std::string& compute);
+                                  ModelDescription description, Compute compute);
 
 }  // namespace lmfusion

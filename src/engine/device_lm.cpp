@@ -30,13 +30,9 @@ constexpr int64_t kRecordedKeys = int64_t{1} << 15;  // of all query blocks, hal
 constexpr size_t kMostRecordings = 64;
 constexpr double kAutoShare = 0.5;  // of the free memory, for the cache
 
-at::ScalarType ActivationType(const std::string& compute) {
-  if (compute == "float32") return at::kFloat;
-  if (compute == "float16") return at::kHalf;
-  if (compute == "bfloat16" || compute == "int8" || compute == "int4") return at::kBFloat16;
-  throw std::invalid_argument("compute = \"" + compute +
-                              "\"; \"float32\", \"bfloat16\", "
-                              "\"float16\", \"int8\" or \"int4\" expected on a device");
+at::ScalarType ActivationType(Compute compute) {
+  if (compute == Compute::kFloat32) return at::kFloat;
+  return compute == Compute::kFloat16 ? at::kHalf : at::kBFloat16;
 }
 
 SlotTypes TypesOf(const DeviceLMOptions& options) {

@@ -12,9 +12,9 @@
 namespace lmfusion {
 
 struct DeviceLMOptions {
-  std::string device = "cuda";      // see OpenDevice
-  std::string compute = "float32";  // "float32", "bfloat16", "float16", "int8", "int4"
-  std::string kv_dtype = "auto";    // "float32", "bfloat16", "float16", "float8"; auto: as compute
+  std::string device = "cuda";  // see OpenDevice
+  Compute compute = Compute::kFloat32;
+  std::string kv_dtype = "auto";  // "float32", "bfloat16", "float16", "float8"; auto: as compute
 };
 
 // Throws std::invalid_argument: an option, no such device, or no library for it.

@@ -75,11 +75,11 @@ void MakeSelfContained(const torch::jit::Module& module, Graph* graph) {
 class Mover {
  public:
   Mover(const torch::jit::Module& module, StoredWeights& weights, c10::Device device,
-        std::string compute)
+        Compute compute)
       : module_(module),
         weights_(weights),
         device_(device),
-        compute_(std::move(compute)),
+        compute_(compute),
         graph_(InlinedForward(module)),
         readings_(module, graph_->block()) {}
 
@@ -179,13 +179,12 @@ class Mover {
 
   // An embedding table or output matrix: rows are looked up, so integers do not serve.
   at::Tensor Table(const Attribute& attribute, const WeightRows& weight) {
-    const bool integers = compute_ == "int8" || compute_ == "int4";
-    return Moved(attribute, weight, integers ? "bfloat16" : compute_).values;
+    const bool integers = compute_ == Compute::kInt8 || compute_ == Compute::kInt4;
+    return Moved(attribute, weight, integers ? Compute::kBFloat16 : compute_).values;
   }
 
   // Tied weights move once, in each type that they are used in.
-  NarrowWeight Moved(const Attribute& attribute, const WeightRows& weight,
-                     const std::string& type) {
+  NarrowWeight Moved(const Attribute& attribute, const WeightRows& weight, Compute type) {
     NarrowWeight& moved = moved_[MemoryOf(attribute)][{type, weight.data.sizes().vec()}];
     if (moved.values.defined()) return moved;
     const NarrowWeight narrow = Narrowed(weight, type);
@@ -233,12 +232,12 @@ class Mover {
     return moved;
   }
 
-  using Form = std::pair<std::string, std::vector<int64_t>>;
+  using Form = std::pair<Compute, std::vector<int64_t>>;
 
   const torch::jit::Module& module_;
   StoredWeights& weights_;
   const c10::Device device_;
-  const std::string compute_;
+  const Compute compute_;
   const std::shared_ptr<Graph> graph_;
   WeightReadings readings_;
   std::map<Memory, std::map<Form, NarrowWeight>> moved_;
@@ -251,7 +250,7 @@ class Mover {
 }  // namespace
 
 DeviceModule MoveToDevice(const torch::jit::Module& module, StoredWeights& weights,
-                          c10::Device device, const std::string& compute) {
+                          c10::Device device, Compute compute) {
   return Mover(module, weights, device, compute).Run();
 }
 

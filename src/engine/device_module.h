@@ -35,6 +35,6 @@ struct DeviceModule {
 // module: a tree bundle on the CPU, and its weights; both are used up. compute: "float32" or as in
 // ops/narrow_weights.h.
 DeviceModule MoveToDevice(const torch::jit::Module& module, StoredWeights& weights,
-                          c10::Device device, const std::string& compute);
+                          c10::Device device, Compute compute);
 
 }  // namespace lmfusion

@@ -17,14 +17,18 @@ bool IsCpu(const std::string& device) { return device == "cpu"; }
 bool IsAny(const std::string&) { return true; }  // OpenDevice says which there are
 
 void CheckCpu(const ScorerOptions& options) {
-  ComputeByName(options.compute);
+  if (ComputeByName(options.compute) == Compute::kFloat16) {
+    throw std::invalid_argument(
+        "compute = \"float16\"; \"float32\", \"bfloat16\", \"int8\" or "
+        "\"int4\" expected on the CPU");
+  }
   if (options.kv_dtype == "auto" || options.kv_dtype == "float32") return;
   throw std::invalid_argument("kv_dtype = \"" + options.kv_dtype +
                               "\"; on the CPU keys and values are kept in \"float32\"");
 }
 
 DeviceLMOptions DeviceOptions(const ScorerOptions& options) {
-  return {options.device, options.compute, options.kv_dtype};
+  return {options.device, ComputeByName(options.compute), options.kv_dtype};
 }
 
 void CheckDevice(const ScorerOptions& options) { CheckDeviceOptions(DeviceOptions(options)); }
@@ -40,8 +44,8 @@ std::unique_ptr<CausalLM> LoadOnCpu(const ModelFile& file, const Bundle& bundle,
   torch::jit::Module module = LoadModule(file, bundle.table);
   return RunModel(file.path(), "cpu", "the weights", [&] {
     StoredWeights weights(module, bundle.description.weight_types, file.path());
-    return Probed(
-        CpuLM(std::move(module), std::move(weights), bundle.description, options.compute));
+    return Probed(CpuLM(std::move(module), std::move(weights), bundle.description,
+                        ComputeByName(options.compute)));
   });
 }
 

@@ -109,7 +109,7 @@ void StoredWeights::Widen() {
     at::Tensor& wide = widened[{MemoryOf(tensor), tensor.sizes().vec()}];
     if (!wide.defined()) {
       wide = type == WeightType::kFloat ? tensor.to(at::kFloat)
-                                        : Narrowed({tensor, type}, "float32").values;
+                                        : Narrowed({tensor, type}, Compute::kFloat32).values;
     }
     attribute.owner->setAttr(attribute.name, wide);
   }

@@ -54,7 +54,7 @@ void ThrowNotFinite() {
       "If it comes again with other texts, the weights or the compute type are the cause");
 }
 
-TreeEngine::TreeEngine(ModelDescription description, const std::string& compute, SlotTypes types,
+TreeEngine::TreeEngine(ModelDescription description, Compute compute, SlotTypes types,
                        std::unique_ptr<DeviceRuntime> runtime, int64_t spare_slots)
     : description_(std::move(description)),
       compute_(compute),
@@ -84,8 +84,8 @@ int64_t TreeEngine::slot_bytes() const {
 }
 
 std::string TreeEngine::SlotFormat() const {
-  return "compute " + compute_ + ", keys and values " + NameOf(types_.kv) + ", hidden states " +
-         NameOf(types_.hidden);
+  return std::string("compute ") + Name(compute_) + ", keys and values " + NameOf(types_.kv) +
+         ", hidden states " + NameOf(types_.hidden);
 }
 
 void TreeEngine::Reserve(int64_t slots) {

@@ -14,6 +14,7 @@
 #include "engine/callers_state.h"
 #include "engine/device_runtime.h"
 #include "engine/torch_errors.h"
+#include "kernels/linear/compute.h"
 #include "tree/causal_lm.h"
 
 namespace lmfusion {
@@ -61,7 +62,7 @@ class TreeEngine : public CausalLM {
 
  protected:
   // spare_slots: that the pools have beyond those reserved; the first is spare_slot().
-  TreeEngine(ModelDescription description, const std::string& compute, SlotTypes types,
+  TreeEngine(ModelDescription description, Compute compute, SlotTypes types,
              std::unique_ptr<DeviceRuntime> runtime, int64_t spare_slots);
 
   // Queues one forward pass, which writes keys and values into kv() and ends in Keep.
@@ -101,7 +102,7 @@ class TreeEngine : public CausalLM {
   void ForgetFinite() noexcept;
 
   const ModelDescription description_;
-  const std::string compute_;
+  const Compute compute_;
   const SlotTypes types_;
   const std::unique_ptr<DeviceRuntime> runtime_;
   const c10::Device device_;

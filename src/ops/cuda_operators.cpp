@@ -111,9 +111,8 @@ at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& weight,
 
 at::Tensor Dequantize(const at::Tensor& values, const at::Tensor& scales) {
   const c10::cuda::CUDAGuard guard(values.device());
-  const int64_t columns = values.size(1) * (values.scalar_type() == at::kByte ? 2 : 1);
   const at::Tensor result =
-      at::empty({values.size(0), columns}, values.options().dtype(at::kBFloat16));
+      at::empty({values.size(0), 2 * values.size(1)}, values.options().dtype(at::kBFloat16));
   Check("dequantize", LaunchDequantize(MatrixOf(values, scales, result), Stream()));
   return result;
 }

@@ -51,49 +51,55 @@ at::Tensor InType(const WeightRows& weight, at::ScalarType type) {
   return result;
 }
 
-// An empty weight [rows, columns], and its blocks.
-NarrowWeight EmptyBlocks(int64_t rows, int64_t columns, bool four_bits) {
-  if (four_bits) {
-    return {at::empty({rows, columns / 2}, at::kByte),
-            at::empty({rows, columns / kBlockInputs, 2}, at::kHalf)};
-  }
-  return {at::empty({rows, columns}, at::kChar),
-          at::empty({rows, columns / kBlockInputs}, at::kHalf)};
+void CheckFinite(const at::Tensor& weights) {
+  if (weights.isfinite().all().item<bool>()) return;
+  throw std::invalid_argument(
+      "a weight that is not finite has no 8-bit or 4-bit form; use float32");
+}
+
+NarrowWeight InBytes(const WeightRows& weight) {
+  const int64_t rows = weight.data.size(0), columns = ColumnsOf(weight);
+  const NarrowWeight narrow = {at::empty({rows, columns}, at::kChar),
+                               at::empty({rows}, at::kFloat)};
+  ForSlices(rows, columns, [&](int64_t begin, int64_t end) {
+    const at::Tensor floats = Floats(weight, begin, end);
+    CheckFinite(floats);
+    QuantizeRows(floats.const_data_ptr<float>(), end - begin, columns,
+                 narrow.values.data_ptr<int8_t>() + begin * columns,
+                 narrow.scales->data_ptr<float>() + begin);
+  });
+  return narrow;
+}
+
+NarrowWeight EmptyBlocks(int64_t rows, int64_t columns) {
+  return {at::empty({rows, columns / 2}, at::kByte),
+          at::empty({rows, columns / kBlockInputs, 2}, at::kHalf)};
 }
 
 NarrowBlocks BlocksIn(const NarrowWeight& weight) {
-  return {static_cast<uint8_t*>(weight.values.data_ptr()),
-          static_cast<uint16_t*>(weight.scales->data_ptr()),
-          weight.values.scalar_type() == at::kByte};
+  return {weight.values.data_ptr<uint8_t>(), static_cast<uint16_t*>(weight.scales->data_ptr())};
 }
 
-NarrowWeight Quantized(const WeightRows& weight, bool four_bits) {
-  const int64_t rows = weight.data.size(0), columns = weight.data.size(1);
-  NarrowWeight narrow = EmptyBlocks(rows, columns, four_bits);
+NarrowWeight InBlocks(const WeightRows& weight) {
+  const int64_t rows = weight.data.size(0), columns = ColumnsOf(weight);
+  NarrowWeight narrow = EmptyBlocks(rows, columns);
+  if (weight.type != WeightType::kFloat) {
+    const at::Tensor blocks = weight.data.contiguous();
+    RepackBlocks(blocks.const_data_ptr<uint8_t>(), weight.type, rows * columns / kBlockInputs,
+                 BlocksIn(narrow));
+    return narrow;
+  }
   ForSlices(rows, columns, [&](int64_t begin, int64_t end) {
     const at::Tensor floats = Floats(weight, begin, end);
-    if (!floats.isfinite().all().item<bool>()) {
-      throw std::invalid_argument(
-          "a weight that is not finite has no 8-bit or 4-bit form; use float32");
-    }
+    CheckFinite(floats);
     QuantizeBlocks(floats.const_data_ptr<float>(), floats.numel() / kBlockInputs,
                    begin * columns / kBlockInputs, BlocksIn(narrow));
   });
   return narrow;
 }
 
-NarrowWeight Repacked(const WeightRows& weight) {
-  const int64_t rows = weight.data.size(0), columns = ColumnsOf(weight);
-  NarrowWeight narrow = EmptyBlocks(rows, columns, weight.type != WeightType::kQ8_0);
-  const at::Tensor blocks = weight.data.contiguous();
-  RepackBlocks(blocks.const_data_ptr<uint8_t>(), weight.type, rows * columns / kBlockInputs, 0,
-               BlocksIn(narrow));
-  return narrow;
-}
-
 at::Tensor DequantizeCpu(const at::Tensor& values, const at::Tensor& scales) {
-  const int64_t columns = values.size(1) * (values.scalar_type() == at::kByte ? 2 : 1);
-  const at::Tensor result = at::empty({values.size(0), columns}, at::kBFloat16);
+  const at::Tensor result = at::empty({values.size(0), 2 * values.size(1)}, at::kBFloat16);
   const QuantizedMatrix m = MatrixOf(values, scales, result);
   for (int64_t pair = 0; pair < m.rows * m.columns / 2; ++pair) DequantizePair(m, pair);
   return result;
@@ -108,26 +114,30 @@ int64_t NarrowWeight::bytes() const {
 QuantizedMatrix MatrixOf(const at::Tensor& values, const at::Tensor& scales,
                          const at::Tensor& result) {
   QuantizedMatrix m;
-  m.values = values.data_ptr();
+  m.values = values.const_data_ptr<uint8_t>();
   m.scales = static_cast<Float16*>(scales.data_ptr());
   m.rows = result.size(0);
   m.columns = result.size(1);
   m.group = m.columns / scales.size(1);
-  m.bits = values.scalar_type() == at::kByte ? 4 : 8;
   m.result = static_cast<BFloat16*>(result.data_ptr());
   return m;
 }
 
-NarrowWeight Narrowed(const WeightRows& weight, const std::string& compute) {
-  if (compute == "float32") return {InType(weight, at::kFloat), std::nullopt};
-  if (compute == "float16") return {InType(weight, at::kHalf), std::nullopt};
-  if (compute == "bfloat16") return {InType(weight, at::kBFloat16), std::nullopt};
-  if (weight.type != WeightType::kFloat) return Repacked(weight);
-  if (weight.data.size(1) % kBlockInputs == 0) return Quantized(weight, compute == "int4");
+NarrowWeight Narrowed(const WeightRows& weight, Compute compute) {
+  switch (compute) {
+    case Compute::kFloat32: return {InType(weight, at::kFloat), std::nullopt};
+    case Compute::kFloat16: return {InType(weight, at::kHalf), std::nullopt};
+    case Compute::kBFloat16: return {InType(weight, at::kBFloat16), std::nullopt};
+    case Compute::kInt8: return InBytes(weight);
+    case Compute::kInt4: break;
+  }
+  if (weight.type == WeightType::kQ8_0) return InBytes(weight);
+  if (ColumnsOf(weight) % kBlockInputs == 0) return InBlocks(weight);
   return {InType(weight, at::kBFloat16), std::nullopt};
 }
 
 at::Tensor Widened(const at::Tensor& values, const std::optional<at::Tensor>& scales) {
+  if (values.scalar_type() == at::kChar) return values.to(at::kBFloat16);  // exact
   if (!scales) return values;
   static const auto dequantize = c10::Dispatcher::singleton()
                                      .findSchemaOrThrow("lmfusion::dequantize", "")
@@ -149,6 +159,7 @@ at::Tensor NarrowLinear(const at::Tensor& x, const at::Tensor& values,
   const at::Tensor weight = Widened(values, scales);
   std::vector<int64_t> sizes = x.sizes().vec();
   at::Tensor products = ProductsInFloat32(x.reshape({-1, sizes.back()}), weight);
+  if (values.scalar_type() == at::kChar) products.mul_(*scales);
   sizes.back() = weight.size(0);
   products = products.view(sizes);
   return bias ? products.add_(*bias) : products;

@@ -151,7 +151,8 @@ ModelDescription ToyDescription() {
 std::unique_ptr<TreeEngine> OnFake(FakeDevice& device, const std::string& compute = "float32",
                                    const std::string& kv_dtype = "auto") {
   const torch::jit::Module toy = Toy();
-  return DeviceLM(toy, StoredWeights(toy, {}, "toy"), ToyDescription(), {"cuda", compute, kv_dtype},
+  return DeviceLM(toy, StoredWeights(toy, {}, "toy"), ToyDescription(),
+                  {"cuda", ComputeByName(compute), kv_dtype},
                   std::make_unique<FakeRuntime>(device));
 }
 
@@ -297,7 +298,7 @@ class EveryEngine : public DeviceLMTest, public testing::WithParamInterface<cons
   std::unique_ptr<TreeEngine> Engine() {
     if (std::string(GetParam()) != "cpu") return OnFake(device_);
     const torch::jit::Module toy = Toy();
-    return CpuLM(toy, StoredWeights(toy, {}, "toy"), ToyDescription(), "float32");
+    return CpuLM(toy, StoredWeights(toy, {}, "toy"), ToyDescription(), Compute::kFloat32);
   }
 
   void ExpectAnswers(CausalLM& model, int32_t token) {
@@ -507,7 +508,7 @@ Loaded Load(const std::string& type, const std::string& compute) {
   loaded.stored = counter.held() - before;
   StoredWeights stored(module, types, "chain");
   counter.ResetPeak();
-  const DeviceModule on_device = MoveToDevice(module, stored, c10::kCPU, compute);
+  const DeviceModule on_device = MoveToDevice(module, stored, c10::kCPU, ComputeByName(compute));
   loaded.peak = counter.peak() - before;
   loaded.held = counter.held() - before;
   loaded.said = on_device.weight_bytes;
@@ -522,9 +523,9 @@ TEST(Loading, HoldsOneMatrixMoreThanItsTypesNeed) {
   };
   for (const Case& c :
        {Case{"", "float32", 2, 4}, Case{"", "bfloat16", 2, 2}, Case{"", "float16", 2, 2},
-        Case{"", "int8", 2, 34.0 / 32}, Case{"", "int4", 2, 20.0 / 32},
-        Case{"q4_1", "int4", 20.0 / 32, 20.0 / 32}, Case{"q4_0", "int8", 18.0 / 32, 20.0 / 32},
-        Case{"q8_0", "int4", 34.0 / 32, 34.0 / 32}, Case{"q4_1", "bfloat16", 20.0 / 32, 2}}) {
+        Case{"", "int8", 2, 1}, Case{"", "int4", 2, 20.0 / 32},
+        Case{"q4_1", "int4", 20.0 / 32, 20.0 / 32}, Case{"q4_0", "int8", 18.0 / 32, 1},
+        Case{"q8_0", "int4", 34.0 / 32, 1}, Case{"q4_1", "bfloat16", 20.0 / 32, 2}}) {
     const Loaded loaded = Load(c.type, c.compute);
     const std::string which = std::string(c.type) + " " + c.compute;
     EXPECT_NEAR(loaded.stored, c.stored * kWeights, kMegabyte) << which;

@@ -9,6 +9,7 @@
 
 #include "kernels/output/output_kernel.h"
 #include "ops/narrow_weights.h"
+#include "ops/packed_linear.h"
 
 namespace lmfusion {
 namespace {
@@ -127,34 +128,48 @@ TEST(RowLogits, AreDotProductsInEveryType) {
 }
 
 at::Tensor WidenedAgain(const NarrowWeight& narrow) {
-  return Widened(narrow.values, narrow.scales).to(at::kFloat);
+  const at::Tensor wide = Widened(narrow.values, narrow.scales).to(at::kFloat);
+  return narrow.values.scalar_type() == at::kChar ? wide * narrow.scales->unsqueeze(1) : wide;
 }
 
-TEST(NarrowWeight, IntegersAreWithinHalfAStep) {
+TEST(NarrowWeight, BytesAreWithinHalfAStepOfTheirRow) {
+  for (const int64_t columns : {96, 50}) {
+    const at::Tensor weight = at::randn({6, columns});
+    const NarrowWeight narrow = Narrowed({weight}, Compute::kInt8);
+    EXPECT_EQ(narrow.bytes(), weight.numel() + 4 * 6);
+    const at::Tensor step = weight.abs().amax(1, true) / 127;
+    EXPECT_TRUE(((WidenedAgain(narrow) - weight).abs() <= step * 0.5001).all().item<bool>());
+  }
+  const at::Tensor nothing = at::zeros({2, 32});
+  EXPECT_TRUE(at::equal(WidenedAgain(Narrowed({nothing}, Compute::kInt8)), nothing));
+  EXPECT_THROW(Narrowed({at::full({1, 32}, NAN)}, Compute::kInt8), std::invalid_argument);
+}
+
+TEST(NarrowWeight, FourBitsAreWithinHalfAStepOfTheirBlock) {
   const at::Tensor weight = at::randn({6, 96});
   const at::Tensor blocks = weight.reshape({6, 3, 32});
-  for (const bool four_bits : {false, true}) {
-    const NarrowWeight narrow = Narrowed({weight}, four_bits ? "int4" : "int8");
-    ASSERT_TRUE(narrow.scales);
-    EXPECT_EQ(narrow.bytes(), weight.numel() / 32 * (four_bits ? 20 : 34));
-    const at::Tensor off = (WidenedAgain(narrow) - weight).abs().reshape({6, 3, 32});
-    // Float16 scales, and the rounding of the result to bfloat16.
-    const at::Tensor rounding = blocks.abs().amax(2, true) / 200;
-    if (four_bits) {  // a narrower range may serve the block better than half steps everywhere
-      const at::Tensor step = (blocks.amax(2, true) - blocks.amin(2, true)) / 15;
-      EXPECT_TRUE((off.square().mean(2, true).sqrt() <= step * 0.5 + rounding).all().item<bool>());
-      EXPECT_TRUE((off <= step * 2.5 + rounding).all().item<bool>());
-    } else {
-      const at::Tensor step = blocks.abs().amax(2, true) / 127;
-      EXPECT_TRUE((off <= step * 0.5 + rounding).all().item<bool>());
-    }
-  }
-  EXPECT_EQ(Narrowed({at::randn({4, 50})}, "int4").values.scalar_type(), at::kBFloat16);
-  EXPECT_THROW(Narrowed({at::full({1, 32}, NAN)}, "int8"), std::invalid_argument);
+  const NarrowWeight narrow = Narrowed({weight}, Compute::kInt4);
+  EXPECT_EQ(narrow.bytes(), weight.numel() / 32 * 20);
+  const at::Tensor off = (WidenedAgain(narrow) - weight).abs().reshape({6, 3, 32});
+  // Float16 scales, and the rounding of the result to bfloat16.
+  const at::Tensor rounding = blocks.abs().amax(2, true) / 200;
+  // A narrower range may serve the block better than half steps everywhere.
+  const at::Tensor step = (blocks.amax(2, true) - blocks.amin(2, true)) / 15;
+  EXPECT_TRUE((off.square().mean(2, true).sqrt() <= step * 0.5 + rounding).all().item<bool>());
+  EXPECT_TRUE((off <= step * 2.5 + rounding).all().item<bool>());
+  EXPECT_EQ(Narrowed({at::randn({4, 50})}, Compute::kInt4).values.scalar_type(), at::kBFloat16);
+  EXPECT_THROW(Narrowed({at::full({1, 32}, NAN)}, Compute::kInt4), std::invalid_argument);
+}
+
+// The same weights as the CPU's, to the bit.
+TEST(NarrowWeight, BytesAreThoseOfTheCpu) {
+  const at::Tensor weight = at::randn({21, 75});
+  const auto packed = PackedMatrix::Pack({{weight}}, std::nullopt, Compute::kInt8);
+  EXPECT_TRUE(at::equal(WidenedAgain(Narrowed({weight}, Compute::kInt8)), packed->Dequantized()));
 }
 
 // Blocks written by hand: scale 0.5, minimum -3 (Q4_1); q of input i is i % 16.
-TEST(NarrowWeight, BlocksOfFilesStayWhatTheyAre) {
+TEST(NarrowWeight, BlocksOfFilesStayWhatTheyAreWhereTheyCan) {
   constexpr uint8_t kHalf[2] = {0x00, 0x38}, kMinusThree[2] = {0x00, 0xc2};  // float16
   std::vector<uint8_t> q4_0(kHalf, kHalf + 2), q4_1(kHalf, kHalf + 2), q8_0(kHalf, kHalf + 2);
   q4_1.insert(q4_1.end(), kMinusThree, kMinusThree + 2);
@@ -170,26 +185,40 @@ TEST(NarrowWeight, BlocksOfFilesStayWhatTheyAre) {
     at::Tensor weights;
     int64_t bytes;
   };
-  for (const Case& c : {Case{WeightType::kQ4_0, &q4_0, 0.5 * (q - 8), 20},
-                        Case{WeightType::kQ4_1, &q4_1, 0.5 * q - 3, 20},
-                        Case{WeightType::kQ8_0, &q8_0, 0.5 * (at::arange(32) - 16), 34}}) {
+  for (const Case& c :
+       {Case{WeightType::kQ4_0, &q4_0, 0.5 * (q - 8), 6 * 20},
+        Case{WeightType::kQ4_1, &q4_1, 0.5 * q - 3, 6 * 20},
+        Case{WeightType::kQ8_0, &q8_0, 0.5 * (at::arange(32) - 16), 3 * 64 + 3 * 4}}) {
     const at::Tensor one = at::from_blob(c.block->data(), {1, int64_t(c.block->size())}, at::kByte);
     const at::Tensor rows = one.repeat({3, 2});
     const at::Tensor wanted = c.weights.to(at::kFloat).repeat({3, 2});
-    for (const char* compute : {"int8", "int4"}) {
-      const NarrowWeight narrow = Narrowed({rows, c.type}, compute);
-      EXPECT_EQ(narrow.bytes(), 6 * c.bytes);
+    const NarrowWeight narrow = Narrowed({rows, c.type}, Compute::kInt4);
+    EXPECT_EQ(narrow.bytes(), c.bytes);
+    if (c.type == WeightType::kQ8_0) {  // 8 bits with a scale a row
+      EXPECT_LT((WidenedAgain(narrow) - wanted).abs().max().item<float>(), 8.0 / 127 / 2 * 1.01);
+    } else {
       EXPECT_TRUE(at::equal(WidenedAgain(narrow), wanted));  // short enough for bfloat16
     }
-    for (const char* compute : {"float32", "bfloat16", "float16"}) {
-      EXPECT_TRUE(at::equal(WidenedAgain(Narrowed({rows, c.type}, compute)), wanted)) << compute;
+    EXPECT_EQ(Narrowed({rows, c.type}, Compute::kInt8).bytes(), 3 * 64 + 3 * 4);
+    for (const Compute compute : {Compute::kFloat32, Compute::kBFloat16, Compute::kFloat16}) {
+      EXPECT_TRUE(at::equal(WidenedAgain(Narrowed({rows, c.type}, compute)), wanted))
+          << Name(compute);
     }
   }
 }
 
+TEST(NarrowWeight, ProductsWithBytesAreScaledAfterTheyAreSummed) {
+  const at::Tensor x = at::randn({5, 40}), weight = at::randn({7, 40});
+  const NarrowWeight narrow = Narrowed({weight}, Compute::kInt8);
+  const at::Tensor y = NarrowLinear(x, narrow.values, narrow.scales, std::nullopt);
+  const at::Tensor wanted =
+      at::linear(x.to(at::kBFloat16).to(at::kDouble), WidenedAgain(narrow).to(at::kDouble));
+  EXPECT_LT((y - wanted).abs().max().item<double>(), 1e-4);
+}
+
 TEST(NarrowWeight, LinearKeepsShapesAndAddsTheBias) {
   const at::Tensor x = at::randn({2, 5, 64}), weight = at::randn({7, 64}), bias = at::randn({7});
-  const NarrowWeight narrow = Narrowed({weight}, "bfloat16");
+  const NarrowWeight narrow = Narrowed({weight}, Compute::kBFloat16);
   const at::Tensor y = NarrowLinear(x, narrow.values, narrow.scales, bias);
   const at::Tensor wanted =
       at::linear(x.to(at::kBFloat16).to(at::kDouble), weight.to(at::kBFloat16).to(at::kDouble),

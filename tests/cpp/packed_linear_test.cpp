@@ -432,7 +432,9 @@ TEST(PackedMatrixTest, RefusesWhatDoesNotFit) {
   EXPECT_THROW(pack({{q4, WeightType::kQ4_0}}), std::invalid_argument);
   EXPECT_THROW(PackedMatrix::Pack({{weight}}, at::randn({5}), Compute::kFloat32),
                std::invalid_argument);
-  EXPECT_THROW(ComputeByName("float16"), std::invalid_argument);
+  EXPECT_THROW(ComputeByName("float64"), std::invalid_argument);
+  EXPECT_THROW(PackedMatrix::Pack({{weight}}, std::nullopt, Compute::kFloat16),
+               std::invalid_argument);
   EXPECT_THROW(pack({{weight}})->Multiply(at::randn({3, 63})), c10::Error);
   EXPECT_THROW(pack({{weight}})->Multiply(at::randn({3, 64}, at::kDouble)), c10::Error);
 }

@@ -46,10 +46,10 @@ def differences(got: list[list[float]], wanted: list[list[float]]) -> torch.Tens
                          for g, w in zip(gs, ws, strict=True)]).abs()
 
 
-def rounded_to_8_bits(blocks: torch.Tensor) -> torch.Tensor:
-    """Blocks [.., 32]: whole steps of a float16 scale."""
-    scale = (blocks.abs().amax(-1, keepdim=True) / 127).half().float()
-    return (blocks / scale).round().clamp(-127, 127) * scale
+def rounded_to_8_bits(rows: torch.Tensor) -> torch.Tensor:
+    """Rows: 127 steps from zero to the largest weight."""
+    scale = rows.abs().amax(-1, keepdim=True) / 127
+    return (rows / scale).round().clamp(-127, 127) * scale
 
 
 def rounded_to_4_bits(blocks: torch.Tensor) -> torch.Tensor:
@@ -72,7 +72,6 @@ def rounded_model(model: torch.nn.Module, compute: str) -> torch.nn.Module:
     """The same model with the weights that a narrow type leaves, still in float32."""
     dtype = torch.float16 if compute == "float16" else torch.bfloat16
     rounded = copy.deepcopy(model)
-    to_integers = {"int8": rounded_to_8_bits, "int4": rounded_to_4_bits}.get(compute)
     with torch.no_grad():
         for name, module in rounded.named_modules():
             weight = getattr(module, "weight", None)
@@ -80,10 +79,13 @@ def rounded_model(model: torch.nn.Module, compute: str) -> torch.nn.Module:
                 continue
             is_table = isinstance(module, torch.nn.Embedding) or name == "lm_head"
             rows = weight.T if type(module).__name__ == "Conv1D" else weight
-            if to_integers is not None and not is_table and rows.shape[1] % 32 == 0:
+            if compute == "int8" and not is_table:
+                rows = rounded_to_8_bits(rows)  # whose scales multiply sums, in float32
+            elif compute == "int4" and not is_table and rows.shape[1] % 32 == 0:
                 blocks = rows.reshape(rows.shape[0], -1, 32)
-                rows = to_integers(blocks).reshape(rows.shape)
-            rows = rows.to(dtype).float()
+                rows = rounded_to_4_bits(blocks).reshape(rows.shape).to(dtype).float()
+            else:
+                rows = rows.to(dtype).float()
             weight.copy_(rows.T if type(module).__name__ == "Conv1D" else rows)
     return rounded
 

@@ -20,17 +20,19 @@ namespace lmfusion {
 // Outputs have no such outliers, and a scale for each block would cost kInt8 two operations after
 // every eight.
 
-// What a product is computed in.
+// What a product is computed in: what its weights are, on the CPU and on devices alike, and what it
+// rounds its activations to. All sums are float32.
 enum class Compute {
-  kFloat32,   // exact: float32 sums of float32 products with the weights as they were given
-  kBFloat16,  // weights and activations rounded to bfloat16, float32 sums
-  kInt8,      // 8-bit weights, a scale for each output; 8-bit activations, a scale for every 32;
-              // float32 sums of these
-  kInt4,      // 4-bit weights, a scale and a minimum for every 32, but blocks of 8 bits as kInt8
-              // has them; activations as for kInt8
+  kFloat32,   // exact: float32 products with the weights as they were given
+  kBFloat16,  // weights and activations rounded to bfloat16
+  kFloat16,   // weights and activations rounded to float16; on a device only
+  kInt8,  // 8-bit weights, a scale for each output; 8-bit activations, a scale for every 32 (on a
+          // device bfloat16)
+  kInt4,  // 4-bit weights, a scale and a minimum for every 32, but blocks of 8 bits as kInt8
+          // has them; activations as for kInt8
 };
-Compute ComputeByName(const std::string& name);  // "float32", "bfloat16", "int8", "int4";
-                                                 // std::invalid_argument
+// "float32", "bfloat16", "float16", "int8", "int4"; std::invalid_argument
+Compute ComputeByName(const std::string& name);
 const char* Name(Compute compute);
 
 }  // namespace lmfusion

@@ -1,7 +1,5 @@
 #include "kernels/linear/narrow_blocks.h"
 
-#include <cstring>
-
 #include "kernels/linear/weight_blocks.h"
 #include "kernels/threads/parallel.h"
 
@@ -9,19 +7,18 @@ namespace lmfusion {
 namespace {
 
 // Calls use(block, number) for the blocks of a file, on many threads.
-template <typename Use>
-void ForBlocks(const uint8_t* blocks, WeightType type, int64_t count, Use use) {
+template <typename Read, typename Use>
+void ForBlocks(const uint8_t* blocks, WeightType type, int64_t count, Read read, Use use) {
   const int64_t size = BlockBytes(type);
   ParallelFor(0, count, 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const uint8_t* block = blocks + i * size;
-      if (type == WeightType::kQ8_0) {
-        use(ReadQ8_0(block), i);
-      } else {
-        use(type == WeightType::kQ4_0 ? ReadQ4_0(block) : ReadQ4_1(block), i);
-      }
-    }
+    for (int64_t i = begin; i < end; ++i) use(read(blocks + i * size), i);
   });
+}
+
+// Calls use(block, number) with what the type's blocks are.
+template <typename Use>
+void ForQ4(const uint8_t* blocks, WeightType type, int64_t count, Use use) {
+  ForBlocks(blocks, type, count, type == WeightType::kQ4_0 ? &ReadQ4_0 : &ReadQ4_1, use);
 }
 
 void Write(const NarrowBlocks& to, const Q4Weights& block, int64_t number) {
@@ -33,34 +30,40 @@ void Write(const NarrowBlocks& to, const Q4Weights& block, int64_t number) {
   to.scales[2 * number + 1] = block.minimum;
 }
 
-void Write(const NarrowBlocks& to, const Q8Weights& block, int64_t number) {
-  std::memcpy(to.values + number * kBlockInputs, block.q, kBlockInputs);
-  to.scales[number] = block.scale;
-}
-
 }  // namespace
 
 void WidenBlocks(const uint8_t* blocks, WeightType type, int64_t count, float* out) {
-  ForBlocks(blocks, type, count, [out](const auto& block, int64_t number) {
+  const auto widen = [out](const auto& block, int64_t number) {
     WeightsOf(block, out + number * kBlockInputs);
-  });
+  };
+  if (type == WeightType::kQ8_0) {
+    ForBlocks(blocks, type, count, &ReadQ8_0, widen);
+  } else {
+    ForQ4(blocks, type, count, widen);
+  }
 }
 
-void RepackBlocks(const uint8_t* blocks, WeightType type, int64_t count, int64_t first,
-                  const NarrowBlocks& out) {
-  ForBlocks(blocks, type, count,
-            [&](const auto& block, int64_t number) { Write(out, block, first + number); });
+void RepackBlocks(const uint8_t* blocks, WeightType type, int64_t count, const NarrowBlocks& out) {
+  ForQ4(blocks, type, count,
+        [&out](const Q4Weights& block, int64_t number) { Write(out, block, number); });
 }
 
 void QuantizeBlocks(const float* weights, int64_t count, int64_t first, const NarrowBlocks& out) {
   ParallelFor(0, count, 256, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const float* block = weights + i * kBlockInputs;
-      if (out.four_bits) {
-        Write(out, QuantizeQ4(block), first + i);
-      } else {
-        Write(out, QuantizeQ8(block), first + i);
-      }
+      Write(out, QuantizeQ4(weights + i * kBlockInputs), first + i);
+    }
+  });
+}
+
+void QuantizeRows(const float* weights, int64_t rows, int64_t columns, int8_t* values,
+                  float* scales) {
+  ParallelFor(0, rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* from = weights + row * columns;
+      const ByteSteps steps(from, columns);
+      steps.Round(from, columns, values + row * columns);
+      scales[row] = steps.scale;
     }
   });
 }

@@ -109,6 +109,8 @@ PanelFormat FormatOf(const Stack& stack, int64_t out, int64_t in, Compute comput
       return bytes ? PanelFormat::kInt8 : PanelFormat::kQ4;
     }
     case Compute::kBFloat16: return PanelFormat::kBFloat16;
+    case Compute::kFloat16:
+      throw std::invalid_argument("compute = \"float16\": the CPU has no such products");
     case Compute::kFloat32: break;
   }
   return FitsBFloat16(stack, out, in) ? PanelFormat::kBFloat16 : PanelFormat::kFloat32;
@@ -180,6 +182,7 @@ bool KeepsWeights(WeightType type, bool bfloat16, Compute compute) {
     case Compute::kFloat32: return true;
     // Rounded each time they are used, blocks are slower from about ten rows on.
     case Compute::kBFloat16: return type == WeightType::kFloat && bfloat16;
+    case Compute::kFloat16:
     case Compute::kInt8: return false;
     case Compute::kInt4: break;
   }

@@ -74,6 +74,7 @@ void PanelProducts::ChoosePath(int64_t rows) {
       }
       round_ = true;
       break;
+    case Compute::kFloat16:  // PackWeight makes none
     case Compute::kFloat32: break;
   }
   path_ = Path::kFloat32;

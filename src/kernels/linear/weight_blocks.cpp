@@ -56,13 +56,6 @@ float Largest(const float* weights, int64_t count) {
   return largest;
 }
 
-void RoundToBytes(const float* weights, float inverse, int8_t* q) {
-  for (int i = 0; i < kBlockInputs; ++i) {
-    const float steps = std::nearbyint(weights[i] * inverse);
-    q[i] = static_cast<int8_t>(std::min(std::max(steps, -127.0f), 127.0f));
-  }
-}
-
 // The bytes of one output's block, as panels kQ8 and kInt8 hold them.
 void WriteBytes(const int8_t* q, uint8_t* words) {
   for (int j = 0; j < 8; ++j) {
@@ -128,12 +121,17 @@ Q4Weights QuantizeQ4(const float* weights) {
   return best;
 }
 
-Q8Weights QuantizeQ8(const float* weights) {
-  Q8Weights block;
-  block.scale = ToHalf(Largest(weights, kBlockInputs) / 127);
-  const float scale = FromHalf(block.scale);
-  RoundToBytes(weights, scale > 0 ? 1 / scale : 0, block.q);
-  return block;
+ByteSteps::ByteSteps(const float* weights, int64_t count) {
+  const float largest = Largest(weights, count);
+  scale = largest / 127;
+  inverse_ = largest > 1e-30f ? 1 / scale : 0;
+}
+
+void ByteSteps::Round(const float* weights, int64_t count, int8_t* q) const {
+  for (int64_t i = 0; i < count; ++i) {
+    const float steps = std::nearbyint(weights[i] * inverse_);
+    q[i] = static_cast<int8_t>(std::min(std::max(steps, -127.0f), 127.0f));
+  }
 }
 
 void WriteBlock(const Q4Weights& weights, int64_t output, uint8_t* panel, int64_t block) {
@@ -157,12 +155,11 @@ void WriteBlock(const Q8Weights& weights, int64_t output, uint8_t* panel, int64_
 
 void WriteInt8(const float* weights, int64_t blocks, int64_t output, uint8_t* panel) {
   constexpr int64_t kBytes = BlockBytes(PanelFormat::kInt8);
-  const float largest = Largest(weights, blocks * kBlockInputs);
-  const float scale = largest / 127, inverse = largest > 1e-30f ? 1 / scale : 0;
-  std::memcpy(panel + blocks * kBytes + 4 * output, &scale, sizeof(scale));
+  const ByteSteps steps(weights, blocks * kBlockInputs);
+  std::memcpy(panel + blocks * kBytes + 4 * output, &steps.scale, sizeof(steps.scale));
   for (int64_t block = 0; block < blocks; ++block) {
     int8_t q[kBlockInputs];
-    RoundToBytes(weights + block * kBlockInputs, inverse, q);
+    steps.Round(weights + block * kBlockInputs, kBlockInputs, q);
     WriteBytes(q, panel + block * kBytes + 4 * output);
   }
 }

@@ -24,17 +24,28 @@ Q8Weights ReadQ8_0(const uint8_t* block);
 void WeightsOf(const Q4Weights& block, float* w);
 void WeightsOf(const Q8Weights& block, float* w);
 
-// The nearest blocks of this kind to `weights` [kBlockInputs], which must be finite.
+// The nearest block of this kind to `weights` [kBlockInputs], which must be finite.
 Q4Weights QuantizeQ4(const float* weights);
-Q8Weights QuantizeQ8(const float* weights);
 
 // Into lane `output` (0..15) of a block of a panel.
 void WriteBlock(const Q4Weights& weights, int64_t output, uint8_t* panel, int64_t block);
 void WriteBlock(const Q8Weights& weights, int64_t output, uint8_t* panel, int64_t block,
                 int64_t blocks);
 
-// The weights [blocks * kBlockInputs] of one output, which must be finite, into lane `output` of a
-// panel kInt8: 127 steps from zero to the largest.
+// 127 steps from zero to the largest of the weights [count] of one output, which must be finite.
+struct ByteSteps {
+  ByteSteps(const float* weights, int64_t count);
+  // The nearest steps to `weights` [count]: q [count].
+  void Round(const float* weights, int64_t count, int8_t* q) const;
+
+  float scale;  // weight = scale * q
+
+ private:
+  float inverse_;
+};
+
+// The weights [blocks * kBlockInputs] of one output in such steps, into lane `output` of a panel
+// kInt8.
 void WriteInt8(const float* weights, int64_t blocks, int64_t output, uint8_t* panel);
 
 // Row `row` of packed panels of any format: out [in].

@@ -11,6 +11,7 @@ namespace {
 
 constexpr NamedValue<Compute> kComputes[] = {{"float32", Compute::kFloat32},
                                              {"bfloat16", Compute::kBFloat16},
+                                             {"float16", Compute::kFloat16},
                                              {"int8", Compute::kInt8},
                                              {"int4", Compute::kInt4}};
 constexpr NamedValue<WeightType> kTypes[] = {{"float", WeightType::kFloat},

@@ -125,12 +125,11 @@ struct RowLogitBody {
   }
 };
 
-// Integers times scales, see ops/narrow_weights.h.
+// Weights of 4 bits, see kernels/linear/narrow_blocks.h.
 struct QuantizedMatrix {
-  const void* values = nullptr;  // int8 [rows, columns], or two of 4 bits a byte [rows, columns/2]
-  const Float16* scales = nullptr;  // [rows, columns / group], of 4 bits [.., 2] with a minimum
+  const uint8_t* values = nullptr;  // [rows, columns / 2]
+  const Float16* scales = nullptr;  // [rows, columns / group, 2]
   int64_t rows = 0, columns = 0, group = 0;
-  int bits = 8;
   BFloat16* result = nullptr;  // [rows, columns]
 };
 
@@ -139,21 +138,10 @@ LMFUSION_HOST_DEVICE void DequantizePair(const QuantizedMatrix& m, int64_t pair)
   const int64_t first = 2 * pair;
   const int64_t row = first / m.columns, column = first % m.columns;
   const int64_t block = row * (m.columns / m.group) + column / m.group;
-  float scale, minimum = 0;
-  int low, high;
-  if (m.bits == 4) {
-    const uint8_t byte = static_cast<const uint8_t*>(m.values)[pair];
-    low = byte & 15;
-    high = byte >> 4;
-    scale = ToFloat(m.scales[2 * block]);
-    minimum = ToFloat(m.scales[2 * block + 1]);
-  } else {
-    low = static_cast<const int8_t*>(m.values)[first];
-    high = static_cast<const int8_t*>(m.values)[first + 1];
-    scale = ToFloat(m.scales[block]);
-  }
-  m.result[first] = Convert<BFloat16>::From(static_cast<float>(low) * scale + minimum);
-  m.result[first + 1] = Convert<BFloat16>::From(static_cast<float>(high) * scale + minimum);
+  const float scale = ToFloat(m.scales[2 * block]), minimum = ToFloat(m.scales[2 * block + 1]);
+  const uint8_t byte = m.values[pair];
+  m.result[first] = Convert<BFloat16>::From(static_cast<float>(byte & 15) * scale + minimum);
+  m.result[first + 1] = Convert<BFloat16>::From(static_cast<float>(byte >> 4) * scale + minimum);
 }
 
 }  // namespace lmfusion
