@@ -198,7 +198,8 @@ void ReadRow(PanelFormat format, const uint8_t* panels, int64_t in, int64_t row,
                                 ? ReadFloat(scales + 4 * lane)
                                 : FromHalf(ReadHalf(scales + 2 * (kPanelOutputs * block + lane)));
         for (int64_t k = 0; k < count; ++k) {
-          w[k] = scale * static_cast<float>(words[k / 4 * kWordRowBytes + k % 4] - 128);
+          const int64_t byte = k / 4 * kWordRowBytes + k % 4;
+          w[k] = scale * static_cast<float>(words[byte] - 128);
         }
         break;
       }
