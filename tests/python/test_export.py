@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import importlib.util
 import json
 import threading
@@ -19,7 +18,7 @@ import torch
 import transformers
 from lmfusion import _core
 from lmfusion.errors import ExportError
-from lmfusion.export import export, export_folder
+from lmfusion.export import export, export_folder, traced
 from lmfusion.export.gguf_tokenizer import gguf_tokenizer
 from lmfusion.export.replica import float32_replica
 from lmfusion.export.sources import load_model
@@ -27,7 +26,6 @@ from lmfusion.export.tokenizer_file import start_token
 from tiny_models import WINDOW
 
 # The modules; the package binds both names to the functions in them.
-export_module = importlib.import_module("lmfusion.export")
 default_model_module = importlib.import_module("lmfusion.default_model")
 
 TOLERANCE = 1e-4  # nats per token
@@ -142,8 +140,8 @@ def test_a_wrong_export_is_refused_and_leaves_the_old_file(
     model = tiny_models.build(tiny_models.TREE_CONFIGS["gemma2"]())
     target = tmp_path / "model.lmf"
     target.write_bytes(b"the old one")
-    read = export_module.read_architecture
-    monkeypatch.setattr(export_module, "read_architecture", lambda *args, **kwargs: replace(
+    read = traced.read_architecture
+    monkeypatch.setattr(traced, "read_architecture", lambda *args, **kwargs: replace(
         read(*args, **kwargs), windows=(WINDOW, 0, WINDOW + 1)))
     with pytest.raises(ExportError, match="nats per token"):
         export(model, None, target)
