@@ -76,7 +76,7 @@ def _first_person(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True)
 class Converter:
-    """Requests to token paths, by the rules of the library (docs/semantics.md)."""
+    """Requests to token paths, by the rules of the library (docs/boundaries.md)."""
 
     encode: Encode  # without start or end token
     start: int  # -1: none
