@@ -1,0 +1,39 @@
+"""Build folders beside build/, each made when a stage first needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from nightly.outcome import ROOT, Work
+
+LIMIT = 3600.0  # seconds of a build
+ENVIRONMENT = {"CCACHE_BASEDIR": os.environ.get("CCACHE_BASEDIR", str(ROOT)),
+               "CCACHE_NOHASHDIR": "1"}
+
+
+def build(work: Work, folder: str, *settings: str, targets: tuple[str, ...] = ()) -> Path | None:
+    """Configures and builds; None, and a finding, where that fails."""
+    work.status = f"building {folder}"
+    path = ROOT / folder
+    if not (path / "build.ninja").exists() and not work.must(
+            "cmake", "-S", ROOT, "-B", path, "-G", "Ninja",
+            f"-DPython3_EXECUTABLE={sys.executable}", *settings, limit=LIMIT,
+            environment=ENVIRONMENT):
+        return None
+    return path if build_again(work, path, *targets) else None
+
+
+def preset(work: Work, name: str) -> Path | None:
+    """A preset of CMakePresets.json in its own folder."""
+    work.status = f"building {name}"
+    if not work.must("cmake", "--preset", name, f"-DPython3_EXECUTABLE={sys.executable}",
+                     limit=LIMIT, environment=ENVIRONMENT):
+        return None
+    return (ROOT / f"build-{name}") if build_again(work, ROOT / f"build-{name}") else None
+
+
+def build_again(work: Work, folder: Path, *targets: str) -> bool:
+    wanted = ["--target", *targets] if targets else []
+    return work.must("cmake", "--build", folder, *wanted, limit=LIMIT, environment=ENVIRONMENT)

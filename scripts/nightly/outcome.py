@@ -1,0 +1,101 @@
+"""What comes of a stage: figures, and what was found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MAXIMA = ("largest", "threads")  # figures that begin so are not added up: the largest counts
+LINES = 12  # of a log, that a finding shows
+
+
+@dataclass
+class Outcome:
+    """Figures by name, and one text for each thing that is wrong."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    skipped: str = ""  # why nothing could be done
+    seconds: float = 0.0
+
+    def count(self, name: str, value: float) -> None:
+        """Adds to a figure, or keeps the larger of the two (`MAXIMA`)."""
+        old = self.figures.get(name, 0)
+        self.figures[name] = max(old, value) if name.startswith(MAXIMA) else old + value
+
+
+@dataclass
+class Work:
+    """What a stage may take, and where it writes its logs."""
+
+    seconds: float  # of what goes on for as long as it may
+    folder: Path
+    seed: int
+    status: str = ""  # shown beside the bar
+    outcome: Outcome = field(default_factory=Outcome)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    def run(self, *command: str | Path, limit: float, environment: Mapping[str, str] | None = None,
+            cwd: Path = ROOT) -> int:
+        """Runs a command, its output in the log; 124 where it took longer than `limit` seconds."""
+        with self.log.open("ab") as log:
+            log.write(f"$ {' '.join(map(str, command))}\n".encode())
+            log.flush()
+            process = subprocess.Popen(
+                [str(each) for each in command], cwd=cwd, stdout=log, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
+            try:
+                return process.wait(limit)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                return 124
+
+    def must(self, *command: str | Path, limit: float,
+             environment: Mapping[str, str] | None = None) -> bool:
+        """As `run`; a status other than 0 is a finding with the log's last lines."""
+        status = self.run(*command, limit=limit, environment=environment)
+        if status == 124:
+            self.find(f"{Path(command[0]).name} was ended after {limit:.0f} s")
+        elif status:
+            self.find(f"{Path(command[0]).name} ended with status {status}")
+        return status == 0
+
+    def find(self, what: str) -> None:
+        """A finding, with the end of the log."""
+        log = self.log.read_text(errors="replace") if self.log.exists() else ""
+        self.outcome.findings.append("\n".join([what, *log.splitlines()[-LINES:]]))
+
+    def count_report(self, report: Path) -> None:
+        """Adds the tests of a JUnit or GoogleTest report, and the properties that they recorded."""
+        if not report.exists():
+            return
+        for test in ElementTree.parse(report).getroot().iter("testcase"):
+            if test.get("status") == "notrun" or test.find("skipped") is not None:
+                continue
+            self.outcome.count("tests", 1)
+            for item in test.iter("property"):
+                self.outcome.count(item.get("name", "?").replace("_", " "),
+                                   float(item.get("value", "0")))
+
+    def tests(self, name: str, command: Sequence[str | Path], *, limit: float,
+              environment: Mapping[str, str] | None = None) -> None:
+        """Runs a GoogleTest program or a pytest command line, whose report counts."""
+        report = self.folder / f"{name}.xml"
+        report.unlink(missing_ok=True)
+        self.status = name
+        is_pytest = "pytest" in command
+        more = [f"--junitxml={report}"] if is_pytest else []
+        gtest = {} if is_pytest else {"GTEST_OUTPUT": f"xml:{report}"}
+        self.must(*command, *more, limit=limit, environment={
+            "LMFUSION_TEST_SEED": str(self.seed), **gtest, **(environment or {})})
+        self.count_report(report)
+
