@@ -43,7 +43,7 @@ def default_model(*, progress: Callable[[str], None] | None = None) -> Path:
         return bundle
     bundle.parent.mkdir(parents=True, exist_ok=True)
     say = progress or (lambda line: print(f"lmfusion: {line}", file=sys.stderr, flush=True))
-    with _locked(bundle.with_suffix(".lock")):
+    with locked(bundle.with_suffix(".lock")):
         if not bundle.exists():
             say(f"building the default model once, into {bundle}")
             _build(bundle, say)
@@ -97,7 +97,7 @@ def _build(bundle: Path, say: Callable[[str], None]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Holds a lock between processes; it is released when its holder ends, however it ends."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self, cast
 
 from lmfusion import _core
-from lmfusion.errors import Error
+from lmfusion.errors import Error, ModelFileError
 from lmfusion.words import by_words, nats
 
 Floor = float | Sequence[Sequence[float]]
@@ -77,7 +77,39 @@ class LMFusionScorer:
         options["truecaser"] = "" if truecaser is None else os.fspath(truecaser)
         self._open(os.fspath(model), options)
 
+    @classmethod
+    def from_pretrained(cls, model: str | os.PathLike[str] | None = None, *,
+                        lora: str | os.PathLike[str] | None = None, revision: str | None = None,
+                        cache_dir: str | os.PathLike[str] | None = None, uncached: bool = False,
+                        **options: Any) -> Self:
+        """A scorer of a Hugging Face folder, a .gguf file, a name on the hub, or a model file.
+
+        The first call exports the model into the cache (docs/export.md), later ones open what is
+        there, also without network.
+
+        Args:
+            model: the folder, file or name; None: the default model.
+            lora: folder of a LoRA adapter, merged into the weights.
+            revision: of a name on the hub: a branch, a tag or a commit.
+            cache_dir: where exports are kept; default: models/ in $LMFUSION_CACHE or
+                ~/.cache/lmfusion.
+            uncached: export the plain form, for models that tree attention cannot hold.
+            options: of `LMFusionScorer`.
+
+        Raises:
+            FileNotFoundError: no such file, folder or name; the text says what to put where.
+            ExportError: the model cannot be exported exactly; says what can be done.
+            ValueError: an option cannot be right.
+        """
+        from lmfusion.pretrained import model_file
+        return cls(model_file(model, lora=lora, revision=revision, cache_dir=cache_dir,
+                              uncached=uncached), **options)
+
     def _open(self, path: str, options: dict[str, Any]) -> None:
+        if not os.path.exists(path) or os.path.isdir(path):
+            raise ModelFileError(
+                f"no such model file: {path}. A folder, a .gguf file or a name on a model hub is "
+                f"opened by LMFusionScorer.from_pretrained({path!r})")
         self._path = path
         self._options = options
         self._calls_before = 0

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+from lmfusion.cli.output import AsJson, print_json
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    parser = commands.add_parser(
-        "default-model", help="print the path of SmolLM2-135M-Instruct, built at the first call")
-    parser.set_defaults(run=run, extra="export")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Prints the path."""
-    from lmfusion.default_model import default_model
-    print(default_model())
+def default_model(json_: AsJson = False) -> None:
+    """Print the path of SmolLM2-135M-Instruct, built at the first call."""
+    from lmfusion.default_model import default_model as built
+    path = built()
+    print_json({"path": str(path)}) if json_ else print(path)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    parser = commands.add_parser(
-        "demo", help="rescore a recogniser's n-best lists, and compare cached with uncached",
-        description="Speaks 30 sentences with flite, recognises them with PocketSphinx, rescores "
-                    "the n-best lists with the default model, and compares the modes.")
-    parser.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER",
-                        help="for the picture (default: %(default)s)")
-    parser.set_defaults(run=run, extra="demo")
+def demo(out: Annotated[Path, typer.Option("--out", metavar="FOLDER",
+                                           help="for the picture")] = Path("out")) -> None:
+    """Rescore a recogniser's n-best lists, and compare cached with uncached.
 
-
-def run(arguments: argparse.Namespace) -> None:
-    """Runs it."""
+    Speaks 30 sentences with flite, recognises them with PocketSphinx, rescores the n-best lists
+    with the default model, and compares the modes.
+    """
     from lmfusion.demo.main_job import run_main_job
-    run_main_job(arguments.out)
+    run_main_job(out)

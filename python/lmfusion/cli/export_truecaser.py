@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmfusion.cli.output import AsJson, print_json
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    parser = commands.add_parser(
-        "export-truecaser", help="write the statistics of the package truecase as one file")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--distributions", type=Path, metavar="FILE",
-                        help="trained with truecase.Trainer (default: the package's English ones)")
-    parser.set_defaults(run=run, extra="export")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Exports and prints the path."""
-    from lmfusion.export.truecaser import export_truecaser
-    print(export_truecaser(arguments.output, arguments.distributions))
+def export_truecaser(
+        output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE")],
+        distributions: Annotated[Path | None, typer.Option(
+            "--distributions", metavar="FILE", show_default="the package's English ones",
+            help="trained with truecase.Trainer")] = None,
+        json_: AsJson = False) -> None:
+    """Write the statistics of the package truecase as one file; print the path."""
+    from lmfusion.export.truecaser import export_truecaser as export
+    path = export(output, distributions)
+    print_json({"path": str(path)}) if json_ else print(path)

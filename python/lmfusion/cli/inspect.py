@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import zipfile
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from lmfusion import _core
+from lmfusion.cli.scorer_options import MODEL_HELP
 from lmfusion.errors import ModelFileError
 from lmfusion.memory import memory_table, read_model
+from lmfusion.pretrained import model_file
 
 PARTS = "extra/lmfusion.parts.json"
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    parser = commands.add_parser("inspect", help="print the description in a model file, JSON")
-    parser.add_argument("model", type=Path, metavar="MODEL")
-    parser.add_argument("--plan", nargs="*", type=_setting, metavar="NAME=NUMBER",
-                        help="print the memory that contexts=N texts of tokens=N tokens take, in "
-                             "every type (default: contexts=50 tokens=100), instead")
-    parser.add_argument("--verify", action="store_true",
-                        help="check every field, size and checksum, print what is wrong, and the "
-                             "SHA-256 that identifies the file's whole content, instead")
-    parser.set_defaults(run=run, extra="export")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Prints the description, the memory plan, or what is wrong.
-
-    Raises:
-        ModelFileError: it is not a model file, a plain TorchScript one without a description, or
-            not right.
-    """
-    path: Path = arguments.model
-    if arguments.verify:
+def inspect(
+        model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+        plan: Annotated[bool, typer.Option(
+            "--plan", help="print the memory that contexts=N texts of tokens=N tokens take, in "
+                           "every type, instead")] = False,
+        numbers: Annotated[list[str] | None, typer.Argument(
+            metavar="[NAME=NUMBER]...",
+            help="of the plan; default: contexts=50 tokens=100")] = None,
+        verify: Annotated[bool, typer.Option(
+            "--verify", help="check every field, size and checksum, print what is wrong, and the "
+                             "SHA-256 that identifies the file's whole content, instead")] = False,
+        json_: Annotated[bool, typer.Option(
+            "--json", help="the description is JSON in any case")] = False) -> None:
+    """Print the description in a model file (JSON), its memory plan, or what is wrong with it."""
+    path = model_file(model)
+    settings = dict(_setting(text) for text in numbers or ())
+    if settings and not plan:
+        raise ValueError(f"{' '.join(numbers or ())}: for --plan only")
+    if verify:
         _verify(path)
-    elif arguments.plan is not None:
+    elif plan:
         description, parameters = read_model(path)
-        print(memory_table(description, **dict(arguments.plan), parameters=parameters))
+        print(memory_table(description, **settings, parameters=parameters))
     else:
         print(_core.read_description(str(path)))
 
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _setting(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
     if name not in ("contexts", "tokens") or not number.isdecimal() or int(number) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: contexts=N or tokens=N expected")
+        raise typer.BadParameter(f"{text}: contexts=N or tokens=N expected")
     return name, int(number)
 
 

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
-from lmfusion.cli.scorer_arguments import add_scorer_arguments, make_scorer
+import typer
 
-
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    parser = commands.add_parser(
-        "prime", help="compute texts and words once and save them as a cache snapshot",
-        description="Writes a file for load_cache(): the contexts, and the words as candidates at "
-                    "the beginning of a text. The scorer that loads it must have the same casing.")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--contexts", type=Path, metavar="FILE", help="one text a line")
-    parser.add_argument("--words", type=Path, metavar="FILE", help="one word a line")
-    add_scorer_arguments(parser)
-    parser.set_defaults(run=run, extra="export")
+from lmfusion.cli.output import AsJson, print_json
+from lmfusion.cli.scorer_options import ChosenScorer, scores
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Computes, saves, and says how much."""
-    if arguments.contexts is None and arguments.words is None:
+@scores()
+def prime(scorer: ChosenScorer,
+          output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE")],
+          contexts: Annotated[Path | None, typer.Option(
+              "--contexts", metavar="FILE", help="one text a line")] = None,
+          words: Annotated[Path | None, typer.Option(
+              "--words", metavar="FILE", help="one word a line")] = None,
+          json_: AsJson = False) -> None:
+    """Compute texts and words once and save them as a cache snapshot.
+
+    Writes a file for load_cache(): the contexts, and the words as candidates at the beginning of a
+    text. The scorer that loads it must have the same casing.
+    """
+    if contexts is None and words is None:
         raise ValueError("give --contexts or --words, else there is nothing to compute")
-    scorer = make_scorer(arguments)
-    words = [word for word in _lines(arguments.words) if word]
-    scorer.prime(_lines(arguments.contexts), vocabulary=words)
-    tokens = scorer.save_cache(arguments.output)
-    print(f"{arguments.output}: {tokens} tokens, {arguments.output.stat().st_size} bytes")
+    opened = scorer.open()
+    opened.prime(_lines(contexts), vocabulary=[word for word in _lines(words) if word])
+    tokens = opened.save_cache(output)
+    size = output.stat().st_size
+    if json_:
+        print_json({"path": str(output), "tokens": tokens, "bytes": size})
+    else:
+        print(f"{output}: {tokens} tokens, {size} bytes")
 
 
 def _lines(path: Path | None) -> list[str]:

@@ -1,0 +1,81 @@
+"""What commands print: JSON, a table for people on a terminal, the same plain for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def print_json(value: Any) -> None:
+    """One document; NaN and infinity, which JSON does not have, as null."""
+    print(json.dumps(_finite(value), indent=1, ensure_ascii=False), flush=True)
+
+
+def print_table(names: Sequence[str], rows: Iterable[Sequence[Any]], *,
+                title: str | None = None) -> None:
+    """A table where stdout is a terminal; else the names and a line a row, separated by tabs.
+
+    Numbers are right of their column; a float is printed with four decimals.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not sys.stdout.isatty():
+        for line in [list(names), *cells]:
+            print("\t".join(line))
+        sys.stdout.flush()
+        return
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for place, name in enumerate(names):
+        right = bool(cells) and all(_is_number(row[place]) for row in cells)
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
+
+
+def progress_bar(**options: Any) -> Progress:
+    """Done, all, rate and remaining time, on stderr; nothing where that is no terminal."""
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                    TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+                    console=Console(stderr=True), disable=not sys.stderr.isatty(), **options)
+
+
+def note(line: str) -> None:
+    """A line on stderr that no error is."""
+    print(f"lmfusion: {line}", file=sys.stderr, flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return value
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return not text or text.lstrip("+-").replace(".", "", 1).replace(",", "").rstrip("%").strip(
+        ).isdecimal() or text in ("nan", "inf", "-inf")
