@@ -70,7 +70,8 @@ def bench(scorer: ChosenScorer,
         for name in mode:
             opened = scorer.open(mode=name)
             task = progress.add_task(name, total=len(asked), rate="")
-            replays.append(_replayed(opened, name, asked, functools.partial(progress.advance, task)))
+            replays.append(_replayed(opened, name, asked,
+                                     functools.partial(progress.advance, task)))
     first = replays[0]
     rows = [{"mode": each.mode, "seconds": each.seconds,
              "speed_up": replays[-1].seconds / each.seconds,
