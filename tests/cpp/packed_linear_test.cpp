@@ -132,6 +132,28 @@ TEST_P(PackedLinear, HoldsWhatFitsBFloat16InHalfTheBytes) {
   EXPECT_TRUE(SamePanels(*same, *matrix));
 }
 
+// Note [Same bits]: a row's products do not depend on the rows beside it.
+TEST_P(PackedLinear, ARowHasTheSameBitsAmongAnyOthers) {
+  const int64_t out = 147, in = 1216;
+  const at::Tensor floats = at::randn({out, in}), halves = floats.to(at::kBFloat16);
+  const WeightRows weights[] = {{floats},
+                                {halves},
+                                {RandomBlocks(WeightType::kQ4_1, out, in), WeightType::kQ4_1},
+                                {RandomBlocks(WeightType::kQ8_0, out, in), WeightType::kQ8_0}};
+  const at::Tensor x = at::randn({70, in});
+  for (const WeightRows& weight : weights) {
+    for (Compute compute :
+         {Compute::kFloat32, Compute::kBFloat16, Compute::kInt8, Compute::kInt4}) {
+      const auto matrix = PackedMatrix::Pack({weight}, at::randn({out}), compute);
+      const at::Tensor all = matrix->Multiply(x);
+      for (int64_t rows : kAllRows) {
+        EXPECT_TRUE(at::equal(matrix->Multiply(x.slice(0, 0, rows)), all.slice(0, 0, rows)))
+            << rows << " rows of " << matrix->format() << " in " << Name(compute);
+      }
+    }
+  }
+}
+
 TEST_P(PackedLinear, ReadsFloatsOfAnyStrides) {
   const at::Tensor wide = at::randn({95, 75});
   const at::Tensor half = at::randn({75, 190}).to(at::kBFloat16);

@@ -33,12 +33,13 @@ class TreeOfTokens {
     if (settings.sinks) sinks_ = Normal(settings.q_heads);
   }
 
-  void Grow(int count) {
+  // Of ten tokens, about `chained` are put behind the one before.
+  void Grow(int count, uint32_t chained = 5) {
     for (int i = 0; i < count; ++i) {
       const int32_t size = paths_.size();
       int32_t parent = size == 0 || random_() % 8 == 0 ? PinnedPaths::kRoot
                                                        : static_cast<int32_t>(random_() % size);
-      if (size > 0 && random_() % 2 == 0) parent = size - 1;  // chains
+      if (size > 0 && random_() % 10 < chained) parent = size - 1;
       tree_.AcquireSlot(paths_.node(paths_.Add(root_, parent, size)));
     }
     const std::vector<int32_t> missing = MissingDepthFirst(tree_, paths_);
@@ -95,6 +96,7 @@ class TreeOfTokens {
     Floats got(tokens * Width());
     Scatter(batch, k.data(), v.data());
     Attend(batch, got.data());
+    for (int64_t t = 0; t < tokens; ++t) ExpectSameAlone(batch, t, nodes[t], got);
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t head = 0; head < settings_.q_heads; ++head) {
         const int64_t at = t * Width() + head * settings_.head_dim;
@@ -104,6 +106,25 @@ class TreeOfTokens {
         }
       }
     }
+  }
+
+  // Note [Same bits]: the token in a batch of its own, its path in one segment.
+  void ExpectSameAlone(TreeAttentionBatch batch, int64_t token, int32_t node, const Floats& got) {
+    std::vector<SlotId> path;
+    for (int32_t n = node; n != PinnedPaths::kRoot; n = paths_.parent(n)) {
+      path.push_back(tree_.slot(paths_.node(n)));
+    }
+    std::reverse(path.begin(), path.end());
+    const Segment whole{0, static_cast<int32_t>(path.size()), 0, 1, 0};
+    batch.queries += token * Width();
+    batch.positions += token;
+    batch.segments = &whole;
+    batch.segment_slots = path.data();
+    batch.segment_count = batch.tokens = 1;
+    Floats alone(Width());
+    Attend(batch, alone.data());
+    ASSERT_TRUE(std::equal(alone.begin(), alone.end(), got.begin() + token * Width()))
+        << "position " << path.size() - 1;
   }
 
   // One query sees its token's path as far as the window lets it.
@@ -151,6 +172,9 @@ TEST_P(TreeAttentionTest, EqualsFullAttention) {
       tree.Grow(count);
       ASSERT_FALSE(HasFatalFailure()) << "heads of " << settings.head_dim;
     }
+    tree.Grow(290, 10);  // longer than a stretch of keys
+    tree.Grow(11, 8);
+    ASSERT_FALSE(HasFatalFailure()) << "heads of " << settings.head_dim;
   }
 }
 

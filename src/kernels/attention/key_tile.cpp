@@ -6,14 +6,14 @@ namespace lmfusion {
 namespace LMFUSION_SIMD {
 namespace {
 
-static_assert(kKeyTile % kLanes == 0, "scores are worked on in whole vectors");
+static_assert(kKeyStretch % kLanes == 0, "scores are worked on in whole vectors");
 
 // The functions below are templates over kDim: the size of a head, a multiple of 16; or 0: `dim`,
 // whatever it is.
 template <int kDim>
-inline void DotKeys(const KeyTile& t, const float* query, int first, int count, float* scores) {
-  for (int j = 0; j < count; ++j) {
-    const float* key = t.keys + t.slots[first + j] * t.key_stride;
+inline void MultiplyKeys(const KeyTile& t, const float* query, int begin, int end, float* scores) {
+  for (int j = begin; j < end; ++j) {
+    const float* key = t.keys + t.slots[j] * t.key_stride;
     if constexpr (kDim > 0) {
       F sum = Mul(Load(query), Load(key));
       for (int d = kLanes; d < kDim; d += kLanes) sum = MulAdd(Load(query + d), Load(key + d), sum);
@@ -28,10 +28,9 @@ inline void DotKeys(const KeyTile& t, const float* query, int first, int count, 
   }
 }
 
-// output = output * decay + sum_j weights[j] * value_j.
+// output += sum_j weights[j] * value_j.
 template <int kDim>
-inline void AddValues(const KeyTile& t, const float* weights, int first, int count, float decay,
-                      float* output) {
+inline void AddValues(const KeyTile& t, const float* weights, int begin, int end, float* output) {
   if constexpr (kDim > 0) {
     // As many sums as stay in registers at once.
     constexpr int kPart = kDim % 64 == 0 ? 64 : kDim % 48 == 0 ? 48 : 16;
@@ -39,11 +38,9 @@ inline void AddValues(const KeyTile& t, const float* weights, int first, int cou
     for (int part = 0; part < kDim; part += kPart) {
       F sums[kVectors];
 #pragma GCC unroll 4
-      for (int i = 0; i < kVectors; ++i) {
-        sums[i] = Mul(Load(output + part + i * kLanes), Splat(decay));
-      }
-      for (int j = 0; j < count; ++j) {
-        const float* value = t.values + t.slots[first + j] * t.key_stride + part;
+      for (int i = 0; i < kVectors; ++i) sums[i] = Load(output + part + i * kLanes);
+      for (int j = begin; j < end; ++j) {
+        const float* value = t.values + t.slots[j] * t.key_stride + part;
         const F weight = Splat(weights[j]);
 #pragma GCC unroll 4
         for (int i = 0; i < kVectors; ++i) {
@@ -55,9 +52,9 @@ inline void AddValues(const KeyTile& t, const float* weights, int first, int cou
     }
   } else {
     ForLanes(t.dim, [&](int64_t d, int64_t lanes) {
-      F sum = Mul(LoadUpTo(output + d, lanes), Splat(decay));
-      for (int j = 0; j < count; ++j) {
-        const float* value = t.values + t.slots[first + j] * t.key_stride + d;
+      F sum = LoadUpTo(output + d, lanes);
+      for (int j = begin; j < end; ++j) {
+        const float* value = t.values + t.slots[j] * t.key_stride + d;
         sum = MulAdd(Splat(weights[j]), LoadUpTo(value, lanes), sum);
       }
       StoreUpTo(output + d, lanes, sum);
@@ -65,69 +62,87 @@ inline void AddValues(const KeyTile& t, const float* weights, int first, int cou
   }
 }
 
-// Scores [count] from products, in place; -inf behind the last. Returns the largest.
-inline float ToScores(const KeyTile& t, int count, float* scores) {
-  F largest = Splat(-kInfinity);
-  for (int j = 0; j < count; j += kLanes) {
-    F score = Mul(Load(scores + j), Splat(t.scale));
-    if (t.softcap > 0) score = SoftCapped(score, t.softcap);
-    Store(scores + j, score);
-    for (int k = count; k < j + kLanes; ++k) scores[k] = -kInfinity;
-    largest = Max(Load(scores + j), largest);
-  }
-  return LargestOf(largest);
-}
-
-// Adds keys [first, first + count) to the running softmax of one query.
-template <int kDim>
-inline void AddToQuery(const KeyTile& t, const float* query, int first, int count, Softmax* softmax,
-                       float* output) {
-  float scores[kKeyTile] = {};
-  DotKeys<kDim>(t, query, first, count, scores);
-  const float in_tile = ToScores(t, count, scores);
-  const float largest = in_tile > softmax->largest ? in_tile : softmax->largest;
-  const float decay = softmax->sum > 0 ? ExpOf(softmax->largest - largest) : 0;
-  F sum = Zero();
-  for (int j = 0; j < count; j += kLanes) {
-    const F weight = Exp(Sub(Load(scores + j), Splat(largest)));  // about 0 behind the last
-    Store(scores + j, weight);
-    sum = Add(sum, weight);
-  }
-  AddValues<kDim>(t, scores, first, count, decay, output);
-  *softmax = {largest, softmax->sum * decay + SumOf(sum)};
-}
-
-template <int kDim>
-void AddToTokens(const KeyTile& t) {
-  const int dim = kDim > 0 ? kDim : t.dim;
+// body(query's row, its scores, begin, end) for every query that sees keys [begin, end) of the
+// tile.
+template <class Body>
+inline void ForQueries(const KeyTile& t, int dim, Body body) {
   for (int token = 0; token < t.tokens; ++token) {
     const int64_t behind = t.positions[token] - t.first_position;  // of the token, in keys
     const auto end = static_cast<int>(Smaller(t.keys_in_tile, behind + 1));
-    int begin = 0;
-    if (t.window > 0) begin = static_cast<int>(Larger(0, behind - t.window + 1));
+    const auto begin = t.window > 0 ? static_cast<int>(Larger(0, behind - t.window + 1)) : 0;
     if (begin >= end) continue;
     for (int g = 0; g < t.group; ++g) {
-      const int64_t row = token * t.query_stride + g * dim;
-      AddToQuery<kDim>(t, t.queries + row, begin, end - begin, t.softmax + token * t.group + g,
-                       t.outputs + row);
+      body(token * t.query_stride + g * dim, t.scores + (token * t.group + g) * kKeyStretch, begin,
+           end);
     }
   }
 }
 
-void AddTile(const KeyTile& tile) {
+template <int kDim>
+void MultiplyKeysOf(const KeyTile& t) {
+  ForQueries(t, kDim > 0 ? kDim : t.dim, [&](int64_t row, float* scores, int begin, int end) {
+    MultiplyKeys<kDim>(t, t.queries + row, begin, end, scores);
+  });
+}
+
+template <int kDim>
+void AddValuesOf(const KeyTile& t) {
+  ForQueries(t, kDim > 0 ? kDim : t.dim,
+             [&](int64_t row, const float* weights, int begin, int end) {
+               AddValues<kDim>(t, weights, begin, end, t.outputs + row);
+             });
+}
+
+float Weigh(const QueryScores& q, Softmax* softmax) {
+  const int first = q.begin / kLanes * kLanes;
+  float* const scores = q.scores;
+  F most = Splat(-kInfinity);
+  for (int j = first; j < q.end; j += kLanes) {
+    F score = Mul(Load(scores + j), Splat(q.scale));
+    if (q.softcap > 0) score = SoftCapped(score, q.softcap);
+    Store(scores + j, score);
+    for (int k = j; k < q.begin; ++k) scores[k] = -kInfinity;
+    for (int k = q.end; k < j + kLanes; ++k) scores[k] = -kInfinity;
+    most = Max(Load(scores + j), most);
+  }
+  const float here = LargestOf(most);
+  const float largest = here > softmax->largest ? here : softmax->largest;
+  const float decay = softmax->sum > 0 ? ExpOf(softmax->largest - largest) : 0;
+  F sum = Zero();
+  for (int j = first; j < q.end; j += kLanes) {
+    const F weight = Exp(Sub(Load(scores + j), Splat(largest)));  // about 0 of those not seen
+    Store(scores + j, weight);
+    sum = Add(sum, weight);
+  }
+  *softmax = {largest, softmax->sum * decay + SumOf(sum)};
+  return decay;
+}
+
+void MultiplyKeysOfTile(const KeyTile& tile) {
   switch (tile.dim) {
-    case 64: return AddToTokens<64>(tile);
-    case 80: return AddToTokens<80>(tile);
-    case 96: return AddToTokens<96>(tile);
-    case 128: return AddToTokens<128>(tile);
-    case 256: return AddToTokens<256>(tile);
-    default: return AddToTokens<0>(tile);
+    case 64: return MultiplyKeysOf<64>(tile);
+    case 80: return MultiplyKeysOf<80>(tile);
+    case 96: return MultiplyKeysOf<96>(tile);
+    case 128: return MultiplyKeysOf<128>(tile);
+    case 256: return MultiplyKeysOf<256>(tile);
+    default: return MultiplyKeysOf<0>(tile);
+  }
+}
+
+void AddValuesOfTile(const KeyTile& tile) {
+  switch (tile.dim) {
+    case 64: return AddValuesOf<64>(tile);
+    case 80: return AddValuesOf<80>(tile);
+    case 96: return AddValuesOf<96>(tile);
+    case 128: return AddValuesOf<128>(tile);
+    case 256: return AddValuesOf<256>(tile);
+    default: return AddValuesOf<0>(tile);
   }
 }
 
 }  // namespace
 
-const AttentionKernels kAttentionKernels = {&AddTile};
+const AttentionKernels kAttentionKernels = {&MultiplyKeysOfTile, &Weigh, &AddValuesOfTile};
 
 }  // namespace LMFUSION_SIMD
 }  // namespace lmfusion

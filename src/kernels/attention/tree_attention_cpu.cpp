@@ -6,6 +6,7 @@
 
 #include "kernels/attention/key_tile.h"
 #include "kernels/threads/parallel.h"
+#include "kernels/threads/scratch.h"
 
 namespace lmfusion {
 namespace {
@@ -37,51 +38,94 @@ class TreeAttention {
   }
 
  private:
-  // All queries of the tokens [first, last) that share one key/value head.
+  // The queries of tokens [first, last) that share one key/value head, and what they saw so far.
+  struct Queries {
+    int64_t first, last, kv_head;
+    int64_t lowest, highest;               // positions that any of them sees
+    std::vector<const Segment*> segments;  // that any of them sees, in the order of positions
+    std::vector<Softmax> softmax;          // [tokens][group]
+  };
+
   void AttendTokens(int64_t first, int64_t last, int64_t kv_head) const {
-    std::vector<Softmax> softmax((last - first) * group_);
+    Queries q{first, last, kv_head, b_.positions[first], 0, {}, {}};
+    q.softmax.resize((last - first) * group_);
     for (int64_t t = first; t < last; ++t) {
+      const int64_t seen = b_.window > 0 ? std::min(b_.window, b_.positions[t] + 1) : 0;
+      q.lowest = std::min(q.lowest, seen > 0 ? b_.positions[t] + 1 - seen : 0);
+      q.highest = std::max(q.highest, b_.positions[t]);
       std::fill_n(Output(t, kv_head * group_), group_ * b_.head_dim, 0.0f);
     }
     for (int64_t s = 0; s < b_.segment_count; ++s) {
       const Segment& segment = b_.segments[s];
-      const int64_t begin = std::max<int64_t>(first, segment.token_begin);
-      const int64_t end = std::min<int64_t>(last, segment.token_end);
-      if (begin >= end) continue;
-      for (int key = segment.key_begin; key < segment.key_end; key += kKeyTile) {
-        const int count = std::min(segment.key_end - key, kKeyTile);
-        Softmax* const of_tokens = &softmax[(begin - first) * group_];
-        kernels_.add_tile(TileOf(segment, key, count, begin, end, kv_head, of_tokens));
-      }
+      if (segment.token_begin < last && first < segment.token_end) q.segments.push_back(&segment);
+    }
+    const Scratch scratch((last - first) * group_ * kKeyStretch * int64_t{sizeof(float)});
+    for (int64_t p = q.lowest / kKeyStretch * kKeyStretch; p <= q.highest; p += kKeyStretch) {
+      AddStretch(p, scratch.As<float>(), &q);
     }
     for (int64_t t = first; t < last; ++t) {
       for (int64_t g = 0; g < group_; ++g) {
-        Finish(t, kv_head * group_ + g, softmax[(t - first) * group_ + g]);
+        Finish(t, kv_head * group_ + g, q.softmax[(t - first) * group_ + g]);
       }
     }
   }
 
-  KeyTile TileOf(const Segment& segment, int key, int count, int64_t begin, int64_t end,
-                 int64_t kv_head, Softmax* softmax) const {
+  // The keys at positions [position, position + kKeyStretch).
+  void AddStretch(int64_t position, float* scores, Queries* q) const {
+    ForTiles(position, *q, scores, kernels_.multiply_keys);
+    for (int64_t t = q->first; t < q->last; ++t) {
+      const int64_t seen = b_.positions[t] - position + 1;
+      const int64_t begin = b_.window > 0 ? std::max<int64_t>(0, seen - b_.window) : 0;
+      const int64_t end = std::min<int64_t>(seen, kKeyStretch);
+      if (begin >= end) continue;
+      for (int64_t g = 0; g < group_; ++g) {
+        const int64_t query = (t - q->first) * group_ + g;
+        const float decay = kernels_.weigh({scores + query * kKeyStretch, static_cast<int>(begin),
+                                            static_cast<int>(end), b_.scale, b_.softcap},
+                                           &q->softmax[query]);
+        float* output = Output(t, q->kv_head * group_ + g);
+        if (decay != 0)
+          std::transform(output, output + b_.head_dim, output,
+                         [&](float value) { return value * decay; });
+      }
+    }
+    ForTiles(position, *q, scores, kernels_.add_values);
+  }
+
+  // Calls kernel(tile) for the part of each segment that lies in a stretch.
+  void ForTiles(int64_t position, const Queries& q, float* scores,
+                void (*kernel)(const KeyTile&)) const {
+    for (const Segment* s : q.segments) {
+      const int64_t shift = s->first_position - s->key_begin;  // from key to position
+      const int64_t begin = std::max<int64_t>(s->key_begin, position - shift);
+      const int64_t end = std::min<int64_t>(s->key_end, position + kKeyStretch - shift);
+      if (begin >= end) continue;
+      const int64_t token = std::max<int64_t>(q.first, s->token_begin);
+      KeyTile tile = TileOf(token, std::min<int64_t>(q.last, s->token_end), q.kv_head);
+      tile.slots = b_.segment_slots + begin;
+      tile.first_position = begin + shift;
+      tile.keys_in_tile = static_cast<int>(end - begin);
+      tile.scores =
+          scores + (token - q.first) * group_ * kKeyStretch + tile.first_position - position;
+      kernel(tile);
+    }
+  }
+
+  // Without its keys.
+  KeyTile TileOf(int64_t begin, int64_t end, int64_t kv_head) const {
     const int64_t head = kv_head * group_, part = kv_head * b_.head_dim;
-    KeyTile tile;
+    KeyTile tile{};
     tile.queries = b_.queries + (begin * b_.query_heads + head) * b_.head_dim;
     tile.outputs = Output(begin, head);
     tile.query_stride = b_.query_heads * b_.head_dim;
     tile.keys = b_.pool_keys + part;
     tile.values = b_.pool_values + part;
     tile.key_stride = stride_;
-    tile.slots = b_.segment_slots + key;
     tile.positions = b_.positions + begin;
     tile.tokens = static_cast<int>(end - begin);
     tile.group = static_cast<int>(group_);
     tile.dim = static_cast<int>(b_.head_dim);
-    tile.first_position = segment.first_position + key - segment.key_begin;
-    tile.keys_in_tile = count;
     tile.window = b_.window;
-    tile.scale = b_.scale;
-    tile.softcap = b_.softcap;
-    tile.softmax = softmax;
     return tile;
   }
 

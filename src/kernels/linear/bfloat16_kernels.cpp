@@ -9,30 +9,39 @@ namespace {
 
 constexpr int64_t kBlockPairs = kBlockInputs / 2;
 
-template <int kTokens>
-void BFloat16Product(const PanelProduct& p) {
-  constexpr int kChains = ChainsFor(kTokens);
-  for (int64_t panel = 0; panel * kPanelOutputs < p.outputs; ++panel) {
-    const uint8_t* words = p.panels + panel * p.panel_bytes;
-    F sums[kChains][kTokens];
-    for (auto& chain : sums) {
-      for (F& sum : chain) sum = Zero();
-    }
-    for (int64_t pair = 0; pair < p.blocks * kBlockPairs; pair += 4) {
-      Prefetch<4>(words + pair * kWordRowBytes);
+template <int kTokens, int kPanels>
+inline void BFloat16Panels(const PanelProduct& p, int64_t panel) {
+  const uint8_t* words = p.panels + panel * p.panel_bytes;
+  F sums[kPanels][kTokens];
+  for (auto& of_panel : sums) {
+    for (F& sum : of_panel) sum = Zero();
+  }
+  for (int64_t pair = 0; pair < p.blocks * kBlockPairs; pair += 4) {
+    const int64_t ahead = PrefetchDistance<kPanels>(p, pair * kWordRowBytes);
+#pragma GCC unroll 4
+    for (int k = 0; k < kPanels; ++k) {
+      const uint8_t* row = words + k * p.panel_bytes + pair * kWordRowBytes;
+      Prefetch<4>(row + ahead);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        const I weight = LoadWords(words + (pair + i) * kWordRowBytes);
+        const I weight = LoadWords(row + i * kWordRowBytes);
         const uint32_t* x = p.activations + (pair + i) * kTokens;
 #pragma GCC unroll 24
         for (int t = 0; t < kTokens; ++t) {
-          F& sum = sums[i % kChains][t];
+          F& sum = sums[k][t];
           sum = _mm512_dpbf16_ps(sum, (__m512bh)weight, (__m512bh)SplatWord(x[t]));
         }
       }
     }
-    Finish<kTokens>(p, panel, sums);
   }
+  for (int k = 0; k < kPanels; ++k) WritePanel<kTokens>(p, panel + k, sums[k]);
+}
+
+template <int kTokens>
+void BFloat16Product(const PanelProduct& p) {
+  ForPanels<kTokens>(
+      p, [&](int64_t panel) { BFloat16Panels<kTokens, PanelsAtOnce(kTokens)>(p, panel); },
+      [&](int64_t panel) { BFloat16Panels<kTokens, 1>(p, panel); });
 }
 
 void PackBFloat16(const Activations& a) {

@@ -11,8 +11,9 @@ namespace LMFUSION_SIMD {
 // The loops of the linear kernels over sixteen lanes, see Note [Lanes]. kTokens is the number of
 // tokens of a kernel: their sums live in registers.
 
-// More than one chain of sums where few tokens would leave the adders waiting for each other.
-constexpr int ChainsFor(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
+// Panels worked on at once: with few tokens, the sums of one would wait for each other. Another
+// order of the sums of one output would do as well, but see Note [Same bits].
+constexpr int PanelsAtOnce(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
 
 // Weights are read once, in order. The CPU's own prefetching stays too close behind where each
 // line takes many operations, so lines this many bytes ahead are asked for; at the end of a panel
@@ -20,17 +21,23 @@ constexpr int ChainsFor(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 :
 constexpr int64_t kPrefetchBytes = 4096;
 template <int kLines>
 inline void Prefetch(const uint8_t* words) {
-  for (int i = 0; i < kLines; ++i) __builtin_prefetch(words + kPrefetchBytes + i * kWordRowBytes);
+  for (int i = 0; i < kLines; ++i) __builtin_prefetch(words + i * kWordRowBytes);
+}
+// Of a place in a panel, `done` bytes behind its beginning, that is read beside others.
+template <int kPanels>
+inline int64_t PrefetchDistance(const PanelProduct& p, int64_t done) {
+  constexpr int64_t kDistance = kPrefetchBytes / kPanels;
+  return done + kDistance < p.panel_bytes ? kDistance : kDistance + (kPanels - 1) * p.panel_bytes;
 }
 
-// Formats: a block's words, each row of which holds kPerWord inputs of every output.
+// Formats: a block's words, each row of which holds kPerRow inputs of every output.
 struct Float32Block {
   static constexpr PanelFormat kFormat = PanelFormat::kFloat32;
   static constexpr int kRows = 8, kPerRow = 4, kRowLines = 4;
   const uint8_t* words;
+  Float32Block() = default;
   Float32Block(const uint8_t* panel, int64_t, int64_t block)
       : words(panel + block * BlockBytes(kFormat)) {}
-  static constexpr int Input(int row, int i) { return 4 * row + i; }
   template <int i>
   F Weight(int row) const {
     return AsFloat(LoadWords(words + (4 * row + i) * kWordRowBytes));
@@ -41,9 +48,9 @@ struct BFloat16Block {
   static constexpr PanelFormat kFormat = PanelFormat::kBFloat16;
   static constexpr int kRows = 8, kPerRow = 4, kRowLines = 2;
   const uint8_t* words;
+  BFloat16Block() = default;
   BFloat16Block(const uint8_t* panel, int64_t, int64_t block)
       : words(panel + block * BlockBytes(kFormat)) {}
-  static constexpr int Input(int row, int i) { return 4 * row + i; }
   template <int i>
   F Weight(int row) const {
     const I pair = LoadWords(words + (2 * row + i / 2) * kWordRowBytes);
@@ -56,6 +63,7 @@ struct Q4Block {
   static constexpr int kRows = 4, kPerRow = 8, kRowLines = 1;
   const uint8_t* words;
   F scale, minimum;
+  Q4Block() = default;
   Q4Block(const uint8_t* panel, int64_t, int64_t block) {
     const uint8_t* begin = panel + block * BlockBytes(kFormat);
     scale = LoadHalf(begin);
@@ -63,10 +71,10 @@ struct Q4Block {
     words = begin + kWordRowBytes;
   }
   // The nibbles of a word, from the lowest: inputs 0, 4, 1, 5, 2, 6, 3, 7.
-  static constexpr int Input(int row, int i) { return 8 * row + i / 2 + i % 2 * 4; }
   template <int i>
   F Weight(int row) const {
-    return MulAdd(Nibble<4 * i>(LoadWords(words + row * kWordRowBytes)), scale, minimum);
+    constexpr int kNibble = i < 4 ? 2 * i : 2 * i - 7;
+    return MulAdd(Nibble<4 * kNibble>(LoadWords(words + row * kWordRowBytes)), scale, minimum);
   }
 };
 
@@ -75,12 +83,12 @@ struct Q8Block {
   static constexpr int kRows = 8, kPerRow = 4, kRowLines = 1;
   const uint8_t* words;
   F scale, zero;
+  Q8Block() = default;
   Q8Block(const uint8_t* panel, int64_t blocks, int64_t block) {
     words = panel + block * BlockBytes(kFormat);
     scale = LoadHalf(panel + blocks * BlockBytes(kFormat) + block * 2 * kPanelOutputs);
     zero = Mul(scale, Splat(-128));
   }
-  static constexpr int Input(int row, int i) { return 4 * row + i; }
   template <int i>
   F Weight(int row) const {
     return MulAdd(Byte<i>(LoadWords(words + row * kWordRowBytes)), scale, zero);
@@ -93,11 +101,11 @@ struct Int8Block {
   static constexpr int kRows = 8, kPerRow = 4, kRowLines = 1;
   const uint8_t* words;
   F scale;
+  Int8Block() = default;
   Int8Block(const uint8_t* panel, int64_t blocks, int64_t block) {
     words = panel + block * BlockBytes(kFormat);
     scale = AsFloat(LoadWords(panel + blocks * BlockBytes(kFormat)));
   }
-  static constexpr int Input(int row, int i) { return 4 * row + i; }
   template <int i>
   F Weight(int row) const {
     return Mul(Sub(Byte<i>(LoadWords(words + row * kWordRowBytes)), Splat(128)), scale);
@@ -106,19 +114,12 @@ struct Int8Block {
 
 // sums += weight i and the following ones of a row of words, times the tokens' inputs.
 template <class Block, int kTokens, int i = 0>
-inline void AddRow(const Block& block, int row, const float* x,
-                   F (&sums)[ChainsFor(kTokens)][kTokens]) {
+inline void AddRow(const Block& block, int row, const float* x, F (&sums)[kTokens]) {
   if constexpr (i < Block::kPerRow) {
-    if constexpr (i == 0) {
-      Prefetch<Block::kRowLines>(block.words + row * Block::kRowLines * kWordRowBytes);
-    }
     const F weight = block.template Weight<i>(row);
-    const float* inputs = x + Block::Input(row, i) * kTokens;
+    const float* inputs = x + (row * Block::kPerRow + i) * kTokens;
 #pragma GCC unroll 24
-    for (int t = 0; t < kTokens; ++t) {
-      F& sum = sums[i % ChainsFor(kTokens)][t];
-      sum = MulAdd(weight, Splat(inputs[t]), sum);
-    }
+    for (int t = 0; t < kTokens; ++t) sums[t] = MulAdd(weight, Splat(inputs[t]), sums[t]);
     AddRow<Block, kTokens, i + 1>(block, row, x, sums);
   }
 }
@@ -140,50 +141,75 @@ inline void WritePanel(const PanelProduct& p, int64_t panel, const F (&sums)[kTo
   }
 }
 
-template <int kTokens>
-inline void Finish(const PanelProduct& p, int64_t panel, F (&sums)[ChainsFor(kTokens)][kTokens]) {
-  for (int c = 1; c < ChainsFor(kTokens); ++c) {
-    for (int t = 0; t < kTokens; ++t) sums[0][t] = Add(sums[0][t], sums[c][t]);
-  }
-  WritePanel<kTokens>(p, panel, sums[0]);
+// Calls kernel(first panel, panels) for all panels of a product: PanelsAtOnce, then one by one.
+template <int kTokens, class ManyPanels, class OnePanel>
+inline void ForPanels(const PanelProduct& p, ManyPanels many, OnePanel one) {
+  constexpr int64_t kMany = PanelsAtOnce(kTokens);
+  const int64_t panels = PanelsOf(p.outputs);
+  int64_t panel = 0;
+  for (; kMany > 1 && panel + kMany <= panels; panel += kMany) many(panel);
+  for (; panel < panels; ++panel) one(panel);
 }
 
 // Inputs whose products go into one sum; the sums of such stretches are added. A sum over all
 // inputs would lose a digit in wide layers.
 constexpr int64_t kSumBlocks = 4;
 
+// sums += the products of blocks [begin, end) of some panels.
+template <class Block, int kTokens, int kPanels>
+inline void AddBlocks(const PanelProduct& p, const uint8_t* weights, int64_t begin, int64_t end,
+                      F (&sums)[kPanels][kTokens]) {
+  for (int64_t b = begin; b < end; ++b) {
+    const float* x = reinterpret_cast<const float*>(p.activations) + b * kBlockInputs * kTokens;
+    Block blocks[kPanels];
+    for (int k = 0; k < kPanels; ++k) {
+      blocks[k] = Block(weights + k * p.panel_bytes, p.blocks, b);
+    }
+    const int64_t ahead = PrefetchDistance<kPanels>(p, b * BlockBytes(Block::kFormat));
+    for (int row = 0; row < Block::kRows; ++row) {
+#pragma GCC unroll 4
+      for (int k = 0; k < kPanels; ++k) {
+        Prefetch<Block::kRowLines>(blocks[k].words + ahead +
+                                   row * Block::kRowLines * kWordRowBytes);
+        AddRow<Block, kTokens>(blocks[k], row, x, sums[k]);
+      }
+    }
+  }
+}
+
+template <class Block, int kTokens, int kPanels>
+inline void Float32Panels(const PanelProduct& p, int64_t panel) {
+  const uint8_t* weights = p.panels + panel * p.panel_bytes;
+  F totals[kPanels][kTokens];
+  for (auto& of_panel : totals) {
+    for (F& total : of_panel) total = Zero();
+  }
+  for (int64_t begin = 0; begin < p.blocks; begin += kSumBlocks) {
+    F sums[kPanels][kTokens];
+    for (auto& of_panel : sums) {
+      for (F& sum : of_panel) sum = Zero();
+    }
+    AddBlocks<Block, kTokens, kPanels>(p, weights, begin, Smaller(begin + kSumBlocks, p.blocks),
+                                       sums);
+    for (int k = 0; k < kPanels; ++k) {
+      for (int t = 0; t < kTokens; ++t) totals[k][t] = Add(totals[k][t], sums[k][t]);
+    }
+  }
+  for (int k = 0; k < kPanels; ++k) WritePanel<kTokens>(p, panel + k, totals[k]);
+}
+
 template <class Block, int kTokens>
 void Float32Product(const PanelProduct& p) {
-  const float* activations = reinterpret_cast<const float*>(p.activations);
-  for (int64_t panel = 0; panel * kPanelOutputs < p.outputs; ++panel) {
-    const uint8_t* weights = p.panels + panel * p.panel_bytes;
-    F totals[ChainsFor(kTokens)][kTokens];
-    for (auto& chain : totals) {
-      for (F& total : chain) total = Zero();
-    }
-    for (int64_t begin = 0; begin < p.blocks; begin += kSumBlocks) {
-      F sums[ChainsFor(kTokens)][kTokens];
-      for (auto& chain : sums) {
-        for (F& sum : chain) sum = Zero();
-      }
-      for (int64_t b = begin; b < Smaller(begin + kSumBlocks, p.blocks); ++b) {
-        const Block block(weights, p.blocks, b);
-        const float* x = activations + b * kBlockInputs * kTokens;
-        for (int row = 0; row < Block::kRows; ++row) AddRow<Block, kTokens>(block, row, x, sums);
-      }
-      for (int c = 0; c < ChainsFor(kTokens); ++c) {
-        for (int t = 0; t < kTokens; ++t) totals[c][t] = Add(totals[c][t], sums[c][t]);
-      }
-    }
-    Finish<kTokens>(p, panel, totals);
-  }
+  ForPanels<kTokens>(
+      p, [&](int64_t panel) { Float32Panels<Block, kTokens, PanelsAtOnce(kTokens)>(p, panel); },
+      [&](int64_t panel) { Float32Panels<Block, kTokens, 1>(p, panel); });
 }
 
 // A panel as panels kFloat32 hold it.
 template <class Block, int i = 0>
 inline void WidenRow(const Block& block, int row, float* out) {
   if constexpr (i < Block::kPerRow) {
-    Store(out + Block::Input(row, i) * kPanelOutputs, block.template Weight<i>(row));
+    Store(out + (row * Block::kPerRow + i) * kPanelOutputs, block.template Weight<i>(row));
     WidenRow<Block, i + 1>(block, row, out);
   }
 }

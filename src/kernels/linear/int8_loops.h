@@ -39,7 +39,7 @@ template <class Block, int kTokens>
 inline void PrefetchPart(const Block& block, int t) {
   constexpr int kLines = Block::kRows * Block::kRowLines;
   for (int line = t * kLines / kTokens; line < (t + 1) * kLines / kTokens; ++line) {
-    Prefetch<1>(block.words + line * kWordRowBytes);
+    Prefetch<1>(block.words + kPrefetchBytes + line * kWordRowBytes);
   }
 }
 

@@ -38,6 +38,16 @@ struct Activations {
   uint32_t* packed;
 };
 
+// Note [Same bits]
+// On one kind of CPU, a token's numbers have the same bits whatever else is in its batch, however
+// many threads there are, and whether its ancestors were computed with it or before it:
+//   - a product adds up an output's inputs in their order, in stretches that the weight alone gives
+//     (kSumBlocks), so tiles of any number of tokens, panels side by side and unpacked panels
+//     agree;
+//   - which kernel runs depends on the weight, not on the number of rows;
+//   - attention weighs and adds keys in the order of their positions, in stretches that begin at
+//     fixed positions (kKeyStretch), wherever the tree's segments begin;
+//   - all else is computed row by row.
 struct LinearKernels {
   int max_tokens;                                       // a kernel exists for 1..max_tokens tokens
   int max_int8_tokens;                                  // as many of int8

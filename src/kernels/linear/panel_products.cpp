@@ -14,8 +14,6 @@ constexpr int64_t kChunkOperations = 16384;
 constexpr int64_t kSerialInputs = 16384;
 // Of token tiles: so many times weights are unpacked in registers rather than once in memory.
 constexpr int64_t kFewTiles = 2;
-// With a format that must be unpacked: as many rows as make unpacking cheaper than float32.
-constexpr int64_t kFewRows = 4;
 
 float Rounded(float value) { return ToFloat(Convert<BFloat16>::From(value)); }
 
@@ -56,7 +54,6 @@ PanelProducts::PanelProducts(const PackedWeight& weight, const float* x, int64_t
 
 void PanelProducts::ChoosePath(int64_t rows) {
   const PanelFormat format = weight_.format;
-  const bool quantized = format == PanelFormat::kQ4 || format == PanelFormat::kQ8;
   switch (weight_.compute) {
     case Compute::kInt8:
     case Compute::kInt4:
@@ -67,7 +64,7 @@ void PanelProducts::ChoosePath(int64_t rows) {
       round_ = true;
       break;
     case Compute::kBFloat16:
-      if (bfloat16_ != nullptr && !(quantized && rows <= kFewRows)) {
+      if (bfloat16_ != nullptr) {
         path_ = Path::kBFloat16;
         unpack_ = format != PanelFormat::kBFloat16;
         return;
