@@ -1,5 +1,5 @@
-// lmfusion::gate on the CPU: SiLU and GELU by tanh (kernels/rows/rows.h); its definition does the
-// other activations, and what is broadcast.
+#include "ops/gate.h"
+
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
@@ -60,23 +60,30 @@ bool AreRows(const at::Tensor& x, const at::Tensor& up) {
          x.sizes().slice(0, x.dim() - 1) == up.sizes().slice(0, up.dim() - 1);
 }
 
-at::Tensor Gate(const at::Tensor& x, const std::optional<at::Tensor>& up,
-                c10::string_view activation, int64_t begin, int64_t up_begin, int64_t width) {
-  const RowKernels& kernels = CurrentRowKernels();
-  if (IsFloat(x) && !up && activation == "gelu_tanh") {
-    return Activated(x, begin, width, kernels.gelu_tanh);
-  }
-  if (IsFloat(x) && up && IsFloat(*up) && AreRows(x, *up)) {
-    if (activation == "silu") return Gated(x, *up, begin, up_begin, width, kernels.silu_mul);
-    if (activation == "gelu_tanh") {
-      return Gated(x, *up, begin, up_begin, width, kernels.gelu_tanh_mul);
+std::optional<Activation> ActivationNamed(c10::string_view name) {
+  if (name == "silu") return Activation::kSilu;
+  if (name == "gelu") return Activation::kGelu;
+  if (name == "gelu_tanh") return Activation::kGeluTanh;
+  if (name == "relu") return Activation::kRelu;
+  if (name == "clamped_silu") return Activation::kClampedSilu;
+  return std::nullopt;
+}
+
+}  // namespace
+
+at::Tensor GateOnCpu(const at::Tensor& x, const std::optional<at::Tensor>& up,
+                     c10::string_view activation, int64_t begin, int64_t up_begin, int64_t width) {
+  if (const auto named = ActivationNamed(activation); named && IsFloat(x)) {
+    const RowKernels& kernels = CurrentRowKernels();
+    const auto alone = kernels.activate[static_cast<int>(*named)];
+    if (!up && alone) return Activated(x, begin, width, alone);
+    if (up && IsFloat(*up) && AreRows(x, *up)) {
+      return Gated(x, *up, begin, up_begin, width, kernels.gate[static_cast<int>(*named)]);
     }
   }
   return GateByDefinition(x, up, activation, begin, up_begin, width);
 }
 
-}  // namespace
-
-TORCH_LIBRARY_IMPL(lmfusion, CPU, m) { m.impl("gate", &Gate); }
+TORCH_LIBRARY_IMPL(lmfusion, CPU, m) { m.impl("gate", &GateOnCpu); }
 
 }  // namespace lmfusion

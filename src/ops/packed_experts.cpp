@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "ops/definitions/definitions.h"
+#include "ops/gate.h"
 
 namespace lmfusion {
 namespace {
@@ -87,7 +88,7 @@ at::Tensor PackedExperts::Apply(const at::Tensor& x, const at::Tensor& logits,
         at::from_blob(const_cast<float*>(share.weights.data()), {count, 1}, at::kFloat);
     const at::Tensor both = gate_up_[expert]->Multiply(rows.index_select(0, tokens));
     const int64_t inner = both.size(1) / 2;
-    const at::Tensor gated = GateByDefinition(both, both, activation, 0, inner, inner);
+    const at::Tensor gated = GateOnCpu(both, both, activation, 0, inner, inner);
     sum.index_add_(0, tokens, down_[expert]->Multiply(gated).mul_(weights));
   }
   return sum.view(x.sizes());

@@ -1,6 +1,7 @@
 // Norms, rotations and gates of one row against the same formulas in float64.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -77,32 +78,45 @@ TEST_P(RowKernelsTest, RotationsTurnHalvesOrPairs) {
 }
 
 double Silu(double x) { return x / (1 + std::exp(-x)); }
-double Gelu(double x) {
+double Gelu(double x) { return x / 2 * std::erfc(-x / std::sqrt(2)); }
+double GeluTanh(double x) {
   return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+double Relu(double x) { return std::max(x, 0.0); }
+constexpr double (*kFormulas[])(double) = {&Silu, &Gelu, &GeluTanh, &Relu};
+double ClampedSilu(double gate, double up) {
+  const double z = std::min(gate, 7.0);
+  return z / (1 + std::exp(-1.702 * z)) * (std::clamp(up, -7.0, 7.0) + 1);
 }
 
 TEST_P(RowKernelsTest, GatesAreThoseOfTheirFormulas) {
   const RowKernels& kernels = CurrentRowKernels();
+  constexpr auto kClamped = static_cast<int>(Activation::kClampedSilu);
   for (const int64_t n : kSizes) {
     std::vector<float> gate = Random(n, 4);
-    const std::vector<float> up = Random(n, 1);
+    const std::vector<float> up = Random(n, 4);
     gate[0] = -300;  // far beyond where exp has a value
     gate[n / 2] = 300;
-    std::vector<float> silu(n + 1, 7), gelu(n + 1, 7), gelu_alone(n + 1, 7), sum = up;
-    kernels.silu_mul(gate.data(), up.data(), n, silu.data());
-    kernels.gelu_tanh_mul(gate.data(), up.data(), n, gelu.data());
-    kernels.gelu_tanh(gate.data(), n, gelu_alone.data());
-    kernels.add(gate.data(), n, sum.data());
-    for (int64_t i = 0; i < n; ++i) {
-      const double bound = 1e-6 * (1 + std::abs(gate[i])) * (1 + std::abs(up[i]));
-      EXPECT_NEAR(silu[i], Silu(gate[i]) * up[i], bound);
-      EXPECT_NEAR(gelu[i], Gelu(gate[i]) * up[i], bound);
-      EXPECT_NEAR(gelu_alone[i], Gelu(gate[i]), bound);
-      EXPECT_EQ(sum[i], up[i] + gate[i]);
+    std::vector<float> y(n + 1, 7);
+    for (int i = 0; i < kActivations; ++i) {
+      kernels.gate[i](gate.data(), up.data(), n, y.data());
+      for (int64_t j = 0; j < n; ++j) {
+        const double bound = 1e-6 * (1 + std::abs(gate[j])) * (1 + std::abs(up[j]));
+        EXPECT_NEAR(y[j],
+                    i == kClamped ? ClampedSilu(gate[j], up[j]) : kFormulas[i](gate[j]) * up[j],
+                    bound)
+            << i << " of " << gate[j];
+      }
+      if (i == kClamped) continue;
+      kernels.activate[i](gate.data(), n, y.data());
+      for (int64_t j = 0; j < n; ++j) {
+        EXPECT_NEAR(y[j], kFormulas[i](gate[j]), 1e-6 * (1 + std::abs(gate[j]))) << i;
+      }
     }
-    EXPECT_EQ(silu[n], 7);
-    EXPECT_EQ(gelu[n], 7);
-    EXPECT_EQ(gelu_alone[n], 7);
+    EXPECT_EQ(y[n], 7);
+    std::vector<float> sum = up;
+    kernels.add(gate.data(), n, sum.data());
+    for (int64_t j = 0; j < n; ++j) EXPECT_EQ(sum[j], up[j] + gate[j]);
   }
 }
 
@@ -113,10 +127,10 @@ TEST_P(RowKernelsTest, WhatIsNoNumberStaysNone) {
   gate[3] = gate[32] = kNan;
   gate[20] = kInfinity;
   const std::vector<float> up(33, 1);
-  for (const auto kernel : {kernels.silu_mul, kernels.gelu_tanh_mul}) {
-    kernel(gate.data(), up.data(), 33, y.data());
+  for (int k = 0; k < kActivations; ++k) {
+    kernels.gate[k](gate.data(), up.data(), 33, y.data());
     for (int64_t i = 0; i < 33; ++i) EXPECT_EQ(std::isnan(y[i]), i == 3 || i == 32) << i;
-    EXPECT_EQ(y[20], kInfinity);
+    EXPECT_TRUE(y[20] == kInfinity || k == static_cast<int>(Activation::kClampedSilu)) << k;
   }
 }
 

@@ -72,35 +72,72 @@ void RotateHead(const float* x, const HeadRotation& rotation, int64_t dim, float
   std::memcpy(y + rotation.n, x + rotation.n, (dim - rotation.n) * sizeof(float));
 }
 
-inline F Silu(F x) { return Mul(x, Sigmoid(x)); }
+struct Silu {
+  static F Of(F x) { return Mul(x, Sigmoid(x)); }
+};
 
-inline F Gelu(F x) {
-  constexpr float kTwiceRoot = 1.5957691216057308f;  // 2 * sqrt(2 / pi)
-  const F cubic = Mul(Mul(x, x), Mul(x, Splat(0.044715f)));
-  return Mul(x, Sigmoid(Mul(Splat(kTwiceRoot), Add(x, cubic))));
-}
+// x * Phi(x) = max(x, 0) - |x| / 2 * erfc(|x| / sqrt(2)), where erfc(z) = t * P(t) * exp(-z^2) with
+// t = 1 / (1 + 0.3275911 z), within 1.5e-7 (Abramowitz & Stegun 1964, 7.1.26).
+struct Gelu {
+  static F Of(F x) {
+    const F size = Abs(x);
+    const F z = Mul(size, Splat(0.70710678f));
+    const F t = Div(Splat(1.0f), MulAdd(z, Splat(0.3275911f), Splat(1.0f)));
+    F p = Splat(1.061405429f);
+    p = MulAdd(p, t, Splat(-1.453152027f));
+    p = MulAdd(p, t, Splat(1.421413741f));
+    p = MulAdd(p, t, Splat(-0.284496736f));
+    p = MulAdd(p, t, Splat(0.254829592f));
+    const F erfc = Mul(Mul(p, t), Exp(Sub(Zero(), Mul(z, z))));
+    // Beyond this size erfc is 0 in float32, and infinity times 0 would be no number.
+    const F half = Mul(Min(Splat(20.0f), size), Splat(0.5f));
+    return Sub(Max(Zero(), x), Mul(half, erfc));
+  }
+};
 
-void SiluMul(const float* gate, const float* up, int64_t n, float* y) {
+struct GeluTanh {
+  static F Of(F x) {
+    constexpr float kTwiceRoot = 1.5957691216057308f;  // 2 * sqrt(2 / pi)
+    const F cubic = Mul(Mul(x, x), Mul(x, Splat(0.044715f)));
+    return Mul(x, Sigmoid(Mul(Splat(kTwiceRoot), Add(x, cubic))));
+  }
+};
+
+struct Relu {
+  static F Of(F x) { return Max(Zero(), x); }  // of two, one of them NaN, the second
+};
+
+template <class Function>
+void Activate(const float* x, int64_t n, float* y) {
   ForLanes(n, [&](int64_t i, int64_t lanes) {
-    StoreUpTo(y + i, lanes, Mul(Silu(LoadUpTo(gate + i, lanes)), LoadUpTo(up + i, lanes)));
+    StoreUpTo(y + i, lanes, Function::Of(LoadUpTo(x + i, lanes)));
   });
 }
 
-void GeluTanhMul(const float* gate, const float* up, int64_t n, float* y) {
+template <class Function>
+void Gate(const float* gate, const float* up, int64_t n, float* y) {
   ForLanes(n, [&](int64_t i, int64_t lanes) {
-    StoreUpTo(y + i, lanes, Mul(Gelu(LoadUpTo(gate + i, lanes)), LoadUpTo(up + i, lanes)));
+    StoreUpTo(y + i, lanes, Mul(Function::Of(LoadUpTo(gate + i, lanes)), LoadUpTo(up + i, lanes)));
   });
 }
 
-void GeluTanh(const float* x, int64_t n, float* y) {
-  ForLanes(
-      n, [&](int64_t i, int64_t lanes) { StoreUpTo(y + i, lanes, Gelu(LoadUpTo(x + i, lanes))); });
+void GateByClampedSilu(const float* gate, const float* up, int64_t n, float* y) {
+  const F limit = Splat(7);
+  ForLanes(n, [&](int64_t i, int64_t lanes) {
+    const F g = Min(limit, LoadUpTo(gate + i, lanes));
+    const F u = Max(Splat(-7), Min(limit, LoadUpTo(up + i, lanes)));
+    StoreUpTo(y + i, lanes, Mul(Mul(Add(u, Splat(1)), g), Sigmoid(Mul(g, Splat(1.702f)))));
+  });
 }
 
 }  // namespace
 
-const RowKernels kRowKernels = {&AddRow,  &NormalizeRow, &RotateHead,
-                                &SiluMul, &GeluTanhMul,  &GeluTanh};
+const RowKernels kRowKernels = {
+    &AddRow,
+    &NormalizeRow,
+    &RotateHead,
+    {&Activate<Silu>, &Activate<Gelu>, &Activate<GeluTanh>, &Activate<Relu>, nullptr},
+    {&Gate<Silu>, &Gate<Gelu>, &Gate<GeluTanh>, &Gate<Relu>, &GateByClampedSilu}};
 
 }  // namespace LMFUSION_SIMD
 }  // namespace lmfusion

@@ -26,15 +26,20 @@ struct HeadRotation {
   bool interleaved = false;
 };
 
-// y [n] from x [n]. gelu(z) = z / 2 * (1 + tanh(sqrt(2 / pi) * (z + 0.044715 z^3))), the form of
-// Hendrycks & Gimpel 2016 that GPT-2 and Gemma have; silu(z) = z / (1 + exp(-z)).
+// silu(z) = z / (1 + exp(-z)); gelu(z) = z * Phi(z), Phi the normal distribution, and its form by
+// tanh, z / 2 * (1 + tanh(sqrt(2 / pi) * (z + 0.044715 z^3))) (both Hendrycks & Gimpel 2016; GPT-2
+// and Gemma have the second); relu(z) = max(z, 0). clamped_silu is gpt-oss's gate: of z = min(gate,
+// 7) and u = clamp(up, -7, 7), z / (1 + exp(-1.702 z)) * (u + 1); without `up` it is not defined.
+enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kClampedSilu };
+constexpr int kActivations = 5;
+
+// y [n] from x [n].
 struct RowKernels {
   void (*add)(const float* x, int64_t n, float* y);  // y += x
   void (*normalize)(const float* x, const RowNorm& norm, int64_t n, float* y);
   void (*rotate)(const float* x, const HeadRotation& rotation, int64_t dim, float* y);
-  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);  // silu(gate) * up
-  void (*gelu_tanh_mul)(const float* gate, const float* up, int64_t n, float* y);
-  void (*gelu_tanh)(const float* x, int64_t n, float* y);
+  void (*activate[kActivations])(const float* x, int64_t n, float* y);  // null for kClampedSilu
+  void (*gate[kActivations])(const float* gate, const float* up, int64_t n, float* y);
 };
 LMFUSION_KERNELS(RowKernels)
 
