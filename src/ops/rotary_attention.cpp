@@ -1,6 +1,6 @@
-// lmfusion::rotary_attention on the CPU, in float32: heads of queries and keys are normalised (RMS
-// with one weight for all heads, as Qwen3 and Gemma 3 do; optional) and rotated (optional), keys
-// and values written straight to their slots. Its definition does the rest.
+// lmfusion::rotary_attention on the CPU, in float32: heads of queries and keys are normalised
+// (optional) and rotated (optional), keys and values written straight to their slots. Its
+// definition does the rest: pools of other types, and query blocks.
 #include "kernels/attention/rotary_attention.h"
 
 #include <ATen/ATen.h>
@@ -36,16 +36,19 @@ struct Heads {
   int64_t count;
 };
 
-// The norm of each head; `memory` keeps its weight.
-RowNorm NormOf(const std::optional<at::Tensor>& weight, double epsilon, int64_t head_dim,
-               at::Tensor* memory) {
-  RowNorm norm;
-  norm.epsilon = static_cast<float>(epsilon);
+// The norm of each of `count` heads; `memory` keeps its weights, [head_dim] or [count, head_dim].
+HeadNorm NormOf(const std::optional<at::Tensor>& weight, double epsilon, bool centered,
+                int64_t count, int64_t head_dim, at::Tensor* memory) {
+  HeadNorm norm;
   if (!weight) return norm;
-  TORCH_CHECK(weight->numel() == head_dim && weight->scalar_type() == at::kFloat,
-              "rotary_attention: float32 norm weights [", head_dim, "] expected");
+  const bool one = weight->dim() <= 1;
+  TORCH_CHECK(
+      weight->numel() == (one ? 1 : count) * head_dim && weight->scalar_type() == at::kFloat,
+      "rotary_attention: float32 norm weights [", head_dim, "] or [", count, ", ", head_dim,
+      "] expected, got ", weight->sizes());
   *memory = weight->contiguous();
-  norm.weight = memory->const_data_ptr<float>();
+  norm.of_first = {memory->const_data_ptr<float>(), nullptr, static_cast<float>(epsilon), centered};
+  norm.weight_step = one ? 0 : head_dim;
   return norm;
 }
 
@@ -72,9 +75,7 @@ at::Tensor RotaryAttention(const at::Tensor& queries, const at::Tensor& keys,
                            const at::Tensor& positions, const at::Tensor& slots,
                            const at::Tensor& segments, const at::Tensor& segment_slots,
                            int64_t layer, double scale, int64_t window, double softcap) {
-  const bool per_head =
-      (query_weight && query_weight->dim() > 1) || (key_weight && key_weight->dim() > 1);
-  if (segment_slots.dim() == 2 || kv.scalar_type() != at::kFloat || centered || per_head) {
+  if (segment_slots.dim() == 2 || kv.scalar_type() != at::kFloat) {
     return RotaryAttentionByDefinition(queries, keys, values, columns, query_weight, query_epsilon,
                                        key_weight, key_epsilon, centered, cos, sin, interleaved,
                                        sinks, kv, positions, slots, segments, segment_slots, layer,
@@ -92,12 +93,13 @@ at::Tensor RotaryAttention(const at::Tensor& queries, const at::Tensor& keys,
   const TreeArguments tree = Checked(
       {sinks, kv, positions, slots, segments, segment_slots, layer, scale, window, softcap}, shape);
   at::Tensor query_weights, key_weights;
-  HeadRotations heads{q.rows,
-                      k.rows,
-                      v.rows,
-                      NormOf(query_weight, query_epsilon, head_dim, &query_weights),
-                      NormOf(key_weight, key_epsilon, head_dim, &key_weights),
-                      {}};
+  HeadRotations heads{
+      q.rows,
+      k.rows,
+      v.rows,
+      NormOf(query_weight, query_epsilon, centered, q.count, head_dim, &query_weights),
+      NormOf(key_weight, key_epsilon, centered, k.count, head_dim, &key_weights),
+      {}};
   const at::Tensor cosines = Angles(cos, tokens, head_dim), sines = Angles(sin, tokens, head_dim);
   if (cos) {
     TORCH_CHECK(sin && sines.numel() == cosines.numel(), "rotary_attention: sin of ",

@@ -11,13 +11,16 @@ namespace {
 constexpr int64_t kGrainElements = 1 << 14;  // of one chunk of the loop
 
 // `count` heads of one token; scratch: [dim].
-void ApplyToHeads(const RowKernels& kernels, const RowNorm& norm, const HeadRotation& rotation,
-                  int64_t dim, int64_t count, const float* x, float* scratch, float* y) {
+void ApplyToHeads(const RowKernels& kernels, const HeadNorm& head_norm,
+                  const HeadRotation& rotation, int64_t dim, int64_t count, const float* x,
+                  float* scratch, float* y) {
+  RowNorm norm = head_norm.of_first;
   for (int64_t head = 0; head < count; ++head, x += dim, y += dim) {
     const float* from = x;
     if (norm.weight) {
       float* to = rotation.n > 0 ? scratch : y;
       kernels.normalize(x, norm, dim, to);
+      norm.weight += head_norm.weight_step;
       from = to;
     }
     if (rotation.n > 0) {
