@@ -11,10 +11,6 @@ namespace LMFUSION_SIMD {
 // The loops of the linear kernels over sixteen lanes, see Note [Lanes]. kTokens is the number of
 // tokens of a kernel: their sums live in registers.
 
-// Panels worked on at once: with few tokens, the sums of one would wait for each other. Another
-// order of the sums of one output would do as well, but see Note [Same bits].
-constexpr int PanelsAtOnce(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
-
 // Weights are read once, in order. The CPU's own prefetching stays too close behind where each
 // line takes many operations, so lines this many bytes ahead are asked for; at the end of a panel
 // those are the next one's.

@@ -10,6 +10,10 @@ namespace lmfusion {
 // The most tokens a kernel takes at once, whatever the instruction set.
 constexpr int kMostTokens = 24;
 
+// Panels that a float kernel works on at once: with few tokens, the sums of one panel would wait
+// for each other. Several sums for each output would do as well, but see Note [Same bits].
+constexpr int64_t PanelsAtOnce(int64_t tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
+
 // A product of some panels with the packed activations of a few tokens.
 struct PanelProduct {
   const uint8_t* panels;  // the first panel

@@ -48,8 +48,9 @@ PanelProducts::PanelProducts(const PackedWeight& weight, const float* x, int64_t
   const int64_t lanes = path_ == Path::kFloat32 ? 32 : path_ == Path::kBFloat16 ? 16 : 12;
   const int64_t operations = blocks_ * (lanes * rows + 96);
   const int64_t share = PanelsOf(weight.out) / (4 * ThreadCount());
-  grain_ = std::max<int64_t>(
-      1, std::min<int64_t>(share, (kChunkOperations + operations - 1) / operations));
+  const int64_t at_once = PanelsAtOnce(rows);
+  grain_ = std::min(share, (kChunkOperations + operations - 1) / operations);
+  grain_ = std::max<int64_t>(1, (grain_ + at_once - 1) / at_once) * at_once;
 }
 
 void PanelProducts::ChoosePath(int64_t rows) {
