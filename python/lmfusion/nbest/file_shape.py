@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,27 @@ class FileShape:
 
 
 def opened(path: Path, mode: str = "r") -> IO[str]:
-    """A text file in UTF-8, compressed where its name ends in .gz; line ends are kept."""
+    """A text file in UTF-8, compressed where its name ends in .gz; line ends are kept.
+
+    What is compressed has neither name nor time in it: the same text is the same bytes.
+    """
     if path.suffix == ".gz":
+        if mode == "w":
+            return io.TextIOWrapper(_Gzip(path), encoding="utf-8", newline="")
         return cast(IO[str], gzip.open(path, mode + "t", encoding="utf-8", newline=""))
     return open(path, mode, encoding="utf-8", newline="")
+
+
+class _Gzip(gzip.GzipFile):
+    """To write, and to close with its file."""
+
+    def __init__(self, path: Path) -> None:
+        self._below = path.open("wb")
+        super().__init__(filename="", mode="wb", fileobj=self._below, mtime=0)
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()
 
 
 def lines_of(path: Path) -> Iterator[str]:

@@ -17,6 +17,7 @@ class Hypothesis:
     text: str  # what was recognised, without space around it
     score: float  # the recogniser's own: a sum of natural logarithms; -inf where missing="last"
     given: Any  # the hypothesis as it was given; a file's own lines of it
+    ngram: float = 0.0  # of another language model, where the shape has it apart; nats
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,14 @@ class Form:
         matches: whether something is such a hypothesis.
         text: what was recognised, never a reference; None where there are only ids.
         score: the sum of natural logarithms; None where there is none.
+        ngram: the same of another language model, of shapes that have it apart from the score.
     """
 
     name: str
     matches: Callable[[Any], bool]
     text: Callable[[Any], str | None]
     score: Callable[[Any, Options], Any]
+    ngram: Callable[[Any, Options], Any] | None = None
 
 
 def is_number(value: Any) -> bool:
@@ -119,7 +122,9 @@ def read_hypothesis(given: Any, form: Form, where: str, options: Options) -> Hyp
         raise ValueError(f"{where} ({form.name}) has no text, only ids perhaps; give "
                          "text=, a function of a hypothesis that makes its text")
     score = form.score(given, options)
-    return Hypothesis(text.strip(), checked(score, f"{where} ({form.name})", options), given)
+    ngram = 0.0 if form.ngram is None else checked(form.ngram(given, options),
+                                                   f"{where} ({form.name}), n-gram", options)
+    return Hypothesis(text.strip(), checked(score, f"{where} ({form.name})", options), given, ngram)
 
 
 def checked(score: Any, where: str, options: Options) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from lmfusion.nbest import (
     ctc_decoders,
     espnet,
+    hypr,
     icefall,
     nemo,
     pyctcdecode,
@@ -137,7 +138,8 @@ def _is_manifest(document: Any) -> bool:
 _MANIFEST = Shape(nemo.MANIFEST_LINE.name, _is_manifest, _many_lists, _many_rebuilt)
 
 SHAPES = (_MANIFEST, nemo.MANIFEST_LINE, tables.ROWS, ONE_LIST, MANY, espnet.RESULTS, nemo.NBEST,
-          pyctcdecode.BATCH, NAMED_LIST, icefall.RESULTS, icefall.DICTIONARY, tables.TABLE, BY_NAME)
+          pyctcdecode.BATCH, hypr.HYPR, NAMED_LIST, icefall.RESULTS, icefall.DICTIONARY,
+          tables.TABLE, BY_NAME)
 
 
 def shape_of(document: Any) -> Shape | None:

@@ -22,7 +22,7 @@ class TextScorer(Protocol):
 
 @dataclass(frozen=True)
 class Ranked:
-    """One hypothesis: total = acoustic_weight * score + weight * log_prob + bonus * words."""
+    """One hypothesis; `Weights.total` has the formula of its total."""
 
     hypothesis: Any  # as it was given
     text: str
@@ -31,21 +31,37 @@ class Ranked:
     total: float
     words: int = 0
     index: int = 0  # where it stood in its list
+    ngram: float = 0.0  # of another language model, nats
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the total."""
+    """Of the total: (acoustic_weight * score + weight * log p + ngram_weight * ngram)
+    / words ** length_normalization + word_insertion_bonus * words."""
 
     weight: float = 0.3
     word_insertion_bonus: float = 0.0
     acoustic_weight: float = 1.0
+    ngram_weight: float = 0.0
+    length_normalization: float = 0.0
 
-    def total(self, score: float, log_prob: float, words: int) -> float:
-        """-inf where a part that counts is; 0 * -inf counts as 0."""
-        parts = ((self.acoustic_weight, score), (self.weight, log_prob),
-                 (self.word_insertion_bonus, words))
-        return sum(weight * part for weight, part in parts if weight)
+    def total(self, score: float, log_prob: float, words: int, ngram: float = 0.0) -> float:
+        """-inf where a part that counts is; 0 * -inf counts as 0. No word counts as one."""
+        parts = ((self.acoustic_weight, score), (self.weight, log_prob), (self.ngram_weight, ngram))
+        total = sum(weight * part for weight, part in parts if weight)
+        if self.length_normalization:
+            total /= max(words, 1) ** self.length_normalization
+        return total + self.word_insertion_bonus * words
+
+    def ranked(self, utterance: Utterance, log_probs: Iterable[float]) -> list[Ranked]:
+        """The hypotheses best first, equal totals in the order given; log_probs of them, nats."""
+        rows = []
+        for index, (one, log_prob) in enumerate(zip(utterance.hypotheses, log_probs, strict=True)):
+            words = len(one.text.split())
+            total = self.total(one.score, log_prob, words, one.ngram)
+            rows.append(Ranked(one.given, one.text, one.score, log_prob, total, words, index,
+                               one.ngram))
+        return sorted(rows, key=lambda row: -row.total)
 
 
 def rank_utterances(utterances: Iterable[Utterance], scorer: TextScorer, weights: Weights,
@@ -55,19 +71,15 @@ def rank_utterances(utterances: Iterable[Utterance], scorer: TextScorer, weights
     Args:
         hypotheses_a_call: utterances are scored together up to so many; None: all in one call.
     """
-    for some in _batches(utterances, hypotheses_a_call):
+    for some in batches(utterances, hypotheses_a_call):
         texts = [hypothesis.text for utterance in some for hypothesis in utterance.hypotheses]
         log_probs = iter(scorer.score_texts(texts) if texts else [])
         for utterance in some:
-            rows = []
-            for index, one in enumerate(utterance.hypotheses):
-                log_prob, words = next(log_probs), len(one.text.split())
-                total = weights.total(one.score, log_prob, words)
-                rows.append(Ranked(one.given, one.text, one.score, log_prob, total, words, index))
-            yield sorted(rows, key=lambda row: -row.total)
+            yield weights.ranked(utterance, itertools.islice(log_probs, len(utterance.hypotheses)))
 
 
-def _batches(utterances: Iterable[Utterance], most: int | None) -> Iterator[list[Utterance]]:
+def batches(utterances: Iterable[Utterance], most: int | None) -> Iterator[list[Utterance]]:
+    """Whole utterances together until they have so many hypotheses; None: all at once."""
     batch: list[Utterance] = []
     size = 0
     for utterance in utterances:
@@ -130,11 +142,10 @@ def rescore(nbest: Any, scorer: TextScorer, *, weight: float = 0.3,
     if parts is not None:
         ranked = _kept(ranked, parts)
     if output is None:
-        return document.rebuilt(iter(list(_orders(ranked))))  # read whole, then rebuilt
+        return document.rebuilt(iter(list(orders_of(ranked))))  # read whole, then rebuilt
     output = Path(output)
     with open(output.with_name(output.name + ".parts.tsv"), "w", encoding="utf-8") as file:
-        file.write("utterance\trank\tscore\tlog_prob\twords\ttotal\ttext\n")
-        document.write(_orders(_written(zip(named, ranked), file)), output)
+        document.write(orders_of(with_parts(zip(named, ranked), file)), output)
     return output
 
 
@@ -142,7 +153,7 @@ def _batch_size(document: NBest) -> int | None:
     return HYPOTHESES_A_CALL if document.is_file else None
 
 
-def _orders(ranked: Iterable[list[Ranked]]) -> Iterator[list[int]]:
+def orders_of(ranked: Iterable[list[Ranked]]) -> Iterator[list[int]]:
     return ([row.index for row in rows] for rows in ranked)
 
 
@@ -152,8 +163,9 @@ def _kept(ranked: Iterable[list[Ranked]], parts: list[list[Ranked]]) -> Iterator
         yield rows
 
 
-def _written(pairs: Iterable[tuple[Utterance, list[Ranked]]], file: Any) -> Iterator[list[Ranked]]:
-    """Writes the parts as the ranked lists pass."""
+def with_parts(pairs: Iterable[tuple[Utterance, list[Ranked]]], file: Any) -> Iterator[list[Ranked]]:
+    """Writes the parts, with their names first, as the ranked lists pass."""
+    file.write("utterance\trank\tscore\tlog_prob\twords\ttotal\ttext\n")
     for number, (utterance, rows) in enumerate(pairs):
         name = utterance.name or str(number)
         for place, row in enumerate(rows, 1):

@@ -7,14 +7,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmfusion.nbest import espnet_folder, htk, json_files, kaldi, slf, srilm, tables, text_tables
+from lmfusion.nbest import (
+    brain_to_text,
+    espnet_folder,
+    htk,
+    json_files,
+    kaldi,
+    parquet,
+    slf,
+    srilm,
+    tables,
+    text_tables,
+    trn,
+)
 from lmfusion.nbest.file_shape import FileShape, lines_of
 from lmfusion.nbest.hypothesis import Form, Options, Utterance, read_hypothesis
 from lmfusion.nbest.lists import SHAPES, form_of, shape_of
 from lmfusion.nbest.shape import Lists, Shape
 
-FILES = (espnet_folder.FOLDER, kaldi.FOLDER, kaldi.TEXT, htk.LABELS, slf.LATTICE,
-         json_files.DOCUMENT, json_files.LINES, text_tables.CSV, text_tables.BEAMS, srilm.LIST)
+FILES = (parquet.PARQUET, espnet_folder.FOLDER, kaldi.FOLDER, kaldi.TEXT, htk.LABELS, slf.LATTICE,
+         json_files.DOCUMENT, json_files.LINES, text_tables.CSV, text_tables.BEAMS,
+         srilm.FOLDER, srilm.LIST, brain_to_text.LINES, trn.TRN)
 _HEAD_LINES = 20
 
 
@@ -119,7 +132,8 @@ def _table(options: Options) -> Shape:
 
 
 def _file_shape(path: Path, options: Options) -> FileShape:
-    head = [] if path.is_dir() else list(itertools.islice(lines_of(path), _HEAD_LINES))
+    binary = path.is_dir() or parquet.is_parquet(path)
+    head = [] if binary else list(itertools.islice(lines_of(path), _HEAD_LINES))
     for shape in FILES:
         if shape.matches(path, head, options):
             return shape

@@ -3,11 +3,12 @@
 "NBestList1.0": lines "(bytelog) words"; "NBestList2.0": "(bytelog)" and eleven fields a word, of
 which those within another (phones) are no words. A bytelog is a logarithm to the base
 exp(1024 / 10000.5). Without either header: "acoustic lm number-of-words words", logarithms to
-base 10, of which the acoustic one is taken.
+base 10, of which the acoustic one is the score and the other the n-gram's.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ HEADERS = ("NBestList1.0", "NBestList2.0")
 NATS_OF_BYTELOG = 1024 / 10000.5
 _PLAIN = re.compile(r"\s*([-+.\deE]+|-inf)\s+([-+.\deE]+|-inf)\s+(\d+)(?:\s+(.*))?")
 _FIELDS = 11
+_HEAD = 20  # lines by which a list is recognised
 
 
 def _is_list(path: Path, head: list[str], options: Options) -> bool:
@@ -60,7 +62,10 @@ def _text(header: str) -> Form:
         except ValueError:
             return None
 
-    return Form("SRILM n-best list", lambda _: False, text, score)
+    def ngram(line: str, options: Options) -> float:
+        return float(line.split(maxsplit=2)[1]) * math.log(10)
+
+    return Form("SRILM n-best list", lambda _: False, text, score, None if header else ngram)
 
 
 def _content(path: Path) -> tuple[str, list[str]]:
@@ -82,4 +87,27 @@ def _write(path: Path, options: Options, orders: Iterator[list[int]], output: Pa
             out.write(line + "\n")
 
 
+def _is_folder(path: Path, head: list[str], options: Options) -> bool:
+    files = _files(path) if path.is_dir() else []
+    return bool(files) and _is_list(files[0], list(itertools.islice(lines_of(files[0]), _HEAD)),
+                                    options)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
+
+
+def _folder_lists(path: Path, options: Options) -> Lists:
+    for file in _files(path):
+        yield from _lists(file, options)
+
+
+def _folder_write(path: Path, options: Options, orders: Iterator[list[int]],
+                  output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    for file in _files(path):
+        _write(file, options, orders, output / file.name)
+
+
+FOLDER = FileShape("folder of SRILM n-best lists", _is_folder, _folder_lists, _folder_write)
 LIST = FileShape("SRILM n-best list", _is_list, _lists, _write)
