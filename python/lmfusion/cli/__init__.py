@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from lmfusion._core import __version__
 from lmfusion.cli import (
     bench,
+    compare,
     continue_,
     default_model,
     demo,
@@ -29,6 +30,7 @@ from lmfusion.cli import (
     prime,
     score,
     selfcheck,
+    tune,
 )
 from lmfusion.errors import Error, ExportError
 
@@ -45,6 +47,8 @@ COMMANDS = (
     Command("score", score.score),
     Command("continue", continue_.continue_),
     Command("explain", explain.explain),
+    Command("tune", tune.tune, "tune"),
+    Command("compare", compare.compare, "tune"),
     Command("bench", bench.bench),
     Command("inspect", inspect.inspect),
     Command("selfcheck", selfcheck.selfcheck),

@@ -36,18 +36,22 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the total: (acoustic_weight * score + weight * log p + ngram_weight * ngram)
-    / words ** length_normalization + word_insertion_bonus * words."""
+    """Of the total: (acoustic_weight * score + weight * log p + ngram_weight * ngram
+    - rank_weight * place) / words ** length_normalization + word_insertion_bonus * words, the place
+    in the list counted from 0: for lists that have an order and no scores."""
 
     weight: float = 0.3
     word_insertion_bonus: float = 0.0
     acoustic_weight: float = 1.0
     ngram_weight: float = 0.0
     length_normalization: float = 0.0
+    rank_weight: float = 0.0
 
-    def total(self, score: float, log_prob: float, words: int, ngram: float = 0.0) -> float:
+    def total(self, score: float, log_prob: float, words: int, ngram: float = 0.0,
+              place: int = 0) -> float:
         """-inf where a part that counts is; 0 * -inf counts as 0. No word counts as one."""
-        parts = ((self.acoustic_weight, score), (self.weight, log_prob), (self.ngram_weight, ngram))
+        parts = ((self.acoustic_weight, score), (self.weight, log_prob),
+                 (self.ngram_weight, ngram), (-self.rank_weight, place))
         total = sum(weight * part for weight, part in parts if weight)
         if self.length_normalization:
             total /= max(words, 1) ** self.length_normalization
@@ -58,7 +62,7 @@ class Weights:
         rows = []
         for index, (one, log_prob) in enumerate(zip(utterance.hypotheses, log_probs, strict=True)):
             words = len(one.text.split())
-            total = self.total(one.score, log_prob, words, one.ngram)
+            total = self.total(one.score, log_prob, words, one.ngram, index)
             rows.append(Ranked(one.given, one.text, one.score, log_prob, total, words, index,
                                one.ngram))
         return sorted(rows, key=lambda row: -row.total)

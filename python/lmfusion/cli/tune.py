@@ -1,0 +1,108 @@
+"""`lmfusion tune`: the weights and the text form that an n-best file with references wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmfusion.cli.output import AsJson, note, print_json, print_table, progress_bar
+from lmfusion.cli.reading_options import (
+    BeamSize,
+    ColumnNames,
+    Costs,
+    LogBase,
+    Missing,
+    ScoreFiles,
+    Speaker,
+    reading,
+)
+from lmfusion.cli.scorer_options import ChosenScorer, scores
+
+if TYPE_CHECKING:
+    from lmfusion.tuning.parts import Parts
+    from lmfusion.tuning.text_form import TextForm
+
+
+@scores(without=("weight", "word_insertion_bonus", "casing", "truecaser", "bos", "bos_id"))
+def tune(scorer: ChosenScorer,
+         nbest: Annotated[Path, typer.Argument(metavar="NBEST", help="a file or folder")],
+         ref: Annotated[Path | None, typer.Option(
+             "--ref", metavar="FILE", help="references: trn, Kaldi text, JSON, lines; default: "
+                                           "those in NBEST")] = None,
+         output: Annotated[Path, typer.Option(
+             "-o", "--output", metavar="FOLDER")] = Path("tuned"),
+         casing: Annotated[list[str], typer.Option(
+             help="of the texts: none, lower, sentence")] = ["none", "sentence"],  # noqa: B006 (Typer copies lists)
+         final: Annotated[list[str], typer.Option(
+             help='put after texts without an end mark')] = ["", "."],  # noqa: B006
+         prompt: Annotated[list[str], typer.Option(
+             help="text before every hypothesis; may be repeated")] = [""],  # noqa: B006
+         bos: Annotated[list[str], typer.Option(
+             help="start tokens to try, as the scorer's option")] = ["auto"],  # noqa: B006
+         folds: Annotated[int, typer.Option(help="of the utterances")] = 5,
+         seed: Annotated[int, typer.Option(help="of folds and bootstrap")] = 0,
+         missing: Missing = None, log_base: LogBase = None, column: ColumnNames = None,
+         beam_size: BeamSize = None, score_files: ScoreFiles = None, costs: Costs = None,
+         speaker: Speaker = None, json_: AsJson = False) -> None:
+    """Find the weights and the text form with the fewest word errors, and say how sure that is.
+
+    FOLDER gets settings.json (for `lmfusion rescore --settings`), report.html, tune.png, and
+    parts.npz, with which the next call computes only what is not there. Several --casing, --final,
+    --prompt, --bos are all tried, in every combination.
+    """
+    from lmfusion.nbest import read
+    from lmfusion.tuning.parts import Parts
+    from lmfusion.tuning.references import references_of
+    from lmfusion.tuning.report import report
+    from lmfusion.tuning.search import tune as search
+    from lmfusion.tuning.text_form import forms
+    tried = forms(casing, final, prompt if "" in prompt else ["", *prompt], bos)
+    document = read(nbest, **reading(missing, log_base, column, beam_size, score_files, costs,
+                                     speaker))
+    utterances = list(document)
+    references = references_of([each.name for each in utterances], ref or nbest)
+    parts = Parts.of(utterances, references, _identity(scorer))
+    _compute(parts, tried, scorer, output / "parts.npz")
+    parts.log_probs = {form: parts.log_probs[form] for form in tried}
+    tuned = search(parts, folds=folds, seed=seed)
+    found = report(parts, tuned, output, folds=folds, seed=seed)
+    if json_:
+        print_json(found.facts)
+        return
+    print_table(found.names, found.rows)
+    note(found.verdict)
+    for line in found.notes:
+        note(line)
+    note(f"settings: {output / 'settings.json'}   report: {output / 'report.html'}")
+
+
+def _identity(scorer: ChosenScorer) -> str:
+    """What log p depends on, beside the texts."""
+    from lmfusion.memory import read_model
+    description, _ = read_model(scorer.path())
+    options = {name: scorer.options[name] for name in ("compute", "boundary", "max_context_length")}
+    return f"{description.get('weights_sha256', '')} {options}"
+
+
+def _compute(parts: Parts, tried: list[TextForm], scorer: ChosenScorer, path: Path) -> None:
+    """Adds what is not saved yet, and saves after every form."""
+    from lmfusion.tuning.parts import Parts
+    if path.is_file():
+        try:
+            parts.take_from(Parts.load(path))
+        except ValueError as error:
+            note(f"{error}; all parts are computed again")
+    open_scorers: dict[str, Any] = {}
+    hypotheses = int(parts.there.sum())
+    with progress_bar() as progress:
+        for form in tried:
+            if form in parts.log_probs:
+                continue
+            if form.bos not in open_scorers:
+                open_scorers[form.bos] = scorer.open(bos=form.bos)
+            task = progress.add_task(str(form), total=hypotheses, rate="")
+            parts.compute(form, open_scorers[form.bos],
+                          lambda count, task=task: progress.advance(task, count))  # type: ignore[misc]
+            parts.save(path)

@@ -1,0 +1,89 @@
+"""How a hypothesis is written before the language model reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lmfusion import LMFusionScorer
+
+CASINGS = ("none", "lower", "sentence")
+END_MARKS = (".", "?", "!")
+_FIRST_PERSON = re.compile(r"(?<!\S)i(?=('(m|ll|d|ve))?[.,?!;:]*(?!\S))")
+
+
+@dataclass(frozen=True, order=True)
+class TextForm:
+    """A text form; the default leaves texts as they are.
+
+    Attributes:
+        casing: "none", "lower", or "sentence" (as the scorer's casing of that name; a text all in
+            capitals is put into lower case first).
+        final: put after a text that ends in none of . ? !, "" or "." mostly.
+        prompt: the text before every hypothesis, whose own log p is not counted.
+        bos: the start token, as the scorer's option.
+    """
+
+    casing: str = "none"
+    final: str = ""
+    prompt: str = ""
+    bos: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.casing not in CASINGS:
+            raise ValueError(f"casing = {self.casing!r} of a text form; one of "
+                             f"{', '.join(CASINGS)} expected")
+
+    def text(self, text: str) -> str:
+        """What the language model reads, without the prompt."""
+        if self.casing == "lower" or (self.casing == "sentence" and text.isupper()):
+            text = text.lower()
+        if self.casing == "sentence":
+            text = sentence_case(text)
+        ended = not text or text.endswith(END_MARKS)
+        return text if ended else text + self.final
+
+    def log_probs(self, scorer: LMFusionScorer, texts: Sequence[str]) -> list[float]:
+        """log p of hypotheses in this form, nats; `scorer` has casing "none" and this `bos`."""
+        written = [self.text(text) for text in texts]
+        if not self.prompt:
+            return scorer.score_texts(written)
+        [row] = scorer.log_probs([self.prompt], [written])
+        return [float(log_prob or 0.0) for log_prob in row]
+
+    def __str__(self) -> str:
+        parts = [{"none": "as it is", "lower": "lower case", "sentence": "sentence case"}[
+            self.casing]]
+        parts += [f"final {self.final!r}"] if self.final else []
+        parts += [f"after a prompt of {len(self.prompt.split())} words"] if self.prompt else []
+        parts += [f"bos {self.bos}"] if self.bos != "auto" else []
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, str]:
+        """By name, for JSON."""
+        return asdict(self)
+
+
+def forms(casings: Iterable[str] = ("none", "sentence"), finals: Iterable[str] = ("", "."),
+          prompts: Iterable[str] = ("",), starts: Iterable[str] = ("auto",)) -> list[TextForm]:
+    """All combinations, the plainest first."""
+    return [TextForm(casing, final, prompt, bos) for bos in dict.fromkeys(starts)
+            for prompt in dict.fromkeys(prompts) for casing in dict.fromkeys(casings)
+            for final in dict.fromkeys(finals)]
+
+
+def sentence_case(text: str) -> str:
+    """"i think i'm late" -> "I think I'm late": what the scorer's casing="sentence" does."""
+    text = _FIRST_PERSON.sub("I", text)
+    first = next((place for place, letter in enumerate(text) if letter.isalnum()), 0)
+    return text[:first] + text[first:first + 1].upper() + text[first + 1:]
+
+
+def is_bare(texts: Iterable[str]) -> bool:
+    """Whether texts are written as most recognisers do: one case, no end marks."""
+    some = [text for text in texts if text.strip()]
+    return bool(some) and not any(text.endswith(END_MARKS) for text in some) and (
+        all(text == text.lower() for text in some) or all(text.isupper() for text in some))
