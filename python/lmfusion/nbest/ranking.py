@@ -167,7 +167,8 @@ def _kept(ranked: Iterable[list[Ranked]], parts: list[list[Ranked]]) -> Iterator
         yield rows
 
 
-def with_parts(pairs: Iterable[tuple[Utterance, list[Ranked]]], file: Any) -> Iterator[list[Ranked]]:
+def with_parts(pairs: Iterable[tuple[Utterance, list[Ranked]]],
+               file: Any) -> Iterator[list[Ranked]]:
     """Writes the parts, with their names first, as the ranked lists pass."""
     file.write("utterance\trank\tscore\tlog_prob\twords\ttotal\ttext\n")
     for number, (utterance, rows) in enumerate(pairs):

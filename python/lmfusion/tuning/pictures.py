@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def draw(path: Path, before: Sequence[Alignment], after: Sequence[Alignment],
 def by_length(alignments: Sequence[Alignment]) -> dict[str, float]:
     """Error rate by words of the reference; lengths that no reference has are left out."""
     rates = {}
-    for low, high in zip(_LENGTHS, _LENGTHS[1:]):
+    for low, high in itertools.pairwise(_LENGTHS):
         some = [each for each in alignments if low <= each.words < high]
         if total := sum(each.words for each in some):
             name = f"{low}-{high - 1}" if high < 10**9 else f"{low}+"

@@ -4,8 +4,10 @@ A total's order does not change with its scale, so the acoustic weight is 1 (or 
 language model decides alone) and the others are relative to it. Their steps follow from the data:
 a language model's weight is a ratio of what both parts differ by within a list, from 1/30 to 30;
 a bonus is in the same unit. Lists that have an order and no scores are taken as scored by their
-order: the place in the list, from 0, counts against a hypothesis (`rank_weight`). With so few utterances one point that is better than all around it is
-chance, so a point counts with the mean of its neighbours in weight and bonus.
+order: the place in the list, from 0, counts against a hypothesis (`rank_weight`).
+
+With few utterances one point that is better than all around it is chance, so a point counts with
+the mean of its neighbours in weight and bonus.
 """
 
 from __future__ import annotations
