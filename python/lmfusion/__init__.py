@@ -23,6 +23,7 @@ except ImportError as error:
         "libutf8proc) is not installed.") from error
 
 from lmfusion import nbest
+from lmfusion.client import Client
 from lmfusion.combined import CombinedScorer, PhraseList
 from lmfusion.default_model import default_model
 from lmfusion.errors import (
@@ -32,6 +33,7 @@ from lmfusion.errors import (
     ExportError,
     ModelFileError,
     NumericalError,
+    ServiceError,
     TextError,
     TokenizerError,
 )
@@ -45,9 +47,9 @@ if TYPE_CHECKING:
 
 __version__ = _core.__version__
 
-__all__ = ["CacheBudgetError", "CacheFileError", "CombinedScorer", "Error", "ExportError",
-           "LMFusionScorer", "ModelFileError", "NumericalError", "PhraseList", "State",
-           "StateScorer", "TextError", "TokenizerError", "default_model", "export",
+__all__ = ["CacheBudgetError", "CacheFileError", "Client", "CombinedScorer", "Error", "ExportError",
+           "LMFusionScorer", "ModelFileError", "NumericalError", "PhraseList", "ServiceError",
+           "State", "StateScorer", "TextError", "TokenizerError", "default_model", "export",
            "export_folder", "from_hf", "memory_plan", "nbest"]
 
 

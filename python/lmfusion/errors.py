@@ -6,6 +6,8 @@ include/lmfusion/errors.h); after any of them a scorer works on.
 
 from __future__ import annotations
 
+from typing import Any
+
 from lmfusion._core import (
     CacheBudgetError,
     CacheFileError,
@@ -17,8 +19,22 @@ from lmfusion._core import (
 )
 
 __all__ = ["CacheBudgetError", "CacheFileError", "Error", "ExportError", "ModelFileError",
-           "NumericalError", "TextError", "TokenizerError"]
+           "NumericalError", "ServiceError", "TextError", "TokenizerError"]
 
 
 class ExportError(RuntimeError):
     """A model cannot be exported exactly; the text says why and what can be done."""
+
+
+class ServiceError(Error):
+    """A service did not answer a call of `lmfusion.Client`; the text says why.
+
+    Attributes:
+        status: of HTTP; None where no answer came.
+        result: what the call would have returned, with None in the place of every row that was
+            not scored; None where nothing was.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, result: Any = None) -> None:
+        super().__init__(message)
+        self.status, self.result = status, result

@@ -30,6 +30,7 @@ from lmfusion.cli import (
     prime,
     score,
     selfcheck,
+    serve,
     tune,
 )
 from lmfusion.errors import Error, ExportError
@@ -57,6 +58,7 @@ COMMANDS = (
     Command("models", models.models),
     Command("default-model", default_model.default_model),
     Command("prime", prime.prime),
+    Command("serve", serve.serve, "serve"),
     Command("demo", demo.demo, "demo"),
 )
 INTERRUPTED = 130
