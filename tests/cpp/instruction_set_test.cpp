@@ -16,6 +16,9 @@ TEST(InstructionSetTest, AsksForEveryFeatureThatItsKernelsUse) {
     without.*feature = false;
     EXPECT_EQ(BestInstructionSet(without), InstructionSet::kPortable);
   }
+  cpu.avxvnni = true;
+  EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kAvx2Vnni);
+  cpu.avxvnni = false;
   cpu.avx512f = cpu.avx512bw = cpu.avx512dq = cpu.avx512vl = cpu.avx512vnni = true;
   EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kAvx512);
   for (bool CpuFeatures::*feature :
@@ -35,8 +38,9 @@ TEST(InstructionSetTest, IsTheBestUntilItIsSet) {
   SetInstructionSet(InstructionSet::kPortable);
   EXPECT_EQ(CurrentInstructionSet(), InstructionSet::kPortable);
   SetInstructionSet(BestInstructionSet());
-  if (BestInstructionSet() < InstructionSet::kAvx512BFloat16) {
-    EXPECT_THROW(SetInstructionSet(InstructionSet::kAvx512BFloat16), std::invalid_argument);
+  for (const InstructionSet set : {InstructionSet::kAvx2Vnni, InstructionSet::kAvx512BFloat16}) {
+    if (Has(FeaturesOfThisCpu(), set)) continue;
+    EXPECT_THROW(SetInstructionSet(set), std::invalid_argument);
     EXPECT_EQ(CurrentInstructionSet(), BestInstructionSet());
   }
 }

@@ -10,27 +10,36 @@ namespace LMFUSION_SIMD {
 
 // Products of blocks and activations of 8 bits.
 
-// The words of a block as unsigned bytes, four inputs a word.
-template <class Block>
-inline void LoadBytes(const Block& block, I (&bytes)[8]) {
-  for (int j = 0; j < 8; ++j) bytes[j] = LoadWords(block.words + j * kWordRowBytes);
-}
-template <>
-inline void LoadBytes(const Q4Block& block, I (&bytes)[8]) {
+struct NibbleBytes {
+  I bytes[8];
+  I Dot(I sum, int j, I input) const { return DotNibbles(sum, bytes[j], input); }
+};
+
+// The words of a block as bytes, four inputs a word.
+inline NibbleBytes BytesOf(const Q4Block& block) {
+  NibbleBytes bytes;
   for (int j = 0; j < 4; ++j) {
     const I words = LoadWords(block.words + j * kWordRowBytes);
-    bytes[2 * j] = LowNibbles(words);
-    bytes[2 * j + 1] = HighNibbles(words);
+    bytes.bytes[2 * j] = LowNibbles(words);
+    bytes.bytes[2 * j + 1] = HighNibbles(words);
   }
+  return bytes;
+}
+inline WeightBytes BytesOf(const Int8Block& block) {
+  WeightBytes bytes;
+  for (int j = 0; j < 8; ++j) bytes.Set(j, LoadWords(block.words + j * kWordRowBytes));
+  return bytes;
 }
 
-// Bytes of kInt8 are 128 too large: what that adds to each token's sum, with the sign changed.
+// What WeightBytes::kAdded adds to each token's sum, with the sign changed.
 template <int kTokens>
 inline void Excess(const PanelProduct& p, float (&minus)[kTokens]) {
   for (int t = 0; t < kTokens; ++t) minus[t] = 0;
-  for (int64_t b = 0; b < p.blocks; ++b) {
-    const uint32_t* x = p.activations + (b * kInt8BlockWords + 9) * kTokens;
-    for (int t = 0; t < kTokens; ++t) minus[t] -= 128 * FloatOf(x[t]);
+  if constexpr (WeightBytes::kAdded != 0) {
+    for (int64_t b = 0; b < p.blocks; ++b) {
+      const uint32_t* x = p.activations + (b * kInt8BlockWords + 9) * kTokens;
+      for (int t = 0; t < kTokens; ++t) minus[t] -= WeightBytes::kAdded * FloatOf(x[t]);
+    }
   }
 }
 
@@ -55,16 +64,14 @@ void Int8Product(const PanelProduct& p) {
     for (int64_t b = 0; b < p.blocks; ++b) {
       const Block block(weights, p.blocks, b);
       const uint32_t* x = p.activations + b * kInt8BlockWords * kTokens;
-      I bytes[8];
-      LoadBytes(block, bytes);
+      const auto bytes = BytesOf(block);
 #pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
         PrefetchPart<Block, kTokens>(block, t);
         I dot = SplatWord(0);
 #pragma GCC unroll 8
         for (int j = 0; j < 8; ++j) {
-          const I input = SplatWord(x[j * kTokens + t]);
-          dot = kOneScale ? DotBytes(dot, bytes[j], input) : DotNibbles(dot, bytes[j], input);
+          dot = bytes.Dot(dot, j, SplatWord(x[j * kTokens + t]));
         }
         const F scale = Splat(FloatOf(x[8 * kTokens + t]));
         if constexpr (kOneScale) {

@@ -5,14 +5,31 @@
 #endif
 
 #include <atomic>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 
 namespace lmfusion {
 namespace {
 
+constexpr InstructionSet kSets[] = {InstructionSet::kPortable, InstructionSet::kAvx2,
+                                    InstructionSet::kAvx2Vnni, InstructionSet::kAvx512,
+                                    InstructionSet::kAvx512BFloat16};
+
+// The best set, or the best up to the one that LMFUSION_CPU names.
+InstructionSet FirstInstructionSet() {
+  const char* const wanted = std::getenv("LMFUSION_CPU");
+  const CpuFeatures cpu = FeaturesOfThisCpu();
+  InstructionSet best = InstructionSet::kPortable;
+  for (const InstructionSet set : kSets) {
+    if (Has(cpu, set)) best = set;
+    if (wanted != nullptr && wanted == std::string(Name(set))) break;
+  }
+  return best;
+}
+
 std::atomic<InstructionSet>& Current() {
-  static std::atomic<InstructionSet> current{BestInstructionSet()};
+  static std::atomic<InstructionSet> current{FirstInstructionSet()};
   return current;
 }
 
@@ -22,28 +39,44 @@ const char* Name(InstructionSet set) {
   switch (set) {
     case InstructionSet::kPortable: return "portable";
     case InstructionSet::kAvx2: return "avx2";
+    case InstructionSet::kAvx2Vnni: return "avx2_vnni";
     case InstructionSet::kAvx512: return "avx512";
     case InstructionSet::kAvx512BFloat16: return "avx512_bf16";
   }
   return "";
 }
 
-InstructionSet BestInstructionSet(const CpuFeatures& cpu) {
-  if (!cpu.avx2 || !cpu.fma || !cpu.f16c) return InstructionSet::kPortable;
-  if (!cpu.avx512f || !cpu.avx512bw || !cpu.avx512dq || !cpu.avx512vl || !cpu.avx512vnni) {
-    return InstructionSet::kAvx2;
+bool Has(const CpuFeatures& cpu, InstructionSet set) {
+  const bool avx2 = cpu.avx2 && cpu.fma && cpu.f16c;
+  const bool avx512 =
+      avx2 && cpu.avx512f && cpu.avx512bw && cpu.avx512dq && cpu.avx512vl && cpu.avx512vnni;
+  switch (set) {
+    case InstructionSet::kPortable: return true;
+    case InstructionSet::kAvx2: return avx2;
+    case InstructionSet::kAvx2Vnni: return avx2 && cpu.avxvnni;
+    case InstructionSet::kAvx512: return avx512;
+    case InstructionSet::kAvx512BFloat16: return avx512 && cpu.avx512bf16;
   }
-  return cpu.avx512bf16 ? InstructionSet::kAvx512BFloat16 : InstructionSet::kAvx512;
+  return false;
 }
 
-InstructionSet BestInstructionSet() {
+InstructionSet BestInstructionSet(const CpuFeatures& cpu) {
+  InstructionSet best = InstructionSet::kPortable;
+  for (const InstructionSet set : kSets) {
+    if (Has(cpu, set)) best = set;
+  }
+  return best;
+}
+
+CpuFeatures FeaturesOfThisCpu() {
   CpuFeatures cpu;
 #if defined(__x86_64__) && defined(__GNUC__)
   cpu.avx2 = __builtin_cpu_supports("avx2");
   cpu.fma = __builtin_cpu_supports("fma");
-  // Not every compiler has a name for it; its registers are those of AVX2.
+  // Not every compiler has names for these two; their registers are those of AVX2.
   unsigned a = 0, b = 0, c = 0, d = 0;
   cpu.f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+  cpu.avxvnni = __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & (1u << 4)) != 0;
   cpu.avx512f = __builtin_cpu_supports("avx512f");
   cpu.avx512bw = __builtin_cpu_supports("avx512bw");
   cpu.avx512dq = __builtin_cpu_supports("avx512dq");
@@ -51,15 +84,18 @@ InstructionSet BestInstructionSet() {
   cpu.avx512vnni = __builtin_cpu_supports("avx512vnni");
   cpu.avx512bf16 = __builtin_cpu_supports("avx512bf16");
 #endif
-  return BestInstructionSet(cpu);
+  return cpu;
 }
+
+InstructionSet BestInstructionSet() { return BestInstructionSet(FeaturesOfThisCpu()); }
 
 InstructionSet CurrentInstructionSet() { return Current().load(std::memory_order_relaxed); }
 
 void SetInstructionSet(InstructionSet set) {
-  if (set > BestInstructionSet()) {
+  if (!Has(FeaturesOfThisCpu(), set)) {
     throw std::invalid_argument(std::string("instruction set ") + Name(set) +
-                                ": this CPU has no more than " + Name(BestInstructionSet()));
+                                ": this CPU does not have it; its best is " +
+                                Name(BestInstructionSet()));
   }
   Current() = set;
 }

@@ -2,10 +2,11 @@
 
 namespace lmfusion {
 
-// What the kernels may use; each is a superset of the one before.
+// What the kernels may use, the slowest first.
 enum class InstructionSet : int {
   kPortable,        // the compiler's own vectors
   kAvx2,            // AVX2, FMA, F16C
+  kAvx2Vnni,        // AVX-VNNI too
   kAvx512,          // AVX-512 F, BW, DQ, VL, VNNI
   kAvx512BFloat16,  // AVX-512 BF16 too
 };
@@ -14,14 +15,17 @@ const char* Name(InstructionSet set);
 
 // What a CPU has, where the system saves and restores the registers of it.
 struct CpuFeatures {
-  bool avx2 = false, fma = false, f16c = false;
+  bool avx2 = false, fma = false, f16c = false, avxvnni = false;
   bool avx512f = false, avx512bw = false, avx512dq = false, avx512vl = false, avx512vnni = false;
   bool avx512bf16 = false;
 };
+CpuFeatures FeaturesOfThisCpu();
+bool Has(const CpuFeatures& cpu, InstructionSet set);
 InstructionSet BestInstructionSet(const CpuFeatures& cpu);
 InstructionSet BestInstructionSet();  // of this CPU
 
-// The set of this process: the best one, but for tests and benchmarks. Weights packed under one are
+// The set of this process: the best one that the environment variable LMFUSION_CPU allows (the name
+// of a set; none or a name that is no set's: the best one). Weights packed under one are
 // read under any other. May be set at any time: each operator asks once, when it begins, so those
 // that run meanwhile end as they began, and later ones, on all threads, use the new set. Throws
 // std::invalid_argument where this CPU does not have it.
@@ -38,6 +42,9 @@ void SetInstructionSet(InstructionSet set);
   namespace avx2 {                                                   \
   extern const Table k##Table;                                       \
   }                                                                  \
+  namespace avx2_vnni {                                              \
+  extern const Table k##Table;                                       \
+  }                                                                  \
   namespace avx512 {                                                 \
   extern const Table k##Table;                                       \
   }                                                                  \
@@ -45,6 +52,7 @@ void SetInstructionSet(InstructionSet set);
     switch (CurrentInstructionSet()) {                               \
       case InstructionSet::kPortable: break;                         \
       case InstructionSet::kAvx2: return avx2::k##Table;             \
+      case InstructionSet::kAvx2Vnni: return avx2_vnni::k##Table;    \
       case InstructionSet::kAvx512:                                  \
       case InstructionSet::kAvx512BFloat16: return avx512::k##Table; \
     }                                                                \

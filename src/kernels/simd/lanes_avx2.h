@@ -16,7 +16,7 @@ struct I {
 };
 
 constexpr int kMaxTokens = 6;
-constexpr int kMaxInt8Tokens = kMaxTokens;
+constexpr int kMaxInt8Tokens = 12;
 
 inline F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline F Splat(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
@@ -128,23 +128,47 @@ inline I LowNibbles(I v) { return {And(v.a, 0x0f0f0f0f), And(v.b, 0x0f0f0f0f)}; 
 inline I HighNibbles(I v) {
   return LowNibbles({_mm256_srli_epi32(v.a, 4), _mm256_srli_epi32(v.b, 4)});
 }
-// Through 16 bits, which hold a sum of two products with four bits but not with eight.
-inline __m256i DotNibbles(__m256i sum, __m256i u, __m256i s) {
+// sum + u . s of each word: four products of unsigned and signed bytes.
+#if defined(__AVXVNNI__)
+inline I DotNibbles(I sum, I u, I s) {
+  return {_mm256_dpbusd_avx_epi32(sum.a, u.a, s.a), _mm256_dpbusd_avx_epi32(sum.b, u.b, s.b)};
+}
+#else
+// Through 16 bits, which hold the sum of two products where one factor has four bits, or neither
+// is beyond 127.
+inline __m256i DotThrough16(__m256i sum, __m256i u, __m256i s) {
   const __m256i pairs = _mm256_maddubs_epi16(u, s);
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 inline I DotNibbles(I sum, I u, I s) {
-  return {DotNibbles(sum.a, u.a, s.a), DotNibbles(sum.b, u.b, s.b)};
+  return {DotThrough16(sum.a, u.a, s.a), DotThrough16(sum.b, u.b, s.b)};
 }
-inline __m256i DotBytes(__m256i sum, __m256i u, __m256i s) {
-  const __m256i even =
-      _mm256_madd_epi16(And(u, 0x00ff00ff), _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
-  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
-  return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
-}
-inline I DotBytes(I sum, I u, I s) {
-  return {DotBytes(sum.a, u.a, s.a), DotBytes(sum.b, u.b, s.b)};
-}
+#endif
+
+// Weights of eight bits, 128 added: -127 to 127 without. Dot() takes them with kAdded added.
+#if defined(__AVXVNNI__)
+struct WeightBytes {
+  static constexpr float kAdded = 128;
+  I bytes[8];
+  void Set(int j, I v) { bytes[j] = v; }
+  I Dot(I sum, int j, I s) const { return DotNibbles(sum, bytes[j], s); }
+};
+#else
+// Magnitudes, and signs that go over to the other factor.
+struct WeightBytes {
+  static constexpr float kAdded = 0;
+  I magnitudes[8], weights[8];
+  void Set(int j, I v) {
+    const __m256i added = _mm256_set1_epi8(-128);
+    weights[j] = {_mm256_xor_si256(v.a, added), _mm256_xor_si256(v.b, added)};
+    magnitudes[j] = {_mm256_abs_epi8(weights[j].a), _mm256_abs_epi8(weights[j].b)};
+  }
+  I Dot(I sum, int j, I s) const {
+    return DotNibbles(sum, magnitudes[j],
+                      {_mm256_sign_epi8(s.a, weights[j].a), _mm256_sign_epi8(s.b, weights[j].b)});
+  }
+};
+#endif
 
 // The largest magnitude of two; NaN where there is one.
 inline float LargestMagnitude(F a, F b) {

@@ -84,12 +84,16 @@ inline I LowNibbles(I v) { return _mm512_and_si512(v, _mm512_set1_epi32(0x0f0f0f
 inline I HighNibbles(I v) {
   return _mm512_and_si512(_mm512_srli_epi32(v, 4), _mm512_set1_epi32(0x0f0f0f0f));
 }
-inline I DotBytes(I sum, I unsigned_bytes, I signed_bytes) {
-  return _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
-}
-inline I DotNibbles(I sum, I unsigned_bytes, I signed_bytes) {
-  return _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
-}
+// sum + u . s of each word: four products of unsigned and signed bytes.
+inline I DotNibbles(I sum, I u, I s) { return _mm512_dpbusd_epi32(sum, u, s); }
+
+// Weights of eight bits, 128 added. Dot() takes them with kAdded added.
+struct WeightBytes {
+  static constexpr float kAdded = 128;
+  I bytes[8];
+  void Set(int j, I v) { bytes[j] = v; }
+  I Dot(I sum, int j, I s) const { return DotNibbles(sum, bytes[j], s); }
+};
 
 // The largest magnitude of two; NaN where there is one.
 inline float LargestMagnitude(F a, F b) {
