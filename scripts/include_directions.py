@@ -17,7 +17,8 @@ MAY_INCLUDE = {
     "cache": {"base", "tree"},
     "ops": {"base", "kernels"},
     "engine": {"base", "bundle", "kernels", "ops", "tree"},
-    "scorer": {"base", "bundle", "cache", "engine", "text", "tree"},
+    "search": {"base", "cache", "tree"},
+    "scorer": {"base", "bundle", "cache", "engine", "search", "text", "tree"},
 }
 
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "lmfusion/best.h"
 #include "lmfusion/options.h"
 #include "lmfusion/stats.h"
 
@@ -108,6 +109,15 @@ class LMFusionScorer {
   // of the end-of-text token, where `eos`).
   std::vector<double> score_texts(const std::vector<std::string>& texts, bool eos = false,
                                   const std::string& cache_namespace = "");
+
+  // Of each list the n best texts by base score + weight * log p(text) + word_insertion_bonus *
+  // words (split at white space), where log p is that of score_texts: exact, the order of equal
+  // totals that of the list, and computed no further than it takes to know. base_scores: one number
+  // a text, -infinity too. Throws std::invalid_argument for other shapes, NaN and +infinity, n
+  // below 1, and a gap below 0.
+  std::vector<BestList> best(const std::vector<std::vector<std::string>>& lists,
+                             const std::vector<std::vector<double>>& base_scores,
+                             const BestOptions& options = {});
 
   // [texts][tokens] with the log p of each token after the start token, nats; they sum to
   // score_texts(texts) under the boundary policy "plain". Needs a tokenizer's pieces for `piece`.

@@ -4,6 +4,7 @@
 
 namespace lmfusion {
 
+void BindBest(pybind11::module_& m);
 void BindBundle(pybind11::module_& m);
 void BindErrors(pybind11::module_& m);
 void BindOptions(pybind11::module_& m);

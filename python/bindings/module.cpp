@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, m) {
   lmfusion::BindOptions(m);
   lmfusion::BindStats(m);
   lmfusion::BindScorer(m);
+  lmfusion::BindBest(m);
   lmfusion::BindState(m);
   lmfusion::BindTextStage(m);
   lmfusion::BindTokenizer(m);

@@ -128,6 +128,24 @@ class Explanation:
     @property
     def tokens_computed(self) -> int: ...
 
+class BestHypothesis:
+    @property
+    def index(self) -> int: ...
+    @property
+    def log_prob(self) -> float: ...
+    @property
+    def total(self) -> float: ...
+    @property
+    def exact(self) -> bool: ...
+
+class BestList:
+    @property
+    def best(self) -> list[BestHypothesis]: ...
+    @property
+    def beaten(self) -> list[BestHypothesis]: ...
+    @property
+    def gap(self) -> float: ...
+
 class LMFusionScorer:
     weight: float
     word_insertion_bonus: float
@@ -153,6 +171,18 @@ class LMFusionScorer:
     def score_texts(
         self, texts: Sequence[str], eos: bool = False, cache_namespace: str = ""
     ) -> list[float]: ...
+    def best(
+        self,
+        lists: Sequence[Sequence[str]],
+        base_scores: Sequence[Sequence[float]] | None = None,
+        weight: float | None = None,
+        word_insertion_bonus: float | None = None,
+        n: int = 1,
+        gap: float = 0.0,
+        eos: bool = False,
+        deadline: float | None = None,
+        cache_namespace: str = "",
+    ) -> list[BestList]: ...
     def token_log_probs(
         self, texts: Sequence[str], cache_namespace: str = ""
     ) -> list[list[Explanation.Token]]: ...

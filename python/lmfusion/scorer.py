@@ -170,6 +170,44 @@ class LMFusionScorer:
         unit = nats(base)
         return [log_prob / unit for log_prob in self._core.score_texts(texts, eos, cache_namespace)]
 
+    def best(self, lists: Sequence[Sequence[str]],
+             base_scores: Sequence[Sequence[float]] | None = None, *,
+             weight: float | None = None, word_insertion_bonus: float | None = None, n: int = 1,
+             gap: float = 0.0, eos: bool = False, deadline: float | None = None,
+             cache_namespace: str = "") -> list[_core.BestList]:
+        """The n best texts of each list, exactly, computed no further than it takes to know.
+
+        total = base score + weight * log p(text) + word_insertion_bonus * words, where log p is
+        `score_texts`'s and words are `text.split()`'s. A log-probability never exceeds 0, so a text
+        whose total can no longer reach the n-th best is left (docs/nbest.md).
+
+        Args:
+            lists: [lists][texts of each]; any lengths, 0 too.
+            base_scores: [lists][texts], in units of the total, -inf too; None: 0.
+            weight, word_insertion_bonus: default: the scorer's own. A weight of 0 needs work only
+                for the texts returned; one below 0 leaves no bound, so every text is scored.
+            n: texts to return of each list.
+            gap: leave off when nothing can be better than what was found by more than this.
+            eos: texts end with the end-of-text token.
+            deadline: seconds. No pass is begun later; what is known by then is returned.
+            cache_namespace: calls of different namespaces share nothing.
+
+        Returns:
+            [lists] of objects with `best`, the n best (all of a shorter list), best first, equal
+            totals in the order of the list; `beaten`, the others in the order of the list; and
+            `gap`, by how much one of `beaten` can be better than the last of `best` at most: 0
+            unless a gap or a deadline was given, inf where `best` itself is not known exactly.
+            Each hypothesis has `index` (in its list), `log_prob` (nats), `total`, and `exact`:
+            where False, neither number can be more than it says.
+
+        Raises:
+            ValueError: other shapes; a base score that is NaN or +inf; n below 1; gap below 0.
+            CacheBudgetError: one text is larger than `kv_cache_bytes`.
+            NumericalError: the model gave NaN or infinity.
+        """
+        return self._core.best(lists, base_scores, weight, word_insertion_bonus, n, gap, eos,
+                               deadline, cache_namespace)
+
     def token_log_probs(self, texts: Sequence[str], *, base: float = math.e,
                         cache_namespace: str = "") -> list[list[tuple[str, float]]]:
         """[texts][tokens] of (token as its vocabulary writes it, log p), the start token left out.

@@ -1,5 +1,7 @@
 #include "base/token_paths.h"
 
+#include <algorithm>
+
 namespace lmfusion {
 
 TokenPaths::Tokens TokenPaths::Path::tokens() const {
@@ -8,6 +10,15 @@ TokenPaths::Tokens TokenPaths::Path::tokens() const {
   if (prefix != nullptr) all.assign(prefix->begin(), prefix->begin() + prefix_size);
   all.insert(all.end(), tail.begin(), tail.end());
   return all;
+}
+
+TokenPaths::Path TokenPaths::Path::First(int32_t size, int32_t scored_begin) const {
+  Path first = *this;
+  first.prefix_size = std::min(prefix_size, size);
+  first.tail.resize(size - first.prefix_size);
+  first.scored_begin = scored_begin;
+  first.ends_word = ends_word && size == this->size();
+  return first;
 }
 
 uint64_t TokenCount(const TokenPaths& paths) {

@@ -26,6 +26,8 @@ struct TokenPaths {
     int32_t size() const { return prefix_size + static_cast<int32_t>(tail.size()); }
     // Prefix and tail.
     Tokens tokens() const;
+    // The first `size` tokens, scored from `scored_begin` on; a word ends there only where all are.
+    Path First(int32_t size, int32_t scored_begin) const;
   };
   std::vector<Path> paths;
   std::vector<int32_t> candidate_of;  // [alternatives], ascending

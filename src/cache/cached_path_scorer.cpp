@@ -38,6 +38,19 @@ class CachedScorer final : public PathScorer {
     return scores;
   }
 
+  PathScores Known(const TokenPaths& paths, const std::string& cache_namespace) override {
+    CheckPaths(paths, model().description());
+    PathScores known = PathScorer::Known(paths, cache_namespace);
+    if (options_.mode != Mode::kTree) return known;
+    Alone([&](Stats*) {
+      cache_.FillKnown(paths, cache_namespace, &known);
+      return int64_t{0};
+    });
+    return known;
+  }
+
+  int64_t Capacity() const override { return cache_.capacity(); }
+
   int64_t Prime(const TokenPaths& paths, const std::string& cache_namespace) override {
     if (options_.mode != Mode::kTree) return PathScorer::Prime(paths, cache_namespace);
     CheckPaths(paths, model().description());

@@ -17,6 +17,11 @@ NodeId Namespaces::Root(const std::string& name) {
   return found->second;
 }
 
+NodeId Namespaces::Find(const std::string& name) const {
+  const auto found = roots_.find(name);
+  return found == roots_.end() ? kNoNode : found->second;
+}
+
 void Namespaces::ForgetSome() noexcept {
   const int64_t steps = 2 * (1 + std::exchange(added_, 0));
   for (int64_t step = 0; step < steps && roots_.size() > most_; ++step) {

@@ -17,6 +17,8 @@ class Namespaces {
 
   // The root of a namespace, made where there is none.
   NodeId Root(const std::string& name);
+  // The same, or kNoNode where there is none.
+  NodeId Find(const std::string& name) const;
 
   // Call it after each work, while no root is in use. Looks at the next namespaces of a round, two
   // and twice as many as were added, and forgets those that hold nothing. So what is empty never

@@ -163,6 +163,26 @@ void PathCache::Uncached(Call* call, Stats* counters) {
   }
 }
 
+void PathCache::FillKnown(const TokenPaths& paths, const std::string& cache_namespace,
+                          PathScores* known) const {
+  const NodeId root = namespaces_.Find(cache_namespace);
+  if (root == kNoNode) return;
+  for (size_t i = 0; i < paths.paths.size(); ++i) {
+    const Path& path = paths.paths[i];
+    NodeId node = root;
+    int32_t position = 0;
+    for (const int32_t token : path.tokens()) {
+      node = tree_.Find(node, token);
+      if (node == kNoNode) break;
+      if (position >= path.scored_begin) {
+        known->log_probs[i][position - path.scored_begin] = tree_.log_prob(node);
+      }
+      ++position;
+    }
+    if (path.ends_word && node != kNoNode) known->word_end[i] = tree_.word_end(node);
+  }
+}
+
 int64_t PathCache::Prime(const TokenPaths& paths, const std::string& cache_namespace,
                          Stats* counters) {
   const NodeId root = namespaces_.Root(cache_namespace);

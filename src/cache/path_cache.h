@@ -30,6 +30,11 @@ class PathCache {
   // so that each gets its own error.
   void DoCalls(Call* first, Stats* counters) noexcept;
 
+  // Fills in what the tree knows; what it does not stays. Mode "tree".
+  void FillKnown(const TokenPaths& paths, const std::string& cache_namespace,
+                 PathScores* known) const;
+  int64_t capacity() const { return capacity_; }
+
   // As PathScorer's methods of these names; mode "tree".
   int64_t Prime(const TokenPaths& paths, const std::string& cache_namespace, Stats* counters);
   int64_t Save(const std::string& file, const TokenPaths* paths,

@@ -1,5 +1,6 @@
 #include "cache/path_scorer.h"
 
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -22,6 +23,17 @@ void CheckTokens(const int32_t* tokens, size_t count, int64_t vocabulary_size) {
 }
 
 }  // namespace
+
+PathScores PathScorer::Known(const TokenPaths& paths, const std::string&) {
+  constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
+  PathScores known(paths);
+  for (size_t i = 0; i < paths.paths.size(); ++i) {
+    const TokenPaths::Path& path = paths.paths[i];
+    known.log_probs[i].assign(path.size() - path.scored_begin, kUnknown);
+    if (path.ends_word) known.word_end[i] = kUnknown;
+  }
+  return known;
+}
 
 int64_t PathScorer::Prime(const TokenPaths&, const std::string&) { ThrowNothingKept(); }
 int64_t PathScorer::Save(const std::string&, const TokenPaths*, const std::string&) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,6 +33,11 @@ class PathScorer {
   // report: filled where the call succeeds; may be null.
   virtual PathScores Score(const TokenPaths& paths, const std::string& cache_namespace,
                            CallReport* report = nullptr) = 0;
+
+  // What is known of the paths without any work of the model; NaN elsewhere.
+  virtual PathScores Known(const TokenPaths& paths, const std::string& cache_namespace);
+  // Tokens that are kept at once at most.
+  virtual int64_t Capacity() const { return std::numeric_limits<int64_t>::max(); }
 
   // Computes what Score(paths) would, and of each path with nothing to score the path itself with
   // the log-normaliser after it. Returns the number of tokens computed. Whatever else the cache

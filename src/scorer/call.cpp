@@ -120,6 +120,15 @@ std::vector<double> ScorerCall::ScoreUntil(double deadline,
   return log_probs;
 }
 
+std::vector<BestList> ScorerCall::Best(HypothesisLists lists, const BestSearchOptions& options,
+                                       double deadline) {
+  CountPaths(lists.paths);
+  BestSearch search(*scorer_.path_scorer, std::move(lists), options, cache_namespace_);
+  while (!search.done() && total_.Seconds() < deadline) search.Round();
+  stage_.Lap();
+  return search.Results();
+}
+
 double ScorerCall::SecondsPerCandidate() const {
   const Stats before = scorer_.counters.Total();
   const auto candidates = static_cast<double>(before.candidates + counts_.candidates);

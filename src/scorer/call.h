@@ -7,6 +7,7 @@
 #include "base/token_paths.h"
 #include "lmfusion/scorer.h"
 #include "scorer/scorer_impl.h"
+#include "search/best_search.h"
 
 namespace lmfusion {
 
@@ -30,6 +31,10 @@ class ScorerCall {
   std::vector<double> ScoreUntil(double deadline, const std::vector<std::string>& contexts,
                                  const std::vector<std::vector<std::string>>& words,
                                  const std::vector<double>& thresholds);
+
+  // Of every list what is known when all is, or when the deadline comes.
+  std::vector<BestList> Best(HypothesisLists lists, const BestSearchOptions& options,
+                             double deadline);
 
   // Scores of every token of a path.
   PathScores ScoreTokens(const TokenPaths& paths, CallReport* report = nullptr);

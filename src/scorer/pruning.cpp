@@ -23,16 +23,6 @@ std::vector<double> PathThresholds(const TokenPaths& paths, const std::vector<do
   return path_thresholds;
 }
 
-// The first `size` tokens of `path`, scored from `scored_begin` on.
-Path FirstTokens(const Path& path, int32_t size, int32_t scored_begin) {
-  Path first = path;
-  first.prefix_size = std::min(path.prefix_size, size);
-  first.tail.resize(size - first.prefix_size);
-  first.scored_begin = scored_begin;
-  first.ends_word = path.ends_word && size == path.size();
-  return first;
-}
-
 }  // namespace
 
 PathScores ScoreWithPruning(PathScorer& scorer, const TokenPaths& paths,
@@ -50,7 +40,7 @@ PathScores ScoreWithPruning(PathScorer& scorer, const TokenPaths& paths,
       const int32_t begin = path.scored_begin + static_cast<int32_t>(scores.log_probs[i].size());
       const int32_t size =
           path_thresholds[i] == kNone ? path.size() : std::min(path.size(), begin + 1);
-      round.paths.push_back(FirstTokens(path, size, begin));
+      round.paths.push_back(path.First(size, begin));
       round.paths.back().alternative = round.candidates;
       round.candidate_of.push_back(round.candidates++);
     }

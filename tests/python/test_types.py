@@ -15,8 +15,8 @@ from lmfusion import _core
 PACKAGE = Path(_core.__file__).parent
 # What every pybind11 class has and no stub says: a metaclass, and a constructor that refuses.
 ALLOWED = r"""
-lmfusion\._core\.(Explanation|Explanation\.Form|Explanation\.Token|LMFusionScorer|Stats|TextStage|Tokenizer|Truecaser)
-lmfusion\._core\.(Explanation|Explanation\.Form|Explanation\.Token|Stats|Tokenizer)\.__init__
+lmfusion\._core\.(BestHypothesis|BestList|Explanation|Explanation\.Form|Explanation\.Token|LMFusionScorer|Stats|TextStage|Tokenizer|Truecaser)
+lmfusion\._core\.(BestHypothesis|BestList|Explanation|Explanation\.Form|Explanation\.Token|Stats|Tokenizer)\.__init__
 """
 
 
