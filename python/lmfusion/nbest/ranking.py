@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lmfusion.nbest.hypothesis import Utterance
+from lmfusion.nbest.hypothesis import Hypothesis, Utterance
 from lmfusion.nbest.reading import NBest, read
 
 HYPOTHESES_A_CALL = 2048  # of a file, so that it need not fit into memory
@@ -59,27 +59,49 @@ class Weights:
 
     def ranked(self, utterance: Utterance, log_probs: Iterable[float]) -> list[Ranked]:
         """The hypotheses best first, equal totals in the order given; log_probs of them, nats."""
-        rows = []
-        for index, (one, log_prob) in enumerate(zip(utterance.hypotheses, log_probs, strict=True)):
-            words = len(one.text.split())
-            total = self.total(one.score, log_prob, words, one.ngram, index)
-            rows.append(Ranked(one.given, one.text, one.score, log_prob, total, words, index,
-                               one.ngram))
+        rows = [self.row(one, index, log_prob) for index, (one, log_prob)
+                in enumerate(zip(utterance.hypotheses, log_probs, strict=True))]
         return sorted(rows, key=lambda row: -row.total)
+
+    def row(self, one: Hypothesis, index: int, log_prob: float) -> Ranked:
+        """A hypothesis, which is at `index` of its list, with its log p, nats."""
+        words = len(one.text.split())
+        total = self.total(one.score, log_prob, words, one.ngram, index)
+        return Ranked(one.given, one.text, one.score, log_prob, total, words, index, one.ngram)
 
 
 def rank_utterances(utterances: Iterable[Utterance], scorer: TextScorer, weights: Weights,
-                    hypotheses_a_call: int | None = None) -> Iterator[list[Ranked]]:
+                    hypotheses_a_call: int | None = None,
+                    n: int | None = None) -> Iterator[list[Ranked]]:
     """Every utterance's hypotheses best first, equal totals in the order given.
 
     Args:
         hypotheses_a_call: utterances are scored together up to so many; None: all in one call.
+        n: only so many of each; a scorer with a method `best` computes no more than that takes.
     """
+    if n is not None and n < 1:
+        raise ValueError(f"n = {n}; at least 1 expected")
     for some in batches(utterances, hypotheses_a_call):
+        if n is not None and hasattr(scorer, "best") and not weights.length_normalization:
+            yield from _best(some, scorer, weights, n)
+            continue
         texts = [hypothesis.text for utterance in some for hypothesis in utterance.hypotheses]
         log_probs = iter(scorer.score_texts(texts) if texts else [])
         for utterance in some:
-            yield weights.ranked(utterance, itertools.islice(log_probs, len(utterance.hypotheses)))
+            yield weights.ranked(utterance,
+                                 itertools.islice(log_probs, len(utterance.hypotheses)))[:n]
+
+
+def _best(utterances: Sequence[Utterance], scorer: Any, weights: Weights,
+          n: int) -> Iterator[list[Ranked]]:
+    lists = [[one.text for one in utterance.hypotheses] for utterance in utterances]
+    base = [[weights.total(one.score, 0, 0, one.ngram, place)
+             for place, one in enumerate(utterance.hypotheses)] for utterance in utterances]
+    found = scorer.best(lists, base, weight=weights.weight,
+                        word_insertion_bonus=weights.word_insertion_bonus, n=n)
+    for utterance, best in zip(utterances, found):
+        yield [weights.row(utterance.hypotheses[one.index], one.index, one.log_prob)
+               for one in best.best]
 
 
 def batches(utterances: Iterable[Utterance], most: int | None) -> Iterator[list[Utterance]]:
@@ -97,7 +119,7 @@ def batches(utterances: Iterable[Utterance], most: int | None) -> Iterator[list[
 
 
 def rank(nbests: Any, scorer: TextScorer, *, weight: float = 0.3,
-         word_insertion_bonus: float = 0.0, acoustic_weight: float = 1.0,
+         word_insertion_bonus: float = 0.0, acoustic_weight: float = 1.0, n: int | None = None,
          **reading: Any) -> list[list[Ranked]]:
     """Every utterance's hypotheses with their parts, best first; equal totals keep their order.
 
@@ -105,26 +127,29 @@ def rank(nbests: Any, scorer: TextScorer, *, weight: float = 0.3,
         nbests: any shape that `read` knows, such as a list of lists of hypotheses.
         scorer: asked once, for the texts of all utterances (of a file: some at a time).
         weight, word_insertion_bonus, acoustic_weight: of the total.
+        n: only so many of each utterance, for less work (`LMFusionScorer.best`); None: all.
         reading: of `read`, such as missing="last".
 
     Raises:
-        ValueError: as `read`.
+        ValueError: as `read`; n below 1.
     """
     document = read(nbests, **reading)
     weights = Weights(weight, word_insertion_bonus, acoustic_weight)
-    return list(rank_utterances(document, scorer, weights, _batch_size(document)))
+    return list(rank_utterances(document, scorer, weights, _batch_size(document), n))
 
 
 def rescore(nbest: Any, scorer: TextScorer, *, weight: float = 0.3,
             word_insertion_bonus: float = 0.0, acoustic_weight: float = 1.0,
-            output: str | Path | None = None, parts: list[list[Ranked]] | None = None,
-            **reading: Any) -> Any:
+            n: int | None = None, output: str | Path | None = None,
+            parts: list[list[Ranked]] | None = None, **reading: Any) -> Any:
     """What was given, every utterance's hypotheses best first; utterances keep their places.
 
     Args:
         nbest: any shape that `read` knows. What is in memory is not changed.
         scorer: asked once (of a file: some utterances at a time).
         weight, word_insertion_bonus, acoustic_weight: of the total.
+        n: only so many are ranked, for less work (`LMFusionScorer.best`); the others follow in the
+            order given, without parts. None: all.
         output: of a file or folder, where to write the same shape; beside it, OUTPUT.parts.tsv
             has utterance, rank, score, log p, words, total and text of every hypothesis.
         parts: a list to which every utterance's `Ranked` hypotheses are added.
@@ -141,15 +166,15 @@ def rescore(nbest: Any, scorer: TextScorer, *, weight: float = 0.3,
         raise ValueError(f"{nbest} is a path: give output=, where to write the ranked "
                          f"{document.shape}")
     weights = Weights(weight, word_insertion_bonus, acoustic_weight)
-    utterances, named = itertools.tee(document)
-    ranked = rank_utterances(utterances, scorer, weights, _batch_size(document))
+    utterances, named, sized = itertools.tee(document, 3)
+    ranked = rank_utterances(utterances, scorer, weights, _batch_size(document), n)
     if parts is not None:
         ranked = _kept(ranked, parts)
     if output is None:
-        return document.rebuilt(iter(list(orders_of(ranked))))  # read whole, then rebuilt
+        return document.rebuilt(iter(list(orders_of(ranked, sized))))  # read whole, then rebuilt
     output = Path(output)
     with open(output.with_name(output.name + ".parts.tsv"), "w", encoding="utf-8") as file:
-        document.write(orders_of(with_parts(zip(named, ranked), file)), output)
+        document.write(orders_of(with_parts(zip(named, ranked), file), sized), output)
     return output
 
 
@@ -157,8 +182,15 @@ def _batch_size(document: NBest) -> int | None:
     return HYPOTHESES_A_CALL if document.is_file else None
 
 
-def orders_of(ranked: Iterable[list[Ranked]]) -> Iterator[list[int]]:
-    return ([row.index for row in rows] for rows in ranked)
+def orders_of(ranked: Iterable[list[Ranked]],
+              utterances: Iterable[Utterance] | None = None) -> Iterator[list[int]]:
+    """Indices of the hypotheses as they were ranked; of `utterances`, those that were not follow in
+    the order given."""
+    whole = itertools.repeat(None) if utterances is None else utterances
+    for rows, utterance in zip(ranked, whole):
+        order = [row.index for row in rows]
+        rest = set(range(len(utterance.hypotheses) if utterance else 0)) - set(order)
+        yield order + sorted(rest)
 
 
 def _kept(ranked: Iterable[list[Ranked]], parts: list[list[Ranked]]) -> Iterator[list[Ranked]]:
