@@ -11,8 +11,6 @@ from collections.abc import Sequence
 
 from lmfusion.scorer import LMFusionScorer
 
-CERTAIN = -0.6931471805599453  # log 1/2: a token above it is the likeliest without comparing
-
 
 def likeliest_tokens(scorer: LMFusionScorer, path: Sequence[int], count: int = 1, *,
                      cache_namespace: str = "") -> list[tuple[int, float]]:
@@ -27,19 +25,3 @@ def likeliest_tokens(scorer: LMFusionScorer, path: Sequence[int], count: int = 1
                                     cache_namespace=cache_namespace)
     best = heapq.nsmallest(count, every, key=lambda token: -rows[token][0])
     return [(token, rows[token][0]) for token in best]
-
-
-def is_greedy(scorer: LMFusionScorer, path: Sequence[int], log_probs: Sequence[float], *,
-              cache_namespace: str = "") -> bool:
-    """Whether the last tokens of a path, of which these are the log p, are each the likeliest.
-
-    Equal log p with a smaller id counts as likelier, as `torch.argmax` has it.
-    """
-    begin = len(path) - len(log_probs)
-    for i, log_prob in enumerate(log_probs, begin):
-        if log_prob > CERTAIN:
-            continue
-        best = likeliest_tokens(scorer, path[:i], cache_namespace=cache_namespace)
-        if best[0][0] != path[i]:
-            return False
-    return True
