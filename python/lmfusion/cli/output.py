@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
@@ -79,3 +80,41 @@ def _cell(value: Any) -> str:
 def _is_number(text: str) -> bool:
     return not text or text.lstrip("+-").replace(".", "", 1).replace(",", "").rstrip("%").strip(
         ).isdecimal() or text in ("nan", "inf", "-inf")
+
+
+class Steps:
+    """Progress of long work, on stderr: a bar with rate and remaining time on a terminal, else a
+    line a minute. `with Steps("rescoring", 1000) as steps: steps.advance(10)`."""
+
+    SECONDS_A_LINE = 60.0
+
+    def __init__(self, what: str, total: int, unit: str = "hypotheses") -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._done = self._skipped = 0
+        self._begin = self._line = time.monotonic()
+        self._bar = progress_bar()
+        self._task = self._bar.add_task(what, total=total, rate="")
+
+    def __enter__(self) -> Steps:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def skip(self, count: int) -> None:
+        """So many were done before: they do not count for the rate."""
+        self._skipped += count
+        self.advance(count)
+
+    def advance(self, count: int) -> None:
+        """So many more are done."""
+        self._done += count
+        seconds = time.monotonic() - self._begin
+        rate = max(self._done - self._skipped, 0) / seconds if seconds > 0 else 0.0
+        self._bar.update(self._task, completed=self._done, rate=f"{rate:,.0f}/s")
+        if self._bar.disable and time.monotonic() - self._line > self.SECONDS_A_LINE:
+            self._line = time.monotonic()
+            left = (self._total - self._done) / rate if rate else float("inf")
+            note(f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.0f} a "
+                 f"second, {left / 60:,.1f} minutes left")

@@ -6,6 +6,7 @@ They are made from the table of options that the scorer itself has, so that none
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from lmfusion import _core
+from lmfusion.errors import ModelFileError
 from lmfusion.pretrained import model_file
 
 if TYPE_CHECKING:
@@ -39,6 +41,19 @@ class ChosenScorer:
     def path(self) -> Path:
         """The model file, exported now if it must be."""
         return model_file(self.model, lora=self.lora, revision=self.revision)
+
+    def identity(self) -> str:
+        """What log p depends on, beside texts, their form and the start token."""
+        from lmfusion.memory import read_model
+        try:
+            weights = read_model(self.path())[0]["weights_sha256"]
+        except ModelFileError:  # no description: any TorchScript model
+            with self.path().open("rb") as file:
+                weights = hashlib.file_digest(file, "sha256").hexdigest()
+        options = {name: self.options[name] for name in (
+            "compute", "boundary", "max_context_length", "casing", "truecaser", "bos_id")
+            if name in self.options}
+        return f"{weights} {options}"
 
     def open(self, **other: Any) -> LMFusionScorer:
         """The scorer; `other` options take the place of those given."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmfusion.cli.output import AsJson, note, print_json, print_table, progress_bar
+from lmfusion.cli.output import AsJson, Steps, note, print_json, print_table
 from lmfusion.cli.reading_options import (
     BeamSize,
     ColumnNames,
@@ -63,7 +63,7 @@ def tune(scorer: ChosenScorer,
                                      speaker))
     utterances = list(document)
     references = references_of([each.name for each in utterances], ref or nbest)
-    parts = Parts.of(utterances, references, _identity(scorer))
+    parts = Parts.of(utterances, references, scorer.identity())
     _compute(parts, tried, scorer, output / "parts.npz")
     parts.log_probs = {form: parts.log_probs[form] for form in tried}
     tuned = search(parts, folds=folds, seed=seed)
@@ -78,14 +78,6 @@ def tune(scorer: ChosenScorer,
     note(f"settings: {output / 'settings.json'}   report: {output / 'report.html'}")
 
 
-def _identity(scorer: ChosenScorer) -> str:
-    """What log p depends on, beside the texts."""
-    from lmfusion.memory import read_model
-    description, _ = read_model(scorer.path())
-    options = {name: scorer.options[name] for name in ("compute", "boundary", "max_context_length")}
-    return f"{description.get('weights_sha256', '')} {options}"
-
-
 def _compute(parts: Parts, tried: list[TextForm], scorer: ChosenScorer, path: Path) -> None:
     """Adds what is not saved yet, and saves after every form."""
     from lmfusion.tuning.parts import Parts
@@ -95,14 +87,11 @@ def _compute(parts: Parts, tried: list[TextForm], scorer: ChosenScorer, path: Pa
         except ValueError as error:
             note(f"{error}; all parts are computed again")
     open_scorers: dict[str, Any] = {}
-    hypotheses = int(parts.there.sum())
-    with progress_bar() as progress:
-        for form in tried:
-            if form in parts.log_probs:
-                continue
-            if form.bos not in open_scorers:
-                open_scorers[form.bos] = scorer.open(bos=form.bos)
-            task = progress.add_task(str(form), total=hypotheses, rate="")
-            parts.compute(form, open_scorers[form.bos],
-                          lambda count, task=task: progress.advance(task, count))  # type: ignore[misc]
-            parts.save(path)
+    for form in tried:
+        if form in parts.log_probs:
+            continue
+        if form.bos not in open_scorers:
+            open_scorers[form.bos] = scorer.open(bos=form.bos)
+        with Steps(str(form), int(parts.there.sum())) as steps:
+            parts.compute(form, open_scorers[form.bos], steps.advance)
+        parts.save(path)

@@ -1,0 +1,190 @@
+"""The job: the utterances of a shard are scored call by call into its journal; when the journals of
+all shards are complete, the output is written from them, in the format of the input.
+
+Every call begins with an empty cache and has the same utterances whatever was done before, and the
+output is written from the journals alone: after a kill it is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmfusion.default_model import locked
+from lmfusion.nbest import NBest, Ranked, Utterance
+from lmfusion.nbest.ranking import batches, orders_of, with_parts
+from lmfusion.rescoring.journal import Journal, Shard, done_in, log_probs_in
+from lmfusion.tuning.settings import Settings
+from lmfusion.tuning.text_form import TextForm
+
+if TYPE_CHECKING:
+    from lmfusion import LMFusionScorer
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Content:
+    """Of an n-best document: how much it is, and a digest of its names and texts."""
+
+    utterances: int
+    hypotheses: int
+    digest: str
+
+    @classmethod
+    def of(cls, document: Iterable[Utterance]) -> Content:
+        """Reads it through once."""
+        digest = hashlib.sha256()
+        utterances = hypotheses = 0
+        for utterance in document:
+            texts = [one.text for one in utterance.hypotheses]
+            digest.update(json.dumps([utterance.name, texts]).encode())
+            utterances += 1
+            hypotheses += len(texts)
+        return cls(utterances, hypotheses, digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done.
+
+    Attributes:
+        document: read from a file or folder.
+        output: of the whole document, whatever the shard.
+        settings: weights and text form.
+        model: all that log p depends on beside texts and form, for the journal.
+        shard: which utterances.
+        hypotheses_a_call: of the model, at least; utterances are never split.
+        keep_journals: leaves them when the output is written.
+    """
+
+    document: NBest
+    output: Path
+    settings: Settings
+    model: str
+    shard: Shard = Shard()  # noqa: RUF009 (it is frozen)
+    hypotheses_a_call: int = 2048
+    keep_journals: bool = False
+
+    def identity(self, content: Content) -> dict[str, Any]:
+        """The first line of the journal."""
+        return {"format": FORMAT, "input": content.digest, "utterances": content.utterances,
+                "model": self.model, "form": self.settings.form.to_dict(),
+                "shards": self.shard.count, "hypotheses_a_call": self.hypotheses_a_call}
+
+
+def run(job: Job, scorer: Callable[[], LMFusionScorer], content: Content, *,
+        advance: Callable[[int], None] = lambda count: None,
+        skip: Callable[[int], None] | None = None) -> list[Shard]:
+    """Scores what of the shard is not scored yet; writes the output if no shard is missing.
+
+    Args:
+        scorer: opens one, with casing "none" and the form's `bos`; not called if nothing is left.
+        content: of the document.
+        advance: called with the number of hypotheses of every call. skip: the same of calls that
+            an earlier run made; default: `advance`.
+
+    Returns:
+        The shards that are not complete; where there is none the output is written.
+
+    Raises:
+        ValueError: the output is the input, a journal is of another job, or another process is at
+            work on this shard.
+    """
+    if job.output.resolve() == Path(job.document.source).resolve():
+        raise ValueError(f"{job.output} is what is read; give another path to write to")
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    identity = job.identity(content)
+    journal = Journal(job.shard.journal(job.output), identity)
+    try:
+        _score(job, scorer, content, journal, advance, skip or advance)
+    finally:
+        journal.close()
+    missing = [shard for shard in _shards(job) if done_in(shard.journal(job.output), identity)
+               < len(shard.range(content.utterances))]
+    if not missing:
+        _write(job)
+    return missing
+
+
+def scored(scorer: LMFusionScorer, form: TextForm, texts: Sequence[str]) -> list[float]:
+    """log p of texts in a form, those with the same beginning one after the other."""
+    order = sorted(range(len(texts)), key=texts.__getitem__)
+    found = form.log_probs(scorer, [texts[index] for index in order]) if texts else []
+    result = [0.0] * len(texts)
+    for index, log_prob in zip(order, found, strict=True):
+        result[index] = log_prob
+    return result
+
+
+def _shards(job: Job) -> list[Shard]:
+    return [Shard(number + 1, job.shard.count) for number in range(job.shard.count)]
+
+
+def _score(job: Job, scorer: Callable[[], LMFusionScorer], content: Content, journal: Journal,
+           advance: Callable[[int], None], skip: Callable[[int], None]) -> None:
+    chosen = job.shard.range(content.utterances)
+    mine = itertools.islice(job.document, chosen.start, chosen.stop)
+    opened: LMFusionScorer | None = None
+    passed = 0
+    for some in batches(mine, job.hypotheses_a_call):
+        texts = [one.text for utterance in some for one in utterance.hypotheses]
+        passed += len(some)
+        if passed <= journal.done:
+            skip(len(texts))
+        else:
+            opened = opened or scorer()
+            opened.clear_cache()
+            log_probs = iter(scored(opened, job.settings.form, texts))
+            journal.add([list(itertools.islice(log_probs, len(utterance.hypotheses)))
+                         for utterance in some])
+            advance(len(texts))
+
+
+def _write(job: Job) -> None:
+    """From the journals; nothing where another process has done so."""
+    journals = [shard.journal(job.output) for shard in _shards(job)]
+    lock = job.output.with_name(f".{job.output.name}.lock")
+    with locked(lock):
+        if all(path.is_file() for path in journals):
+            _write_from(job, journals)
+        if not job.keep_journals:
+            for path in journals:
+                path.unlink(missing_ok=True)
+    lock.unlink(missing_ok=True)
+
+
+def _write_from(job: Job, journals: Sequence[Path]) -> None:
+    parts = job.output.with_name(job.output.name + ".parts.tsv")
+    writing = [path.with_name(f".writing.{path.name}") for path in (job.output, parts)]
+    for path in writing:
+        if path.is_dir():
+            shutil.rmtree(path)
+    log_probs = itertools.chain.from_iterable(map(log_probs_in, journals))
+    utterances, named = itertools.tee(job.document)
+    ranked = (job.settings.weights.ranked(utterance, row)
+              for utterance, row in zip(utterances, log_probs))
+    with writing[1].open("w", encoding="utf-8") as file:
+        job.document.write(orders_of(_checked(with_parts(zip(named, ranked), file))), writing[0])
+    os.replace(writing[1], parts)
+    if not writing[0].is_dir():
+        os.replace(writing[0], job.output)
+        return
+    for source in sorted(path for path in writing[0].rglob("*") if path.is_file()):
+        target = job.output / source.relative_to(writing[0])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
+    shutil.rmtree(writing[0])
+
+
+def _checked(ranked: Iterator[list[Ranked]]) -> Iterator[list[Ranked]]:
+    """As it is; a journal that ends too early is an error, not a shorter file."""
+    yield from ranked
+    raise RuntimeError("the journals of a job ended before its utterances")
