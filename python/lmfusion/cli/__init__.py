@@ -18,7 +18,9 @@ from typer.exceptions import TyperException
 from lmfusion._core import __version__
 from lmfusion.cli import (
     bench,
+    brain_to_text,
     compare,
+    compute_sentence_scores,
     continue_,
     default_model,
     demo,
@@ -52,6 +54,8 @@ COMMANDS = (
     Command("rescore", rescore.rescore, "tune"),
     Command("tune", tune.tune, "tune"),
     Command("compare", compare.compare, "tune"),
+    Command("compute-sentence-scores", compute_sentence_scores.compute_sentence_scores),
+    Command("brain-to-text", brain_to_text.brain_to_text),
     Command("bench", bench.bench),
     Command("inspect", inspect.inspect),
     Command("selfcheck", selfcheck.selfcheck),

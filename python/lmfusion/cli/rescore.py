@@ -58,6 +58,7 @@ def rescore(scorer: ChosenScorer,
     from lmfusion.nbest import read
     from lmfusion.nbest.ranking import Weights
     from lmfusion.rescoring import job as jobs
+    from lmfusion.rescoring.journal import Shard
     from lmfusion.tuning.settings import Settings
     from lmfusion.tuning.text_form import TextForm
     if settings is None:
@@ -74,7 +75,7 @@ def rescore(scorer: ChosenScorer,
     content = jobs.Content.of(document)
     if settings is None:
         _warn_of_bare_texts(document, scorer, chosen)
-    job = jobs.Job(document, output, chosen, scorer.identity(), jobs.Shard.of(shard),
+    job = jobs.Job(document, output, chosen, scorer.identity(), Shard.of(shard),
                    hypotheses_a_call, keep_journals)
     with Steps("rescoring", _hypotheses(job, content)) as steps:
         unfinished = jobs.run(job, lambda: scorer.open(bos=chosen.form.bos), content,
