@@ -37,6 +37,7 @@ def test_forms_of_texts() -> None:
     with pytest.raises(ValueError, match="casing = 'sideways'"):
         TextForm("sideways")
     assert is_bare(["the cat", "it's"]) and is_bare(["THE CAT"]) and not is_bare(["the cat."])
+    assert is_bare(["the cat"] * 19 + ["it is mr."]) and not is_bare(["the cat", "it is mr."])
     assert not is_bare(["The cat"]) and not is_bare([])
 
 

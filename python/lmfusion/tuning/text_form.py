@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 CASINGS = ("none", "lower", "sentence")
 END_MARKS = (".", "?", "!")
+BARE_BUT = 0.1  # of the texts
 _FIRST_PERSON = re.compile(r"(?<!\S)i(?=('(m|ll|d|ve))?[.,?!;:]*(?!\S))")
 
 
@@ -83,7 +84,9 @@ def sentence_case(text: str) -> str:
 
 
 def is_bare(texts: Iterable[str]) -> bool:
-    """Whether texts are written as most recognisers do: one case, no end marks."""
+    """Whether texts are written as most recognisers do, nearly all in one case without end marks
+    (a word such as "mr." may end one)."""
     some = [text for text in texts if text.strip()]
-    return bool(some) and not any(text.endswith(END_MARKS) for text in some) and (
-        all(text == text.lower() for text in some) or all(text.isupper() for text in some))
+    few = BARE_BUT * len(some)
+    return bool(some) and sum(text.endswith(END_MARKS) for text in some) <= few and min(
+        sum(text != text.lower() for text in some), sum(not text.isupper() for text in some)) <= few
