@@ -214,6 +214,37 @@ def test_weights_may_change_between_a_kill_and_the_end(source: Path, bundle: Pat
         assert found == sorted(found, reverse=True)
 
 
+@pytest.mark.parametrize("prompt", ["", "the cat"])
+def test_the_top_alone_is_the_same_with_less_work(source: Path, bundle: Path, tmp_path: Path,
+                                                  prompt: str) -> None:
+    wanted = Settings(Weights(0.7, -0.5, 8.0, 0.0, 0.0, 0.5), TextForm("sentence", ".", prompt))
+    counts, outputs = [], []
+    for top in (None, 1):
+        opened = LMFusionScorer(bundle)
+        job = Job(nbest.read(source), tmp_path / f"{top}.jsonl", wanted, "a model", top=top,
+                  keep_journals=True)
+        assert run(job, lambda opened=opened: opened, Content.of(job.document)) == []
+        counts.append(opened.stats().tokens_computed)
+        outputs.append([json.loads(line) for line in job.output.read_text().splitlines()])
+    assert counts[1] < counts[0]
+    for full, first in zip(*outputs):
+        assert first["nbest"][:1] == full["nbest"][:1]
+        assert sorted(first["nbest"]) == sorted(full["nbest"])
+    parts = [[line.split("\t") for line in (tmp_path / f"{top}.jsonl.parts.tsv").read_text()
+              .splitlines()] for top in (None, 1)]
+    full_rows = {(row[0], row[6], row[2]): row for row in parts[0][1:]}
+    known = [row for row in parts[1][1:] if row[3] != "nan"]
+    assert len(known) < len(parts[1]) - 1  # something was left
+    for row in known:
+        assert float(row[3]) == pytest.approx(float(full_rows[row[0], row[6], row[2]][3]), abs=1e-3)
+    other = Job(nbest.read(source), tmp_path / "1.jsonl", Settings(Weights(0.1), wanted.form),
+                "a model", top=1)  # what was left out depends on the weights
+    with pytest.raises(ValueError, match="another weights"):
+        run(other, lambda: pytest.fail("scored again"), Content.of(other.document))
+    with pytest.raises(ValueError, match="length normalisation"):
+        Job(nbest.read(source), tmp_path / "x.jsonl", SETTINGS, "a model", top=1)
+
+
 def test_texts_are_asked_for_by_their_beginnings(bundle: Path) -> None:
     """The order given does not cost tokens, with a cache that holds a few texts only."""
     texts = [f"{first} {second} {third}" for first in WORDS[:6] for second in WORDS[6:12]

@@ -42,6 +42,9 @@ def rescore(scorer: ChosenScorer,
                 help="put after texts without an end mark, as the model reads them")] = "",
             prompt: Annotated[str, typer.Option(
                 help="read before every text, not counted")] = "",
+            top: Annotated[int | None, typer.Option(
+                help="put only so many of every list in order, which takes less of the model; the "
+                     "others follow as they were")] = None,
             shard: Annotated[str, typer.Option(
                 metavar="I/N", help="only this part; the last one to end writes PATH")] = "1/1",
             keep_journals: Annotated[bool, typer.Option(
@@ -76,7 +79,7 @@ def rescore(scorer: ChosenScorer,
     if settings is None:
         _warn_of_bare_texts(document, scorer, chosen)
     job = jobs.Job(document, output, chosen, scorer.identity(), Shard.of(shard),
-                   hypotheses_a_call, keep_journals)
+                   hypotheses_a_call, keep_journals, top)
     with Steps("rescoring", _hypotheses(job, content)) as steps:
         unfinished = jobs.run(job, lambda: scorer.open(bos=chosen.form.bos), content,
                               advance=steps.advance, skip=steps.skip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,15 @@ class Weights:
         return total + self.word_insertion_bonus * words
 
     def ranked(self, utterance: Utterance, log_probs: Iterable[float]) -> list[Ranked]:
-        """The hypotheses best first, equal totals in the order given; log_probs of them, nats."""
+        """The hypotheses best first, equal totals in the order given.
+
+        Args:
+            log_probs: of every hypothesis, nats; those whose is NaN (not computed) come last.
+        """
         rows = [self.row(one, index, log_prob) for index, (one, log_prob)
                 in enumerate(zip(utterance.hypotheses, log_probs, strict=True))]
-        return sorted(rows, key=lambda row: -row.total)
+        return sorted(rows, key=lambda row: (math.isnan(row.total),
+                                             0.0 if math.isnan(row.total) else -row.total))
 
     def row(self, one: Hypothesis, index: int, log_prob: float) -> Ranked:
         """A hypothesis, which is at `index` of its list, with its log p, nats."""

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,11 @@ class Job:
         shard: which utterances.
         hypotheses_a_call: of the model, at least; utterances are never split.
         keep_journals: leaves them when the output is written.
+        top: only the best so many of every list are to be known and put in order, which takes less
+            of the model (`LMFusionScorer.best`); the others follow as they were. None: all.
+
+    Raises:
+        ValueError: `top` is below 1, or with length normalisation, which `best` does not have.
     """
 
     document: NBest
@@ -72,12 +77,22 @@ class Job:
     shard: Shard = Shard()  # noqa: RUF009 (it is frozen)
     hypotheses_a_call: int = 2048
     keep_journals: bool = False
+    top: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.top is not None and self.top < 1:
+            raise ValueError(f"top = {self.top}; at least 1 expected")
+        if self.top is not None and self.settings.weights.length_normalization:
+            raise ValueError("only the best of a list cannot be found alone with length "
+                             "normalisation; leave out --top, or tune without it")
 
     def identity(self, content: Content) -> dict[str, Any]:
         """The first line of the journal."""
         return {"format": FORMAT, "input": content.digest, "utterances": content.utterances,
                 "model": self.model, "form": self.settings.form.to_dict(),
-                "shards": self.shard.count, "hypotheses_a_call": self.hypotheses_a_call}
+                "shards": self.shard.count, "hypotheses_a_call": self.hypotheses_a_call,
+                "top": self.top,  # what is left uncomputed depends on the weights
+                "weights": None if self.top is None else asdict(self.settings.weights)}
 
 
 def run(job: Job, scorer: Callable[[], LMFusionScorer], content: Content, *,
@@ -124,6 +139,31 @@ def scored(scorer: LMFusionScorer, form: TextForm, texts: Sequence[str]) -> list
     return result
 
 
+def best_scored(scorer: LMFusionScorer, settings: Settings, utterances: Sequence[Utterance],
+                top: int) -> list[list[float | None]]:
+    """log p of every utterance's `top` best hypotheses and of what else became known; None of what
+    is worse for certain."""
+    weights, form = settings.weights, settings.form
+    before = f"{form.prompt} " if form.prompt else ""
+    lists = [[before + form.text(one.text) for one in utterance.hypotheses]
+             for utterance in utterances]
+    alone = replace(weights, weight=0.0)
+    base = [[row.total for row in sorted(alone.ranked(utterance, [0.0] * len(texts)),
+                                         key=lambda row: row.index)]
+            for utterance, texts in zip(utterances, lists)]
+    # The bonus is in the base scores already.
+    found = scorer.best(lists, base, weight=weights.weight, word_insertion_bonus=0.0, n=top)
+    [prompt] = scorer.score_texts([form.prompt]) if form.prompt else [0.0]
+    result: list[list[float | None]] = []
+    for texts, each in zip(lists, found):
+        row: list[float | None] = [None] * len(texts)
+        for one in (*each.best, *each.beaten):
+            if one.exact:
+                row[one.index] = one.log_prob - prompt
+        result.append(row)
+    return result
+
+
 def _shards(job: Job) -> list[Shard]:
     return [Shard(number + 1, job.shard.count) for number in range(job.shard.count)]
 
@@ -142,9 +182,12 @@ def _score(job: Job, scorer: Callable[[], LMFusionScorer], content: Content, jou
         else:
             opened = opened or scorer()
             opened.clear_cache()
-            log_probs = iter(scored(opened, job.settings.form, texts))
-            journal.add([list(itertools.islice(log_probs, len(utterance.hypotheses)))
-                         for utterance in some])
+            if job.top is None:
+                log_probs = iter(scored(opened, job.settings.form, texts))
+                journal.add([list(itertools.islice(log_probs, len(utterance.hypotheses)))
+                             for utterance in some])
+            else:
+                journal.add(best_scored(opened, job.settings, some, job.top))
             advance(len(texts))
 
 

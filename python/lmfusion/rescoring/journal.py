@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,8 +90,8 @@ class Journal:
         if whole == 0:
             self._write(job)
 
-    def add(self, log_probs: Sequence[Sequence[float]]) -> None:
-        """The next utterances' log p of every hypothesis, nats."""
+    def add(self, log_probs: Sequence[Sequence[float | None]]) -> None:
+        """The next utterances' log p of every hypothesis, nats; None: it was not needed."""
         self._write({"log_probs": [list(row) for row in log_probs]})
         self.done += len(log_probs)
 
@@ -115,12 +116,13 @@ def done_in(path: Path, job: dict[str, Any]) -> int:
 
 
 def log_probs_in(path: Path) -> Iterator[list[float]]:
-    """Of every utterance, a line of the file in memory at a time."""
+    """Of every utterance, NaN for None; a line of the file in memory at a time."""
     with path.open("rb") as file:
         file.readline()
         for line in file:
             entry = _entry(line)
-            yield from entry["log_probs"] if entry is not None else ()
+            for row in entry["log_probs"] if entry is not None else ():
+                yield [math.nan if log_prob is None else log_prob for log_prob in row]
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
