@@ -135,3 +135,22 @@ def test_recognised_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert list(utterances([sentence], tmp_path)) == first
     with pytest.raises(SpeechError, match="flite"):
         list(utterances([sentence + " again"], tmp_path))
+
+
+@needs_flite
+def test_the_quick_demo_shows_one_sentence_and_why(default_model: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    from lmfusion import LMFusionScorer
+    from lmfusion.cli import main
+    assert main(["demo", "--quick"]) == 0
+    captured = capsys.readouterr()
+    said, recognised, rescored = (line.split(":", 1)[1].strip() for line
+                                  in captured.out.splitlines() if line.startswith("  ") and
+                                  line.split(":")[0].strip() in ("said", "recognised", "rescored"))
+    assert said == sentences("test")[0]
+    assert word_error_rate([said], [rescored]) < word_error_rate([said], [recognised])
+    [wanted] = LMFusionScorer(default_model, casing="sentence", mode="uncached").score_texts(
+        [rescored + "."])
+    assert "log p of every word" in captured.out
+    assert any(line.split()[:1] == [f"{wanted:.2f}"] for line in captured.out.splitlines())
+    assert "seconds" in captured.err  # says what takes long

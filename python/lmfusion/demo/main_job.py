@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lmfusion import LMFusionScorer
+from lmfusion.cli.output import note
 from lmfusion.default_model import cache_folder, default_model, source_gguf
 from lmfusion.demo.comparison import MODES, Measurement, compare
 from lmfusion.demo.picture import draw
@@ -36,12 +37,17 @@ def run_main_job(out: Path) -> None:
         SpeechError: flite is not installed.
         ExportError: the default model cannot be built.
     """
+    note("the default model; the first time it is exported, about half a minute")
     model = default_model()
     console = Console(highlight=False, soft_wrap=True)
     with Progress(TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(),
                   TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        note("60 sentences are spoken and recognised: about a minute; a second run reads what was "
+             "recognised")
         tuning, test = (_recognized(name, progress) for name in ("tuning", "test"))
+        note("3,600 texts are rescored: about half a minute")
         rescored = _rescored(model, tuning, test, progress)
+        note("tree, grouped and uncached are compared with Hugging Face: about two minutes")
         rows = _compared(model, test, progress)
     print_error_rates(console, rescored)
     print_corrections(console, rescored)
