@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "bindings.h"
+#include "interrupts.h"
 #include "options_binding.h"
 
 namespace py = pybind11;
@@ -54,14 +55,14 @@ std::vector<std::vector<double>> ReadFloor(const py::object& floor,
 auto Ragged(Method method) {
   return [method](LMFusionScorer& self, const py::object& contexts, const py::object& words,
                   const py::object& cache_namespace, const py::object& floor,
-                  const py::object& deadline) {
+                  const py::object& deadline, const py::object& progress) {
     const Texts texts = ReadTexts(contexts, {"contexts"});
     const std::vector<Texts> candidates = ReadTextLists(words, "candidate_words");
     CallOptions call;
     call.cache_namespace = Namespace(cache_namespace);
     call.floors = ReadFloor(floor, candidates);
     if (!deadline.is_none()) call.deadline = ReadNumber(deadline, {"deadline"});
-    return Unlocked([&] { return (self.*method)(texts, candidates, call); });
+    return Watched(progress, [&] { return (self.*method)(texts, candidates, call); });
   };
 }
 
@@ -135,74 +136,79 @@ void BindScorer(py::module_& m) {
            Ragged(py::overload_cast<const Texts&, const std::vector<Texts>&, const CallOptions&>(
                &Self::score_continuations)),
            "contexts"_a, "candidate_words"_a, "cache_namespace"_a = "", "floor"_a = py::none(),
-           "deadline"_a = py::none())
+           "deadline"_a = py::none(), "progress"_a = py::none())
       .def("log_probs",
            Ragged(py::overload_cast<const Texts&, const std::vector<Texts>&, const CallOptions&>(
                &Self::log_probs)),
            "contexts"_a, "candidate_words"_a, "cache_namespace"_a = "", "floor"_a = py::none(),
-           "deadline"_a = py::none())
+           "deadline"_a = py::none(), "progress"_a = py::none())
       .def(
           "score_texts",
-          [](Self& self, Any given, Any given_eos, Any cache_namespace) {
+          [](Self& self, Any given, Any given_eos, Any cache_namespace, Any progress) {
             const Texts texts = ReadTexts(given, {"texts"});
             const bool eos = ReadBool(given_eos, {"eos"});
             const std::string whose = Namespace(cache_namespace);
-            return Unlocked([&] { return self.score_texts(texts, eos, whose); });
+            return Watched(progress, [&] { return self.score_texts(texts, eos, whose); });
           },
-          "texts"_a, "eos"_a = false, "cache_namespace"_a = "")
+          "texts"_a, "eos"_a = false, "cache_namespace"_a = "", "progress"_a = py::none())
       .def(
           "token_log_probs",
-          [](Self& self, Any given, Any cache_namespace) {
+          [](Self& self, Any given, Any cache_namespace, Any progress) {
             const Texts texts = ReadTexts(given, {"texts"});
             const std::string whose = Namespace(cache_namespace);
-            return Unlocked([&] { return self.token_log_probs(texts, whose); });
+            return Watched(progress, [&] { return self.token_log_probs(texts, whose); });
           },
-          "texts"_a, "cache_namespace"_a = "")
+          "texts"_a, "cache_namespace"_a = "", "progress"_a = py::none())
       .def(
           "score_texts_batch",
-          [](Self& self, Any given, Any given_normalize, Any cache_namespace) {
+          [](Self& self, Any given, Any given_normalize, Any cache_namespace, Any progress) {
             const Texts texts = ReadTexts(given, {"texts"});
             const bool normalize = ReadBool(given_normalize, {"length_normalize"});
             const std::string whose = Namespace(cache_namespace);
-            return Unlocked([&] { return self.score_texts_batch(texts, normalize, whose); });
+            return Watched(progress,
+                           [&] { return self.score_texts_batch(texts, normalize, whose); });
           },
-          "texts"_a, "length_normalize"_a = false, "cache_namespace"_a = "")
+          "texts"_a, "length_normalize"_a = false, "cache_namespace"_a = "",
+          "progress"_a = py::none())
       .def(
           "score_endings",
-          [](Self& self, Any given, Any given_endings, Any cache_namespace) {
+          [](Self& self, Any given, Any given_endings, Any cache_namespace, Any progress) {
             const Texts texts = ReadTexts(given, {"texts"});
             const Texts endings = ReadTexts(given_endings, {"endings"});
             const std::string whose = Namespace(cache_namespace);
-            return Unlocked([&] { return self.score_endings(texts, endings, whose); });
+            return Watched(progress, [&] { return self.score_endings(texts, endings, whose); });
           },
-          "texts"_a, "endings"_a, "cache_namespace"_a = "")
+          "texts"_a, "endings"_a, "cache_namespace"_a = "", "progress"_a = py::none())
       .def(
           "score_token_paths",
-          [](Self& self, Any given, Any given_begin, Any cache_namespace) {
+          [](Self& self, Any given, Any given_begin, Any cache_namespace, Any progress) {
             const auto paths = ReadIntegerLists(given, "paths");
             const auto scored_begin = ReadIntegers(given_begin, {"scored_begin"});
             const std::string whose = Namespace(cache_namespace);
-            return Unlocked([&] { return self.score_token_paths(paths, scored_begin, whose); });
+            return Watched(progress,
+                           [&] { return self.score_token_paths(paths, scored_begin, whose); });
           },
-          "paths"_a, "scored_begin"_a, "cache_namespace"_a = "")
+          "paths"_a, "scored_begin"_a, "cache_namespace"_a = "", "progress"_a = py::none())
       .def(
           "prime",
-          [](Self& self, Any given, Any given_vocabulary, Any given_after, Any cache_namespace) {
+          [](Self& self, Any given, Any given_vocabulary, Any given_after, Any cache_namespace,
+             Any progress) {
             const Texts contexts = ReadTexts(given, {"contexts"});
             const Texts vocabulary = ReadTexts(given_vocabulary, {"vocabulary"});
             const Texts after = ReadTexts(given_after, {"after"});
             const std::string whose = Namespace(cache_namespace);
-            return Unlocked([&] { return self.prime(contexts, vocabulary, after, whose); });
+            return Watched(progress,
+                           [&] { return self.prime(contexts, vocabulary, after, whose); });
           },
           "contexts"_a, "vocabulary"_a = py::tuple(), "after"_a = Texts{""},
-          "cache_namespace"_a = "")
+          "cache_namespace"_a = "", "progress"_a = py::none())
       .def(
           "save_cache",
           [](Self& self, Any given_path, Any given, Any cache_namespace) {
             const std::string path = ReadText(given_path, {"path"});
             const Texts contexts = ReadTexts(given, {"contexts"});
             const std::string whose = Namespace(cache_namespace);
-            return Unlocked([&] { return self.save_cache(path, contexts, whose); });
+            return Watched(py::none(), [&] { return self.save_cache(path, contexts, whose); });
           },
           "path"_a, "contexts"_a = py::tuple(), "cache_namespace"_a = "")
       .def(
@@ -210,7 +216,7 @@ void BindScorer(py::module_& m) {
           [](Self& self, Any given_path, Any cache_namespace) {
             const std::string path = ReadText(given_path, {"path"});
             const std::string whose = Namespace(cache_namespace);
-            return Unlocked([&] { return self.load_cache(path, whose); });
+            return Watched(py::none(), [&] { return self.load_cache(path, whose); });
           },
           "path"_a, "cache_namespace"_a = "")
       .def(
@@ -219,7 +225,7 @@ void BindScorer(py::module_& m) {
             const std::string context = ReadText(given_context, {"context"});
             const std::string word = ReadText(given_word, {"word"});
             const std::string whose = Namespace(cache_namespace);
-            return Unlocked([&] { return self.explain(context, word, whose); });
+            return Watched(py::none(), [&] { return self.explain(context, word, whose); });
           },
           "context"_a, "word"_a, "cache_namespace"_a = "")
       .def(
@@ -246,7 +252,7 @@ void BindScorer(py::module_& m) {
       .def("options", [](const Self& self) { return OptionsDict(self.options()); })
       .def("stats", &Self::stats, Released())
       .def("reset_stats", &Self::reset_stats, Released())
-      .def("clear_cache", &Self::clear_cache, Released())
+      .def("clear_cache", [](Self& self) { Watched(py::none(), [&] { self.clear_cache(); }); })
       .def_property_readonly("model_description", &Self::model_description)
       .def_property_readonly("tokenizer", &Self::tokenizer,
                              py::return_value_policy::reference_internal)

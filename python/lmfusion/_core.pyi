@@ -1,8 +1,10 @@
 """The compiled part of lmfusion; its face is the package lmfusion."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+_Progress = Callable[[int, int], object]
 
 __version__: str
 
@@ -159,6 +161,7 @@ class LMFusionScorer:
         cache_namespace: str = "",
         floor: float | Sequence[Sequence[float]] | None = None,
         deadline: float | None = None,
+        progress: _Progress | None = None,
     ) -> list[list[float]]: ...
     def log_probs(
         self,
@@ -167,9 +170,14 @@ class LMFusionScorer:
         cache_namespace: str = "",
         floor: float | Sequence[Sequence[float]] | None = None,
         deadline: float | None = None,
+        progress: _Progress | None = None,
     ) -> list[list[float]]: ...
     def score_texts(
-        self, texts: Sequence[str], eos: bool = False, cache_namespace: str = ""
+        self,
+        texts: Sequence[str],
+        eos: bool = False,
+        cache_namespace: str = "",
+        progress: _Progress | None = None,
     ) -> list[float]: ...
     def best(
         self,
@@ -184,19 +192,31 @@ class LMFusionScorer:
         cache_namespace: str = "",
     ) -> list[BestList]: ...
     def token_log_probs(
-        self, texts: Sequence[str], cache_namespace: str = ""
+        self,
+        texts: Sequence[str],
+        cache_namespace: str = "",
+        progress: _Progress | None = None,
     ) -> list[list[Explanation.Token]]: ...
     def score_texts_batch(
-        self, texts: Sequence[str], length_normalize: bool = False, cache_namespace: str = ""
+        self,
+        texts: Sequence[str],
+        length_normalize: bool = False,
+        cache_namespace: str = "",
+        progress: _Progress | None = None,
     ) -> list[float]: ...
     def score_endings(
-        self, texts: Sequence[str], endings: Sequence[str], cache_namespace: str = ""
+        self,
+        texts: Sequence[str],
+        endings: Sequence[str],
+        cache_namespace: str = "",
+        progress: _Progress | None = None,
     ) -> list[list[float]]: ...
     def score_token_paths(
         self,
         paths: Sequence[Sequence[int]],
         scored_begin: Sequence[int],
         cache_namespace: str = "",
+        progress: _Progress | None = None,
     ) -> list[list[float]]: ...
     def prime(
         self,
@@ -204,6 +224,7 @@ class LMFusionScorer:
         vocabulary: Sequence[str] = (),
         after: Sequence[str] = ...,
         cache_namespace: str = "",
+        progress: _Progress | None = None,
     ) -> int: ...
     def save_cache(
         self, path: str, contexts: Sequence[str] = (), cache_namespace: str = ""

@@ -13,6 +13,8 @@ from lmfusion.errors import Error, ModelFileError
 from lmfusion.words import by_words, nats
 
 Floor = float | Sequence[Sequence[float]]
+# Called with (done, total) of a call's candidates, texts or paths; what it raises ends the call.
+Progress = Callable[[int, int], object]
 
 
 class LMFusionScorer:
@@ -21,7 +23,9 @@ class LMFusionScorer:
     All log-probabilities are natural logarithms (nats). Texts that share a prefix share its
     computation, within a call and between calls, up to `kv_cache_bytes`; what is kept never
     changes a score. Thread safe: calls of several threads are packed together, and the GIL is
-    released while they compute.
+    released while they compute. Ctrl-C ends a long call after the forward pass at work; what was
+    computed stays in the cache, and the scorer works on. Methods that may take long tell a function
+    `progress` how far they are.
 
     Args:
         model: a model file (`python -m lmfusion export`), or any TorchScript causal language
@@ -119,7 +123,8 @@ class LMFusionScorer:
                             candidate_words: Sequence[Sequence[str]], *,
                             floor: Floor | None = None, deadline: float | None = None,
                             fallback: Callable[[str, str], float] | None = None,
-                            cache_namespace: str = "") -> list[list[float | None]]:
+                            cache_namespace: str = "",
+                            progress: Progress | None = None) -> list[list[float | None]]:
         """weight * log p(word | context) + word_insertion_bonus of every candidate.
 
         Args:
@@ -132,6 +137,9 @@ class LMFusionScorer:
             fallback: log p (nats) of a word after a context, from a faster model; weight and bonus
                 are applied to it.
             cache_namespace: calls of different namespaces share nothing.
+            progress: called as progress(done, total), of candidates, after every forward pass and
+                at the end, on this thread. What it raises ends the call. It may ask `stats()`, but
+                not for scores of this scorer (`Error`).
 
         Returns:
             [contexts][candidates].
@@ -143,7 +151,7 @@ class LMFusionScorer:
             NumericalError: the model gave NaN or infinity.
         """
         scores: list[list[Any]] = self._core.score_continuations(
-            contexts, candidate_words, cache_namespace, floor, deadline)
+            contexts, candidate_words, cache_namespace, floor, deadline, progress)
         if deadline is not None:
             weight, bonus = self.weight, self.word_insertion_bonus
             _fill(scores, contexts, candidate_words, None if fallback is None else
@@ -153,22 +161,25 @@ class LMFusionScorer:
     def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
                   floor: Floor | None = None, deadline: float | None = None,
                   fallback: Callable[[str, str], float] | None = None,
-                  cache_namespace: str = "") -> list[list[float | None]]:
+                  cache_namespace: str = "",
+                  progress: Progress | None = None) -> list[list[float | None]]:
         """As `score_continuations` without weight and bonus: log p(word | context), nats."""
         log_probs: list[list[Any]] = self._core.log_probs(
-            contexts, candidate_words, cache_namespace, floor, deadline)
+            contexts, candidate_words, cache_namespace, floor, deadline, progress)
         if deadline is not None:
             _fill(log_probs, contexts, candidate_words, fallback)
         return log_probs
 
     def score_texts(self, texts: Sequence[str], *, eos: bool = False, base: float = math.e,
-                    cache_namespace: str = "") -> list[float]:
+                    cache_namespace: str = "",
+                    progress: Progress | None = None) -> list[float]:
         """log p of whole texts, unweighted; with the end-of-text token where `eos`.
 
         Nats, or another logarithm by its `base`, 2 or 10 say.
         """
         unit = nats(base)
-        return [log_prob / unit for log_prob in self._core.score_texts(texts, eos, cache_namespace)]
+        return [log_prob / unit for log_prob in self._core.score_texts(
+            texts, eos, cache_namespace, progress)]
 
     def best(self, lists: Sequence[Sequence[str]],
              base_scores: Sequence[Sequence[float]] | None = None, *,
@@ -209,33 +220,37 @@ class LMFusionScorer:
                                deadline, cache_namespace)
 
     def token_log_probs(self, texts: Sequence[str], *, base: float = math.e,
-                        cache_namespace: str = "") -> list[list[tuple[str, float]]]:
+                        cache_namespace: str = "",
+                        progress: Progress | None = None) -> list[list[tuple[str, float]]]:
         """[texts][tokens] of (token as its vocabulary writes it, log p), the start token left out.
 
         They sum to `score_texts(texts)`. `base` is the logarithm's: e, 2 or 10.
         """
         unit = nats(base)
         return [[(token.piece, token.log_prob / unit) for token in row]
-                for row in self._core.token_log_probs(texts, cache_namespace)]
+                for row in self._core.token_log_probs(texts, cache_namespace, progress)]
 
     def word_log_probs(self, texts: Sequence[str], *, base: float = math.e,
-                       cache_namespace: str = "") -> list[list[tuple[str, float]]]:
+                       cache_namespace: str = "",
+                       progress: Progress | None = None) -> list[list[tuple[str, float]]]:
         """[texts][words] of (word, log p of it after all before it), words being split at spaces.
 
         They sum to `score_texts(texts)`. `base` is the logarithm's: e, 2 or 10.
         """
         return by_words(texts, lambda begun: self.score_texts(
-            begun, base=base, cache_namespace=cache_namespace))
+            begun, base=base, cache_namespace=cache_namespace, progress=progress))
 
-    def perplexity(self, texts: Sequence[str], *, cache_namespace: str = "") -> list[float]:
+    def perplexity(self, texts: Sequence[str], *, cache_namespace: str = "",
+                   progress: Progress | None = None) -> list[float]:
         """exp(-mean log p of a token) of each text; NaN for one without tokens."""
-        rows = self._core.token_log_probs(texts, cache_namespace)
+        rows = self._core.token_log_probs(texts, cache_namespace, progress)
         return [math.exp(-math.fsum(token.log_prob for token in row) / len(row)) if row
                 else math.nan for row in rows]
 
     def score_texts_batch(self, texts: Sequence[str], chunk_size: int = 256,
                           length_normalize: bool = False, *,
-                          cache_namespace: str = "") -> list[float]:
+                          cache_namespace: str = "",
+                          progress: Progress | None = None) -> list[float]:
         """log p of whole texts as they are given (no casing), nats, unweighted.
 
         The interface of a decoder that rescores its beam every few frames and appends sentence
@@ -243,24 +258,27 @@ class LMFusionScorer:
         `length_normalize` divides by the number of scored tokens.
         """
         del chunk_size
-        return self._core.score_texts_batch(texts, length_normalize, cache_namespace)
+        return self._core.score_texts_batch(texts, length_normalize, cache_namespace, progress)
 
     def score_endings(self, texts: Sequence[str],
                       endings: Sequence[str] = (".", "?", "!"), *,
-                      cache_namespace: str = "") -> list[list[float]]:
+                      cache_namespace: str = "",
+                      progress: Progress | None = None) -> list[list[float]]:
         """log p(ending | text), nats, unweighted: [texts][endings].
 
         An ending follows its text without a space; "" stands for the end-of-text token.
         """
-        return self._core.score_endings(texts, endings, cache_namespace)
+        return self._core.score_endings(texts, endings, cache_namespace, progress)
 
     def score_token_paths(self, paths: Sequence[Sequence[int]], scored_begin: Sequence[int], *,
-                          cache_namespace: str = "") -> list[list[float]]:
+                          cache_namespace: str = "",
+                          progress: Progress | None = None) -> list[list[float]]:
         """log p (nats) of each token of a path from `scored_begin` (at least 1) on."""
-        return self._core.score_token_paths(paths, scored_begin, cache_namespace)
+        return self._core.score_token_paths(paths, scored_begin, cache_namespace, progress)
 
     def prime(self, contexts: Sequence[str] = (), *, vocabulary: Sequence[str] = (),
-              after: Sequence[str] = ("",), cache_namespace: str = "") -> int:
+              after: Sequence[str] = ("",), cache_namespace: str = "",
+              progress: Progress | None = None) -> int:
         """Computes and keeps what later calls will ask for (docs/warm_start.md).
 
         Args:
@@ -277,7 +295,7 @@ class LMFusionScorer:
                 many bytes do. Nothing was computed.
             ValueError: this scorer keeps nothing between calls (a plain model, or another mode).
         """
-        return self._core.prime(contexts, vocabulary, after, cache_namespace)
+        return self._core.prime(contexts, vocabulary, after, cache_namespace, progress)
 
     def save_cache(self, path: str | os.PathLike[str], *, contexts: Sequence[str] | None = None,
                    cache_namespace: str = "") -> int:

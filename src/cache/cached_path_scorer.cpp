@@ -24,16 +24,13 @@ class CachedScorer final : public PathScorer {
     const ForkGuard::Call in_progress(fork_guard_);
     CheckPaths(paths, model().description());
     PathScores scores(paths);
-    Call call;
-    call.paths = &paths;
-    call.cache_namespace = &cache_namespace;
-    call.scores = &scores;
-    call.report = report;
+    Call call(paths, cache_namespace, &scores, report);
     queue_.Run(&call, [this](Call* first) noexcept {
       Stats counters;
       cache_.DoCalls(first, &counters);
       EndWork(counters);
     });
+    if (call.ended_by) std::rethrow_exception(call.ended_by);
     if (call.error) std::rethrow_exception(call.error);
     return scores;
   }

@@ -59,6 +59,10 @@ void CallChunk::Add(NodeId root, Call* call, size_t path_index) {
     if (call->prime && path.scored_begin >= path.size()) wanted_[last].normalizer = true;
   }
   members_.push_back({call, path_index, last, begin, paths_.size()});
+  if (shares_.empty() || shares_.back().call != call) {
+    shares_.push_back({call, call->paths_done, 0});
+  }
+  ++shares_.back().paths;
 }
 
 int32_t CallChunk::Walk(NodeId root, int32_t from, const int32_t* tokens, size_t count) {
@@ -70,13 +74,15 @@ void CallChunk::Run(Stats* counters) {
   Stopwatch watch;
   for (const Member& member : members_) ReadReused(member);
   PlanSlots();
-  const Questions questions = MakeQuestions();
   const std::vector<int32_t> missing = MissingDepthFirst(tree_, paths_);
   counters->tree_seconds += watch.Lap();
+  Questions questions;
   OutputAnswers answers;
+  bool whole = true;
   try {
-    Forward(missing, counters);
+    whole = Forward(missing, counters);
     watch.Lap();
+    questions = MakeQuestions();
     // Asked even where there is no question: it tells whether the forward passes were finite.
     answers = model_.Answer(questions.asked);
   } catch (...) {
@@ -90,6 +96,8 @@ void CallChunk::Run(Stats* counters) {
   CheckNumbers(answers);
   Publish(questions, answers);
   counters->output_seconds += watch.Lap();
+  if (!whole) throw EndedEarly();
+  for (const Share& share : shares_) share.call->paths_done = share.first_path + share.paths;
   for (const Member& member : members_) ReadScores(member);
   for (int32_t i = 0; i < paths_.size(); ++i)
     counters->tokens_reused += paths_.was_computed(i) ? 1 : 0;
@@ -122,16 +130,18 @@ void CallChunk::PlanSlots() {
   }
 }
 
+// Of nodes that are computed: all that are wanted, unless a call ended early.
 CallChunk::Questions CallChunk::MakeQuestions() const {
   Questions questions;
+  const auto has_slot = [&](int32_t i) { return tree_.slot(paths_.node(i)) != kNoSlot; };
   for (int32_t i = 0; i < paths_.size(); ++i) {
     const Wanted& wanted = wanted_[i];
-    if (wanted.word_end) questions.asked.word_ends = true;
-    if (wanted.word_end || wanted.normalizer) {
+    if ((wanted.word_end || wanted.normalizer) && has_slot(i)) {
+      if (wanted.word_end) questions.asked.word_ends = true;
       questions.normalizer_of.push_back(i);
       questions.asked.normalizer_slots.push_back(tree_.slot(paths_.node(i)));
     }
-    if (wanted.log_prob) {
+    if (wanted.log_prob && has_slot(paths_.parent(i))) {
       questions.logit_of.push_back(i);
       questions.asked.logit_slots.push_back(tree_.slot(paths_.node(paths_.parent(i))));
       questions.asked.logit_tokens.push_back(tree_.token(paths_.node(i)));
@@ -140,7 +150,8 @@ CallChunk::Questions CallChunk::MakeQuestions() const {
   return questions;
 }
 
-void CallChunk::Forward(const std::vector<int32_t>& missing, Stats* counters) {
+// False where a call ended early; then the slots of what was not computed were given back.
+bool CallChunk::Forward(const std::vector<int32_t>& missing, Stats* counters) {
   Stopwatch watch;
   auto batch = static_cast<size_t>(max_batch_tokens_);
   for (size_t begin = 0, end; begin < missing.size(); begin = end) {
@@ -158,7 +169,27 @@ void CallChunk::Forward(const std::vector<int32_t>& missing, Stats* counters) {
     counters->forward_seconds += watch.Lap();
     counters->tokens_computed += end - begin;
     ++counters->forwards;
+    if (GoesOn(end, missing.size())) continue;
+    for (size_t i = end; i < missing.size(); ++i) tree_.ReleaseSlot(paths_.node(missing[i]));
+    return false;
   }
+  return true;
+}
+
+// Between two passes: notes how far the calls are, and asks the watch of this thread. False where a
+// call ends early.
+bool CallChunk::GoesOn(size_t computed, size_t missing) const {
+  for (const Share& share : shares_) {
+    share.call->paths_done =
+        share.first_path + static_cast<int64_t>(share.paths * computed / missing);
+  }
+  bool goes_on = true;
+  for (Call* call = at_work_; call != nullptr; call = call->next) {
+    const bool own = call->watch != nullptr && call->watch == CallWatch::Current();
+    if (own && !call->withdrawn && !call->Tell()) call->withdrawn = true;
+    goes_on = goes_on && !call->withdrawn;
+  }
+  return goes_on;
 }
 
 void CallChunk::Publish(const Questions& questions, const OutputAnswers& answers) {

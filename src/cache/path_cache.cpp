@@ -48,34 +48,44 @@ PathCache::PathCache(std::unique_ptr<CausalLM> model, PathScorerOptions options)
 }
 
 void PathCache::DoCalls(Call* first, Stats* counters) noexcept {
+  at_work_ = first;
+  const auto fail = [](Call* call) {
+    call->error = std::current_exception();
+    call->settled = true;
+  };
   try {
-    Try(first, nullptr, counters);
+    return Try(first, nullptr, counters);
+  } catch (const EndedEarly&) {
     return;
   } catch (...) {
-    first->error = std::current_exception();
+    if (first->next == nullptr) return fail(first);
   }
-  if (first->next == nullptr) return;
   for (Call* call = first; call != nullptr; call = call->next) {
+    if (call->settled) continue;
     try {
-      call->error = nullptr;
       Try(call, call->next, counters);
+    } catch (const EndedEarly&) {
+      return;
     } catch (...) {
-      call->error = std::current_exception();
+      fail(call);
     }
   }
 }
 
 void PathCache::Try(Call* first, const Call* end, Stats* counters) {
   for (Call* call = first; call != end; call = call->next) {
+    call->paths_done = 0;
     if (call->report == nullptr) continue;
     *call->report = CallReport();
     call->report->reused.resize(call->paths->paths.size());
   }
   const uint64_t reused = counters->tokens_reused;
   try {
-    if (options_.mode == Mode::kTree) return InTree(first, end, counters);
+    if (options_.mode == Mode::kTree) InTree(first, end, counters);
     for (Call* call = first; call != end; call = call->next) {
-      options_.mode == Mode::kGrouped ? Grouped(call, counters) : Uncached(call, counters);
+      if (options_.mode == Mode::kGrouped) Grouped(call, counters);
+      if (options_.mode == Mode::kUncached) Uncached(call, counters);
+      call->settled = true;
     }
   } catch (...) {
     counters->tokens_reused = reused;
@@ -96,7 +106,7 @@ void PathCache::InTree(Call* first, const Call* end, Stats* counters) {
         chunk->Run(counters);
         chunk.reset();
       }
-      if (!chunk) chunk.emplace(tree_, *model_, numbers_, options_.max_batch_tokens);
+      if (!chunk) chunk.emplace(tree_, *model_, numbers_, options_.max_batch_tokens, at_work_);
       chunk->Add(root, call, i);
     }
   }
@@ -114,7 +124,7 @@ void PathCache::Grouped(Call* call, Stats* counters) {
     groups[std::move(context)].push_back(i);
   }
   const auto run = [&](NodeId root, Call* of, size_t path_index) {
-    CallChunk chunk(tree_, *model_, numbers_, options_.max_batch_tokens);
+    CallChunk chunk(tree_, *model_, numbers_, options_.max_batch_tokens, at_work_);
     chunk.Add(root, of, path_index);
     chunk.Run(counters);
   };
@@ -127,10 +137,7 @@ void PathCache::Grouped(Call* call, Stats* counters) {
     PathScores nothing(prefix);
     CallReport report;
     report.reused.resize(1);
-    Call prefill;
-    prefill.paths = &prefix;
-    prefill.scores = &nothing;
-    prefill.report = &report;
+    Call prefill(prefix, *call->cache_namespace, &nothing, &report);
     prefill.prime = true;
     run(root.id(), &prefill, 0);
     if (call->report != nullptr) call->report->tokens_computed += report.tokens_computed;
@@ -149,7 +156,7 @@ void PathCache::Uncached(Call* call, Stats* counters) {
   const int64_t most = std::min(capacity_, options_.max_batch_tokens);
   for (size_t begin = 0; begin < paths.size();) {
     std::vector<std::unique_ptr<PrivateRoot>> roots;
-    CallChunk chunk(tree_, *model_, numbers_, options_.max_batch_tokens);
+    CallChunk chunk(tree_, *model_, numbers_, options_.max_batch_tokens, at_work_);
     size_t end = begin;
     for (int64_t tokens = 0; end < paths.size(); ++end) {
       CheckCapacity(paths[end]);
@@ -191,13 +198,15 @@ int64_t PathCache::Prime(const TokenPaths& paths, const std::string& cache_names
   // part of them and has a slot it does not need would not.
   if (!Holds(NeededBytes(paths, model_->slot_bytes(), &tree_, root))) tree_.Clear();
   PathScores scores(paths);
-  Call call;
-  call.paths = &paths;
-  call.cache_namespace = &cache_namespace;
-  call.scores = &scores;
+  Call call(paths, cache_namespace, &scores);
   call.prime = true;
+  at_work_ = &call;
   const uint64_t before = counters->tokens_computed;
-  InTree(&call, nullptr, counters);
+  try {
+    InTree(&call, nullptr, counters);
+  } catch (const EndedEarly&) {
+    std::rethrow_exception(call.ended_by);
+  }
   return static_cast<int64_t>(counters->tokens_computed - before);
 }
 

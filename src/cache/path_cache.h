@@ -25,9 +25,9 @@ class PathCache {
 
   const CausalLM& model() const { return *model_; }
 
-  // Does the calls of a list, linked by `next`, in the way of the options' mode. Throws nothing:
-  // what goes wrong is the `error` of a call. If the joint work fails, every call is tried alone,
-  // so that each gets its own error.
+  // Does the calls of a list, linked by `next`, in the way of the options' mode, and marks them as
+  // settled; stops where one of them is withdrawn. Throws nothing: what goes wrong is the `error`
+  // of a call. If the joint work fails, every call is tried alone, so that each gets its own error.
   void DoCalls(Call* first, Stats* counters) noexcept;
 
   // Fills in what the tree knows; what it does not stays. Mode "tree".
@@ -72,6 +72,7 @@ class PathCache {
   TokenTree tree_;
   Namespaces namespaces_;
   NodeNumbers numbers_;
+  Call* at_work_ = nullptr;  // the list that DoCalls or Prime is called for
 };
 
 }  // namespace lmfusion

@@ -6,6 +6,7 @@
 
 #include "base/fork_guard.h"
 #include "base/stopwatch.h"
+#include "cache/call_queue.h"
 #include "cache/path_scorer.h"
 #include "tree/plain_lm.h"
 
@@ -34,16 +35,7 @@ class PlainScorer final : public PathScorer {
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
       return paths.paths[a].size() < paths.paths[b].size();
     });
-    const std::lock_guard<std::mutex> lock(model_mutex_);
-    for (size_t begin = 0; begin < order.size();) {
-      size_t end = begin + 1;
-      while (end < order.size() && (end - begin + 1) * paths.paths[order[end]].size() <=
-                                       static_cast<size_t>(options_.max_batch_tokens)) {
-        ++end;
-      }
-      ScoreBatch(paths, {order.begin() + begin, order.begin() + end}, &scores);
-      begin = end;
-    }
+    queue_.RunAlone([&] { ScoreBatches(paths, order, &scores); });
     return scores;
   }
 
@@ -59,6 +51,20 @@ class PlainScorer final : public PathScorer {
   void Clear() override {}
 
  private:
+  void ScoreBatches(const TokenPaths& paths, const std::vector<size_t>& order, PathScores* scores) {
+    for (size_t begin = 0; begin < order.size();) {
+      size_t end = begin + 1;
+      while (end < order.size() && (end - begin + 1) * paths.paths[order[end]].size() <=
+                                       static_cast<size_t>(options_.max_batch_tokens)) {
+        ++end;
+      }
+      ScoreBatch(paths, {order.begin() + begin, order.begin() + end}, scores);
+      begin = end;
+      CallWatch* const watch = CallWatch::Current();
+      if (watch != nullptr) watch->Report(begin, order.size());
+    }
+  }
+
   void ScoreBatch(const TokenPaths& paths, const std::vector<size_t>& members, PathScores* scores) {
     std::vector<std::vector<int32_t>> tokens;
     std::vector<size_t> kept;  // an empty path has nothing to score
@@ -94,7 +100,7 @@ class PlainScorer final : public PathScorer {
   mutable ForkGuard fork_guard_;
   const std::unique_ptr<PlainLM> model_;
   const PathScorerOptions options_;
-  std::mutex model_mutex_;             // held for whole calls
+  CallQueue queue_;                    // calls use the model one after another
   mutable std::mutex counters_mutex_;  // held for moments only
   Stats counters_;
 };

@@ -68,7 +68,13 @@ std::vector<double> Pruned(std::vector<double> log_probs, const std::vector<doub
 
 }  // namespace
 
+// The first piece decides, unless the whole was told before.
+void ScorerCall::Begin(int64_t candidates) {
+  if (watch_ != nullptr && !std::exchange(began_, true)) watch_->Begin(candidates);
+}
+
 void ScorerCall::CountPaths(const TokenPaths& paths) {
+  Begin(paths.candidates);
   counts_.text_seconds += stage_.Lap();
   counts_.candidates += paths.candidates;
   counts_.tokens_requested += TokenCount(paths);
@@ -99,6 +105,7 @@ std::vector<double> ScorerCall::ScoreUntil(double deadline,
                                            const std::vector<std::vector<std::string>>& words,
                                            const std::vector<double>& thresholds) {
   std::vector<double> log_probs;
+  Begin(static_cast<int64_t>(CandidateCount(words)));
   for (size_t begin = 0; begin < contexts.size();) {
     const double left = deadline - total_.Seconds();
     if (!(left > 0)) break;
@@ -112,6 +119,7 @@ std::vector<double> ScorerCall::ScoreUntil(double deadline,
                                      {words.begin() + begin, words.begin() + end}, &text_);
     const auto threshold = thresholds.begin() + (thresholds.empty() ? 0 : log_probs.size());
     const auto threshold_end = thresholds.empty() ? threshold : threshold + candidates;
+    if (watch_ != nullptr) watch_->BeginPiece(log_probs.size(), candidates);
     const std::vector<double> found = Score(paths, {threshold, threshold_end});
     log_probs.insert(log_probs.end(), found.begin(), found.end());
     begin = end;
@@ -137,6 +145,7 @@ double ScorerCall::SecondsPerCandidate() const {
 }
 
 void ScorerCall::Finish() {
+  if (watch_ != nullptr && began_) watch_->Report(1, 1);
   counts_.truncated_contexts = text_.truncated_contexts;
   counts_.text_bytes_tokenized = text_.bytes_tokenized;
   counts_.total_seconds = total_.Seconds();

@@ -5,6 +5,7 @@
 
 #include "base/stopwatch.h"
 #include "base/token_paths.h"
+#include "lmfusion/call_watch.h"
 #include "lmfusion/scorer.h"
 #include "scorer/scorer_impl.h"
 #include "search/best_search.h"
@@ -39,11 +40,13 @@ class ScorerCall {
   // Scores of every token of a path.
   PathScores ScoreTokens(const TokenPaths& paths, CallReport* report = nullptr);
 
-  // Adds what was done to the scorer's counters. A call that fails is not counted.
+  // Adds what was done to the scorer's counters, and tells the watch of the end. A call that fails
+  // is not counted.
   void Finish();
 
  private:
   void CountPaths(const TokenPaths& paths);
+  void Begin(int64_t candidates);  // for the watch
   double SecondsPerCandidate() const;
 
   LMFusionScorer::Impl& scorer_;
@@ -52,6 +55,8 @@ class ScorerCall {
   Stopwatch total_, stage_;
   TextCounters text_;
   Stats counts_;
+  CallWatch* const watch_ = CallWatch::Current();
+  bool began_ = false;
 };
 
 // score = weight * log p + bonus of every candidate, [contexts][candidates]: the body of

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "base/stopwatch.h"
+#include "lmfusion/call_watch.h"
 #include "scorer/scorer_impl.h"
 #include "text/stage/text_stage.h"
 
@@ -57,7 +58,11 @@ int64_t LMFusionScorer::prime(const std::vector<std::string>& contexts,
   added.text_bytes_tokenized = counters.bytes_tokenized;
   added.text_seconds = watch.Lap();
   impl().counters.Add(added);
-  return impl().path_scorer->Prime(paths, cache_namespace);
+  CallWatch* const told = CallWatch::Current();
+  if (told != nullptr) told->Begin(paths.candidates);
+  const int64_t computed = impl().path_scorer->Prime(paths, cache_namespace);
+  if (told != nullptr) told->Report(1, 1);
+  return computed;
 }
 
 int64_t LMFusionScorer::save_cache(const std::string& path,

@@ -51,17 +51,12 @@ TEST(Counters, ARetryCountsWhatTheCacheHeldOnce) {
   options.kv_cache_bytes = 100 * TokenBytes();
   PathCache cache(std::move(model), options);
   struct Asked {
-    explicit Asked(const Tokens& text) : paths(Paths({text}, {3})), scores(paths) {
-      call.paths = &paths;
-      call.cache_namespace = &name;
-      call.scores = &scores;
-      call.report = &report;
-    }
+    explicit Asked(const Tokens& text) : paths(Paths({text}, {3})), scores(paths) {}
     const std::string name;
     const TokenPaths paths;
     PathScores scores;
     CallReport report;
-    Call call;
+    Call call{paths, name, &scores, &report};
   };
   Asked before({1, 2, 3, 4}), good({1, 2, 3, 5}), bad({1, 2, 13, 5}), more({1, 2, 3, 6, 7});
   Stats counters;

@@ -1,0 +1,181 @@
+"""Long calls: they tell how far they are, and Ctrl-C ends them within a forward pass."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import lmfusion
+import pytest
+
+Reports = list[tuple[int, int]]
+
+WORDS = "the of and to in a is that for it as was with be by on not he i this are or his".split()
+
+
+def texts(count: int, words: int = 12) -> list[str]:
+    chance = random.Random(count)
+    return [" ".join(chance.choices(WORDS, k=words)) for _ in range(count)]
+
+
+@pytest.fixture
+def small(bundle: Path) -> lmfusion.LMFusionScorer:
+    """Of small forward passes, so that every call takes several."""
+    return lmfusion.LMFusionScorer(bundle, max_batch_tokens=16)
+
+
+Call = Callable[[lmfusion.LMFusionScorer, Callable[[int, int], object]], object]
+CALLS: dict[str, tuple[Call, int]] = {
+    "score_continuations": (lambda s, p: s.score_continuations(
+        texts(5), [WORDS[:4]] * 5, progress=p), 20),
+    "score_continuations, deadline": (lambda s, p: s.score_continuations(
+        texts(5), [WORDS[:4]] * 5, deadline=1000, progress=p), 20),
+    "score_continuations, floor": (lambda s, p: s.score_continuations(
+        texts(5), [WORDS[:4]] * 5, floor=-9, progress=p), 20),
+    "log_probs": (lambda s, p: s.log_probs(texts(5), [WORDS[:4]] * 5, progress=p), 20),
+    "score_texts": (lambda s, p: s.score_texts(texts(6), progress=p), 6),
+    "token_log_probs": (lambda s, p: s.token_log_probs(texts(6), progress=p), 6),
+    "word_log_probs": (lambda s, p: s.word_log_probs(texts(6, 5), progress=p), 30),
+    "perplexity": (lambda s, p: s.perplexity(texts(6), progress=p), 6),
+    "score_texts_batch": (lambda s, p: s.score_texts_batch(texts(6), progress=p), 6),
+    "score_endings": (lambda s, p: s.score_endings(texts(6), progress=p), 18),
+    "score_token_paths": (lambda s, p: s.score_token_paths(
+        [[1, 2 + i, *range(3, 12)] for i in range(6)], [1] * 6, progress=p), 6),
+    "prime": (lambda s, p: s.prime(texts(6), vocabulary=WORDS[:3], progress=p), 10),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_progress_is_told_after_every_pass_and_at_the_end(
+        small: lmfusion.LMFusionScorer, name: str) -> None:
+    call, total = CALLS[name]
+    if name == "score_continuations, floor":
+        small.weight = 1.0
+    reports: Reports = []
+    call(small, lambda done, of: reports.append((done, of)))
+    assert reports == sorted(reports)
+    assert reports[-1] == (total, total)
+    assert {of for _, of in reports} == {total}
+    forwards = small.stats().forwards
+    assert forwards >= 3
+    assert forwards <= len(reports) <= 2 * forwards + 1
+
+
+@pytest.mark.parametrize("mode", ["tree", "grouped", "uncached"])
+def test_an_error_of_progress_ends_the_call_and_the_scorer_works_on(
+        bundle: Path, mode: str) -> None:
+    scorer = lmfusion.LMFusionScorer(bundle, mode=mode, max_batch_tokens=16)
+    asked = texts(20)
+    right = lmfusion.LMFusionScorer(bundle).score_texts(asked)
+    seen = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append((done, total))
+        if len(seen) == 3:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        scorer.score_texts(asked, progress=progress)
+    assert scorer.stats().forwards == 3
+    assert scorer.score_texts(asked) == pytest.approx(right, abs=1e-4)
+    if mode == "tree":
+        whole = lmfusion.LMFusionScorer(bundle, max_batch_tokens=16)
+        whole.score_texts(asked)
+        assert scorer.stats().tokens_computed == whole.stats().tokens_computed
+
+
+def test_progress_may_ask_for_counters_but_not_for_scores(small: lmfusion.LMFusionScorer) -> None:
+    with pytest.raises(lmfusion.Error, match="from within the progress function"):
+        small.score_texts(texts(9), progress=lambda done, total: small.score_texts(["a"]))
+    forwards = []
+    small.score_texts(texts(9), progress=lambda *_: forwards.append(small.stats().forwards))
+    assert forwards
+
+
+@pytest.mark.parametrize("progress", [True, "tqdm", 3])
+def test_progress_must_be_callable(small: lmfusion.LMFusionScorer, progress: object) -> None:
+    with pytest.raises(TypeError, match="progress: .* found; a function"):
+        small.score_texts(["a"], progress=progress)  # type: ignore[arg-type]
+
+
+def test_a_signal_ends_the_call_after_the_pass_at_work(small: lmfusion.LMFusionScorer) -> None:
+    """Raised where progress is told, so that the pass is known."""
+    asked = texts(30)
+
+    def progress(done: int, total: int) -> None:
+        reports.append(done)
+        if len(reports) == 2:
+            threading.Thread(target=signal.raise_signal, args=(signal.SIGINT,)).start()
+
+    reports: list[int] = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it may come right after the call
+        small.score_texts(asked, progress=progress)
+        threading.Event().wait(1)
+    assert len(reports) <= 3
+    assert small.stats().forwards <= 3
+    small.score_texts(asked)
+
+
+INTERRUPTED = """
+    import os, random, signal, sys, threading, time
+    import lmfusion
+    import torch
+
+    torch.set_num_threads(1)
+    scorer = lmfusion.LMFusionScorer(sys.argv[1], max_batch_tokens=16)
+    words = "the of and to in a is that for it as was with be by on not he i".split()
+    chance = random.Random(0)
+    texts = [" ".join(chance.choices(words, k=40)) for _ in range(40)]
+    right = scorer.score_texts(texts)
+    while True:  # enough for a second
+        begin = time.monotonic()
+        scorer.clear_cache()
+        scorer.reset_stats()
+        scorer.score_texts(texts)
+        took, whole = time.monotonic() - begin, scorer.stats()
+        if took > 1:
+            break
+        texts += [" ".join(chance.choices(words, k=40)) for _ in texts]
+    scorer.clear_cache()
+    scorer.reset_stats()
+
+    others = []
+    def other(k):
+        for _ in range(20):
+            found = scorer.score_texts(texts[k:k + 2])
+            others.append(max(abs(a - b) for a, b in zip(found, right[k:])) < 1e-3)
+    threads = [threading.Thread(target=other, args=(2 * k,)) for k in range(int(sys.argv[2]))]
+    for thread in threads:
+        thread.start()
+    threading.Timer(took / 20, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        scorer.score_texts(texts)
+        raise SystemExit("no interrupt")
+    except KeyboardInterrupt:
+        pass
+    for thread in threads:
+        thread.join()
+    assert len(others) == 20 * len(threads) and all(others)
+    interrupted = scorer.stats()
+    assert interrupted.forwards < whole.forwards / 2, (interrupted.forwards, whole.forwards)
+    assert interrupted.cached_tokens > 0
+    again = scorer.score_texts(texts)
+    assert max(abs(a - b) for a, b in zip(again, right)) < 1e-3
+    print(whole.tokens_computed, scorer.stats().tokens_computed)
+"""
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_ctrl_c_ends_a_long_call_without_progress(bundle: Path, threads: int) -> None:
+    """A process of its own, interrupted by the system; beside threads that score, too."""
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(INTERRUPTED), bundle, str(threads)],
+                         capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    whole, in_two_calls = map(int, ran.stdout.split())
+    assert in_two_calls == whole, "what was computed before the interrupt stayed in the cache"
