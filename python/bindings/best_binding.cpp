@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "bindings.h"
+#include "interrupts.h"
 #include "lmfusion/scorer.h"
 
 namespace py = pybind11;
@@ -43,7 +44,7 @@ std::vector<BestList> Best(LMFusionScorer& self, const py::object& given,
   options.eos = ReadBool(eos, {"eos"});
   if (!deadline.is_none()) options.deadline = ReadNumber(deadline, {"deadline"});
   options.cache_namespace = ReadText(cache_namespace, {"cache_namespace"});
-  return Unlocked([&] { return self.best(lists, base, options); });
+  return Watched(py::none(), [&] { return self.best(lists, base, options); });
 }
 
 }  // namespace
