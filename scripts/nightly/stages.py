@@ -41,6 +41,17 @@ def twin(work: Work) -> None:
                environment=goes_on(work))
 
 
+def differential(work: Work) -> None:
+    work.tests("differential", [*PYTEST, "-s", PYTHON_TESTS / "test_differential.py"],
+               limit=3 * work.seconds + 900, environment=goes_on(work))
+
+
+def faults(work: Work) -> None:
+    work.tests("cache_faults", [program("cache_faults_test")], limit=600)
+    work.tests("tree", [program("token_tree_test")], limit=600)
+    work.tests("snapshots", [program("warm_start_test")], limit=600)
+
+
 def files(work: Work) -> None:
     work.tests("model_files", [*PYTEST, PYTHON_TESTS / "test_model_files.py"], limit=1800)
 
@@ -54,7 +65,10 @@ def sanitizers(work: Work, name: str) -> None:
 
 
 STAGES = [
+    Stage("differential", "random calls of every architecture against plain Hugging Face",
+          differential, share=20),
     Stage("twin", "random calls against a model computed by hand, C++ alone", twin, share=5),
+    Stage("faults", "allocations, model calls and writes that fail", faults, fixed=30),
     Stage("files", "damaged model files", files, fixed=120),
     Stage("addresses", "address and undefined-behaviour sanitizers over the rooms without torch",
           lambda work: sanitizers(work, "sanitize"), fixed=120),

@@ -2,8 +2,10 @@
 // next call is right, every slot is free again, and nobody waits for ever.
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -226,6 +228,7 @@ TEST_P(CacheFaults, EachUseOfTheModelMayFail) {
       ++index;
     }
   }
+  RecordProperty("faults", static_cast<int>(faults));
   EXPECT_GT(faults, 20);
 }
 
@@ -251,6 +254,42 @@ TEST_P(CacheFaults, OthersDoNotPayForACallThatFails) {
   }
   for (std::thread& thread : threads) thread.join();
   ExpectWhole();
+}
+
+// Cuts what this process writes to a file after some bytes, as a full disk does.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) {
+    signal(SIGXFSZ, SIG_IGN);  // the write fails instead
+    getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit limit = before_;
+    limit.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FullDisk() { setrlimit(RLIMIT_FSIZE, &before_); }
+  FullDisk(const FullDisk&) = delete;
+  FullDisk& operator=(const FullDisk&) = delete;
+
+ private:
+  rlimit before_;
+};
+
+TEST_P(CacheFaults, AFullDiskLeavesTheFileThatWasThere) {
+  if (GetParam() != Mode::kTree) return;  // nothing is saved
+  const auto size = std::filesystem::file_size(File("saved"));
+  int faults = 0;
+  for (rlim_t bytes = 0; bytes < size; ++bytes, ++faults) {
+    SCOPED_TRACE(std::to_string(bytes) + " bytes");
+    {
+      const FullDisk full(bytes);
+      ASSERT_THROW(scorer_->Save(File("saved"), nullptr, ""), CacheFileError);
+    }
+    ASSERT_EQ(std::filesystem::file_size(File("saved")), size);
+    ASSERT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1) << "left behind";
+  }
+  scorer_->Load(File("saved"), "loaded");
+  ExpectWhole();
+  RecordProperty("faults", faults);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CacheFaults,

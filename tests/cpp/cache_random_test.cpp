@@ -221,11 +221,14 @@ TEST(Cache, RandomCallsAreRight) {
   std::filesystem::create_directories(folder);
   const auto first = static_cast<uint32_t>(FromEnvironment("LMFUSION_TEST_SEED", 1));
   const auto end = Clock::now() + std::chrono::seconds(FromEnvironment("LMFUSION_TEST_SECONDS", 0));
-  for (uint32_t i = 0; (i < kRounds || Clock::now() < end) && !HasFailure(); ++i) {
+  uint32_t rounds = 0;
+  for (; (rounds < kRounds || Clock::now() < end) && !HasFailure(); ++rounds) {
     alarm(300);  // a call that hangs ends the program
-    Round(first + i, folder);
+    Round(first + rounds, folder);
   }
   alarm(0);
+  RecordProperty("token_scores", std::to_string(compared_scores.load()));
+  RecordProperty("rounds", std::to_string(rounds));
   std::filesystem::remove_all(folder);
 }
 

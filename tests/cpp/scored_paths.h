@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -51,11 +52,15 @@ inline std::vector<int32_t> LastTokens(const std::vector<Tokens>& texts, int32_t
   return begins;
 }
 
+// Scores that ExpectRight compared, of all threads.
+inline std::atomic<int64_t> compared_scores{0};
+
 inline void ExpectRight(const std::vector<Tokens>& texts, const std::vector<int32_t>& scored_begin,
                         const PathScores& scores, bool ends_word = false) {
   ASSERT_EQ(scores.log_probs.size(), texts.size());
   for (size_t i = 0; i < texts.size(); ++i) {
     ASSERT_EQ(scores.log_probs[i].size(), texts[i].size() - scored_begin[i]);
+    compared_scores += static_cast<int64_t>(scores.log_probs[i].size());
     for (size_t k = 0; k < scores.log_probs[i].size(); ++k) {
       ASSERT_NEAR(scores.log_probs[i][k], HashModel::LogProb(texts[i], scored_begin[i] + k),
                   kTolerance)
