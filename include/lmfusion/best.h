@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "lmfusion/history.h"
+
 namespace lmfusion {
 
 // A hypothesis of a list: total = base score + weight * log p(text) + word_insertion_bonus * words.
@@ -36,6 +38,7 @@ struct BestOptions {
   // Seconds from the call on, as in CallOptions; what is known by then is returned.
   double deadline = std::numeric_limits<double>::infinity();
   std::string cache_namespace;
+  History history;
 };
 
 }  // namespace lmfusion

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lmfusion/best.h"
+#include "lmfusion/history.h"
 #include "lmfusion/options.h"
 #include "lmfusion/stats.h"
 
@@ -53,6 +54,8 @@ struct CallOptions {
   // all; candidates not scored by then get NaN. A forward pass that has begun is finished, so a
   // call may be late by one context. NaN is refused (std::invalid_argument).
   double deadline = std::numeric_limits<double>::infinity();
+  // Before every context.
+  History history;
 };
 
 // How likely words and texts are under a causal language model. All log-probabilities are natural
@@ -106,9 +109,10 @@ class LMFusionScorer {
       const std::vector<std::vector<std::string>>& candidate_words, const CallOptions& call);
 
   // [texts] of log p(text), nats, unweighted: the sum over all tokens after the start token (and
-  // of the end-of-text token, where `eos`).
+  // of the end-of-text token, where `eos`); after a history, of the tokens after that.
   std::vector<double> score_texts(const std::vector<std::string>& texts, bool eos = false,
-                                  const std::string& cache_namespace = "");
+                                  const std::string& cache_namespace = "",
+                                  const History& history = {});
 
   // Of each list the n best texts by base score + weight * log p(text) + word_insertion_bonus *
   // words (split at white space), where log p is that of score_texts: exact, the order of equal
@@ -134,7 +138,8 @@ class LMFusionScorer {
   // a space. The empty ending stands for the end-of-text token.
   std::vector<std::vector<double>> score_endings(const std::vector<std::string>& texts,
                                                  const std::vector<std::string>& endings,
-                                                 const std::string& cache_namespace = "");
+                                                 const std::string& cache_namespace = "",
+                                                 const History& history = {});
 
   // [paths] of the log p of each token from scored_begin[path] on (at least 1), nats: the layer
   // below texts. Ids as the model counts them; nothing is put before them.

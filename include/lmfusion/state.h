@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "lmfusion/history.h"
+
 namespace lmfusion {
 
 class LMFusionScorer;
@@ -41,10 +43,10 @@ class State {
 // scorer that it was made of may be moved or destroyed before it.
 class StateScorer {
  public:
-  // endings: how a text may end, "" for the end-of-text token; for finish().
-  // Throws Error for a scorer that was moved from.
+  // history: before every state's text. endings: how a text may end, "" for the end-of-text token;
+  // for finish(). Throws Error for a scorer that was moved from.
   explicit StateScorer(const LMFusionScorer& scorer, std::vector<std::string> endings = {""},
-                       std::string cache_namespace = "");
+                       std::string cache_namespace = "", History history = {});
 
   // Where `text`, the text before the utterance, ends.
   State start(std::string text = "") const;
@@ -67,6 +69,7 @@ class StateScorer {
   std::shared_ptr<LMFusionScorer> scorer_;  // of the same model and cache
   std::vector<std::string> endings_;
   std::string cache_namespace_;
+  History history_;
 };
 
 }  // namespace lmfusion

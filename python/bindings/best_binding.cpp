@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "bindings.h"
+#include "history_argument.h"
 #include "interrupts.h"
 #include "lmfusion/scorer.h"
 
@@ -28,7 +29,8 @@ std::vector<BestList> Best(LMFusionScorer& self, const py::object& given,
                            const py::object& given_base, const py::object& weight,
                            const py::object& bonus, const py::object& n, const py::object& gap,
                            const py::object& eos, const py::object& deadline,
-                           const py::object& cache_namespace) {
+                           const py::object& cache_namespace, const py::object& context,
+                           const py::object& prompt) {
   const std::vector<std::vector<std::string>> lists = ReadTextLists(given, "lists");
   std::vector<std::vector<double>> base;
   if (given_base.is_none()) {
@@ -44,6 +46,7 @@ std::vector<BestList> Best(LMFusionScorer& self, const py::object& given,
   options.eos = ReadBool(eos, {"eos"});
   if (!deadline.is_none()) options.deadline = ReadNumber(deadline, {"deadline"});
   options.cache_namespace = ReadText(cache_namespace, {"cache_namespace"});
+  options.history = ReadHistory(context, prompt);
   return Watched(py::none(), [&] { return self.best(lists, base, options); });
 }
 
@@ -73,7 +76,8 @@ void BindBest(py::module_& m) {
   py::class_<LMFusionScorer>(m.attr("LMFusionScorer"))
       .def("best", &Best, "lists"_a, "base_scores"_a = py::none(), "weight"_a = py::none(),
            "word_insertion_bonus"_a = py::none(), "n"_a = 1, "gap"_a = 0.0, "eos"_a = false,
-           "deadline"_a = py::none(), "cache_namespace"_a = "");
+           "deadline"_a = py::none(), "cache_namespace"_a = "", "context"_a = py::tuple(),
+           "prompt"_a = "");
 }
 
 }  // namespace lmfusion

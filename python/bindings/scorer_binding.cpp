@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "bindings.h"
+#include "history_argument.h"
 #include "interrupts.h"
 #include "options_binding.h"
 
@@ -55,13 +56,15 @@ std::vector<std::vector<double>> ReadFloor(const py::object& floor,
 auto Ragged(Method method) {
   return [method](LMFusionScorer& self, const py::object& contexts, const py::object& words,
                   const py::object& cache_namespace, const py::object& floor,
-                  const py::object& deadline, const py::object& progress) {
+                  const py::object& deadline, const py::object& progress, const py::object& context,
+                  const py::object& prompt) {
     const Texts texts = ReadTexts(contexts, {"contexts"});
     const std::vector<Texts> candidates = ReadTextLists(words, "candidate_words");
     CallOptions call;
     call.cache_namespace = Namespace(cache_namespace);
     call.floors = ReadFloor(floor, candidates);
     if (!deadline.is_none()) call.deadline = ReadNumber(deadline, {"deadline"});
+    call.history = ReadHistory(context, prompt);
     return Watched(progress, [&] { return (self.*method)(texts, candidates, call); });
   };
 }
@@ -136,21 +139,26 @@ void BindScorer(py::module_& m) {
            Ragged(py::overload_cast<const Texts&, const std::vector<Texts>&, const CallOptions&>(
                &Self::score_continuations)),
            "contexts"_a, "candidate_words"_a, "cache_namespace"_a = "", "floor"_a = py::none(),
-           "deadline"_a = py::none(), "progress"_a = py::none())
+           "deadline"_a = py::none(), "progress"_a = py::none(), "context"_a = py::tuple(),
+           "prompt"_a = "")
       .def("log_probs",
            Ragged(py::overload_cast<const Texts&, const std::vector<Texts>&, const CallOptions&>(
                &Self::log_probs)),
            "contexts"_a, "candidate_words"_a, "cache_namespace"_a = "", "floor"_a = py::none(),
-           "deadline"_a = py::none(), "progress"_a = py::none())
+           "deadline"_a = py::none(), "progress"_a = py::none(), "context"_a = py::tuple(),
+           "prompt"_a = "")
       .def(
           "score_texts",
-          [](Self& self, Any given, Any given_eos, Any cache_namespace, Any progress) {
+          [](Self& self, Any given, Any given_eos, Any cache_namespace, Any progress, Any context,
+             Any prompt) {
             const Texts texts = ReadTexts(given, {"texts"});
             const bool eos = ReadBool(given_eos, {"eos"});
             const std::string whose = Namespace(cache_namespace);
-            return Watched(progress, [&] { return self.score_texts(texts, eos, whose); });
+            const History history = ReadHistory(context, prompt);
+            return Watched(progress, [&] { return self.score_texts(texts, eos, whose, history); });
           },
-          "texts"_a, "eos"_a = false, "cache_namespace"_a = "", "progress"_a = py::none())
+          "texts"_a, "eos"_a = false, "cache_namespace"_a = "", "progress"_a = py::none(),
+          "context"_a = py::tuple(), "prompt"_a = "")
       .def(
           "token_log_probs",
           [](Self& self, Any given, Any cache_namespace, Any progress) {
@@ -172,13 +180,17 @@ void BindScorer(py::module_& m) {
           "progress"_a = py::none())
       .def(
           "score_endings",
-          [](Self& self, Any given, Any given_endings, Any cache_namespace, Any progress) {
+          [](Self& self, Any given, Any given_endings, Any cache_namespace, Any progress,
+             Any context, Any prompt) {
             const Texts texts = ReadTexts(given, {"texts"});
             const Texts endings = ReadTexts(given_endings, {"endings"});
             const std::string whose = Namespace(cache_namespace);
-            return Watched(progress, [&] { return self.score_endings(texts, endings, whose); });
+            const History history = ReadHistory(context, prompt);
+            return Watched(progress,
+                           [&] { return self.score_endings(texts, endings, whose, history); });
           },
-          "texts"_a, "endings"_a, "cache_namespace"_a = "", "progress"_a = py::none())
+          "texts"_a, "endings"_a, "cache_namespace"_a = "", "progress"_a = py::none(),
+          "context"_a = py::tuple(), "prompt"_a = "")
       .def(
           "score_token_paths",
           [](Self& self, Any given, Any given_begin, Any cache_namespace, Any progress) {

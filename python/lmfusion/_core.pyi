@@ -162,6 +162,8 @@ class LMFusionScorer:
         floor: float | Sequence[Sequence[float]] | None = None,
         deadline: float | None = None,
         progress: _Progress | None = None,
+        context: str | Sequence[str] = (),
+        prompt: str = "",
     ) -> list[list[float]]: ...
     def log_probs(
         self,
@@ -171,6 +173,8 @@ class LMFusionScorer:
         floor: float | Sequence[Sequence[float]] | None = None,
         deadline: float | None = None,
         progress: _Progress | None = None,
+        context: str | Sequence[str] = (),
+        prompt: str = "",
     ) -> list[list[float]]: ...
     def score_texts(
         self,
@@ -178,6 +182,8 @@ class LMFusionScorer:
         eos: bool = False,
         cache_namespace: str = "",
         progress: _Progress | None = None,
+        context: str | Sequence[str] = (),
+        prompt: str = "",
     ) -> list[float]: ...
     def best(
         self,
@@ -190,6 +196,8 @@ class LMFusionScorer:
         eos: bool = False,
         deadline: float | None = None,
         cache_namespace: str = "",
+        context: str | Sequence[str] = (),
+        prompt: str = "",
     ) -> list[BestList]: ...
     def token_log_probs(
         self,
@@ -210,6 +218,8 @@ class LMFusionScorer:
         endings: Sequence[str],
         cache_namespace: str = "",
         progress: _Progress | None = None,
+        context: str | Sequence[str] = (),
+        prompt: str = "",
     ) -> list[list[float]]: ...
     def score_token_paths(
         self,

@@ -123,6 +123,7 @@ class LMFusionScorer:
                             candidate_words: Sequence[Sequence[str]], *,
                             floor: Floor | None = None, deadline: float | None = None,
                             fallback: Callable[[str, str], float] | None = None,
+                            context: str | Sequence[str] = (), prompt: str = "",
                             cache_namespace: str = "",
                             progress: Progress | None = None) -> list[list[float | None]]:
         """weight * log p(word | context) + word_insertion_bonus of every candidate.
@@ -136,6 +137,9 @@ class LMFusionScorer:
                 is not scored by then gets None, or what `fallback` says.
             fallback: log p (nats) of a word after a context, from a faster model; weight and bonus
                 are applied to it.
+            context: earlier utterances, oldest first, that stand before every text and are not
+                scored: up to 1,024 tokens, the oldest dropped in blocks (docs/context.md).
+            prompt: text before all that, as it is; never dropped.
             cache_namespace: calls of different namespaces share nothing.
             progress: called as progress(done, total), of candidates, after every forward pass and
                 at the end, on this thread. What it raises ends the call. It may ask `stats()`, but
@@ -151,7 +155,8 @@ class LMFusionScorer:
             NumericalError: the model gave NaN or infinity.
         """
         scores: list[list[Any]] = self._core.score_continuations(
-            contexts, candidate_words, cache_namespace, floor, deadline, progress)
+            contexts, candidate_words, cache_namespace, floor, deadline, progress, context,
+            prompt)
         if deadline is not None:
             weight, bonus = self.weight, self.word_insertion_bonus
             _fill(scores, contexts, candidate_words, None if fallback is None else
@@ -161,30 +166,35 @@ class LMFusionScorer:
     def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
                   floor: Floor | None = None, deadline: float | None = None,
                   fallback: Callable[[str, str], float] | None = None,
+                  context: str | Sequence[str] = (), prompt: str = "",
                   cache_namespace: str = "",
                   progress: Progress | None = None) -> list[list[float | None]]:
         """As `score_continuations` without weight and bonus: log p(word | context), nats."""
         log_probs: list[list[Any]] = self._core.log_probs(
-            contexts, candidate_words, cache_namespace, floor, deadline, progress)
+            contexts, candidate_words, cache_namespace, floor, deadline, progress, context,
+            prompt)
         if deadline is not None:
             _fill(log_probs, contexts, candidate_words, fallback)
         return log_probs
 
     def score_texts(self, texts: Sequence[str], *, eos: bool = False, base: float = math.e,
+                    context: str | Sequence[str] = (), prompt: str = "",
                     cache_namespace: str = "",
                     progress: Progress | None = None) -> list[float]:
         """log p of whole texts, unweighted; with the end-of-text token where `eos`.
 
-        Nats, or another logarithm by its `base`, 2 or 10 say.
+        Nats, or another logarithm by its `base`, 2 or 10 say. `context` and `prompt` are those of
+        `score_continuations`: log p(text | prompt, context).
         """
         unit = nats(base)
         return [log_prob / unit for log_prob in self._core.score_texts(
-            texts, eos, cache_namespace, progress)]
+            texts, eos, cache_namespace, progress, context, prompt)]
 
     def best(self, lists: Sequence[Sequence[str]],
              base_scores: Sequence[Sequence[float]] | None = None, *,
              weight: float | None = None, word_insertion_bonus: float | None = None, n: int = 1,
              gap: float = 0.0, eos: bool = False, deadline: float | None = None,
+             context: str | Sequence[str] = (), prompt: str = "",
              cache_namespace: str = "") -> list[_core.BestList]:
         """The n best texts of each list, exactly, computed no further than it takes to know.
 
@@ -201,6 +211,7 @@ class LMFusionScorer:
             gap: leave off when nothing can be better than what was found by more than this.
             eos: texts end with the end-of-text token.
             deadline: seconds. No pass is begun later; what is known by then is returned.
+            context, prompt: before every text, as in `score_continuations`.
             cache_namespace: calls of different namespaces share nothing.
 
         Returns:
@@ -217,7 +228,7 @@ class LMFusionScorer:
             NumericalError: the model gave NaN or infinity.
         """
         return self._core.best(lists, base_scores, weight, word_insertion_bonus, n, gap, eos,
-                               deadline, cache_namespace)
+                               deadline, cache_namespace, context, prompt)
 
     def token_log_probs(self, texts: Sequence[str], *, base: float = math.e,
                         cache_namespace: str = "",
@@ -262,13 +273,16 @@ class LMFusionScorer:
 
     def score_endings(self, texts: Sequence[str],
                       endings: Sequence[str] = (".", "?", "!"), *,
+                      context: str | Sequence[str] = (), prompt: str = "",
                       cache_namespace: str = "",
                       progress: Progress | None = None) -> list[list[float]]:
         """log p(ending | text), nats, unweighted: [texts][endings].
 
-        An ending follows its text without a space; "" stands for the end-of-text token.
+        An ending follows its text without a space; "" stands for the end-of-text token. `context`
+        and `prompt` are those of `score_continuations`.
         """
-        return self._core.score_endings(texts, endings, cache_namespace, progress)
+        return self._core.score_endings(texts, endings, cache_namespace, progress, context,
+                                        prompt)
 
     def score_token_paths(self, paths: Sequence[Sequence[int]], scored_begin: Sequence[int], *,
                           cache_namespace: str = "",

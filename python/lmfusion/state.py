@@ -40,16 +40,22 @@ class StateScorer:
     Args:
         scorer: the scorer; its casing, start token and cache are used.
         endings: how a text may end, for `finish`; "" stands for the end-of-text token.
+        context, prompt: earlier utterances and a text before every state's, as in
+            `LMFusionScorer.score_continuations`.
         cache_namespace: states of different namespaces share nothing.
     """
 
-    __slots__ = ("cache_namespace", "endings", "scorer")
+    __slots__ = ("_call", "cache_namespace", "endings", "scorer")
 
     def __init__(self, scorer: LMFusionScorer, *, endings: Sequence[str] = ("",),
+                 context: str | Sequence[str] = (), prompt: str = "",
                  cache_namespace: str = "") -> None:
         self.scorer = scorer
         self.endings = list(endings)
         self.cache_namespace = cache_namespace
+        self._call: dict[str, Any] = {"cache_namespace": cache_namespace}
+        if context or prompt:  # a scorer of several models knows of none
+            self._call.update(context=context, prompt=prompt)
 
     def __repr__(self) -> str:
         return (f"StateScorer({self.scorer!r}, endings={self.endings!r}, "
@@ -75,7 +81,7 @@ class StateScorer:
             places.append((row, len(words[row])))
             words[row].append(word)
         log_probs: list[list[Any]] = self.scorer.log_probs(  # floats: there is no deadline
-            [state.text for state in row_of], words, cache_namespace=self.cache_namespace)
+            [state.text for state in row_of], words, **self._call)
         return [(log_probs[row][column], state.after(word))
                 for (row, column), (state, word) in zip(places, questions)]
 
@@ -88,11 +94,11 @@ class StateScorer:
         if not self.endings:
             return [0.0] * len(states)
         rows = self.scorer.score_endings([state.text for state in states], self.endings,
-                                         cache_namespace=self.cache_namespace)
+                                         **self._call)
         return [_core.log_sum_exp(row) for row in rows]
 
     def prefetch(self, states: Sequence[State]) -> None:
         """Computes, in one call, what any word after these states will need."""
         # An ending is predicted from the whole text, as the next word will be.
         self.scorer.score_endings([state.text for state in states], self.endings[:1] or ["."],
-                                  cache_namespace=self.cache_namespace)
+                                  **self._call)

@@ -92,9 +92,12 @@ std::vector<std::vector<double>> LMFusionScorer::score_continuations(
 }
 
 std::vector<double> LMFusionScorer::score_texts(const std::vector<std::string>& texts, bool eos,
-                                                const std::string& cache_namespace) {
+                                                const std::string& cache_namespace,
+                                                const History& history) {
   ScorerCall call(impl(), cache_namespace);
-  const std::vector<double> scores = call.Score(impl().Text().Texts(texts, eos, call.text()));
+  const TextStage& text = impl().Text();
+  const TextBefore before = text.Before(history, call.text());
+  const std::vector<double> scores = call.Score(text.Texts(texts, eos, call.text(), before));
   call.Finish();
   return scores;
 }
@@ -119,9 +122,11 @@ std::vector<double> LMFusionScorer::score_texts_batch(const std::vector<std::str
 
 std::vector<std::vector<double>> LMFusionScorer::score_endings(
     const std::vector<std::string>& texts, const std::vector<std::string>& endings,
-    const std::string& cache_namespace) {
+    const std::string& cache_namespace, const History& history) {
   ScorerCall call(impl(), cache_namespace);
-  const std::vector<double> scores = call.Score(impl().Text().Endings(texts, endings, call.text()));
+  const TextStage& text = impl().Text();
+  const TextBefore before = text.Before(history, call.text());
+  const std::vector<double> scores = call.Score(text.Endings(texts, endings, call.text(), before));
   call.Finish();
   std::vector<std::vector<double>> rows;
   for (auto row = scores.begin(); rows.size() < texts.size(); row += endings.size()) {

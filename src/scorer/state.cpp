@@ -30,10 +30,11 @@ State::State(std::string text) {
 }
 
 StateScorer::StateScorer(const LMFusionScorer& scorer, std::vector<std::string> endings,
-                         std::string cache_namespace)
+                         std::string cache_namespace, History history)
     : scorer_(std::make_shared<LMFusionScorer>(scorer.Sharing())),
       endings_(std::move(endings)),
-      cache_namespace_(std::move(cache_namespace)) {}
+      cache_namespace_(std::move(cache_namespace)),
+      history_(std::move(history)) {}
 
 State StateScorer::start(std::string text) const { return State(std::move(text)); }
 
@@ -56,7 +57,10 @@ std::vector<std::pair<double, State>> StateScorer::score(
     places.emplace_back(row->second, words[row->second].size());
     words[row->second].push_back(word);
   }
-  const auto log_probs = scorer_->log_probs(contexts, words, cache_namespace_);
+  CallOptions call;
+  call.cache_namespace = cache_namespace_;
+  call.history = history_;
+  const auto log_probs = scorer_->log_probs(contexts, words, call);
   std::vector<std::pair<double, State>> answers;
   for (size_t i = 0; i < questions.size(); ++i) {
     const auto& [state, word] = questions[i];
@@ -74,7 +78,8 @@ double StateScorer::finish(const State& state) const {
 std::vector<double> StateScorer::finish(const std::vector<State>& states) const {
   if (endings_.empty()) return std::vector<double>(states.size(), 0.0);
   std::vector<double> log_probs;
-  for (const auto& row : scorer_->score_endings(Texts(states), endings_, cache_namespace_)) {
+  for (const auto& row :
+       scorer_->score_endings(Texts(states), endings_, cache_namespace_, history_)) {
     log_probs.push_back(LogSumExp(row));
   }
   return log_probs;
@@ -83,7 +88,7 @@ std::vector<double> StateScorer::finish(const std::vector<State>& states) const 
 // An ending is predicted from the whole text, as the next word will be.
 void StateScorer::prefetch(const std::vector<State>& states) const {
   scorer_->score_endings(Texts(states), {endings_.empty() ? "." : endings_.front()},
-                         cache_namespace_);
+                         cache_namespace_, history_);
 }
 
 }  // namespace lmfusion

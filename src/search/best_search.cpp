@@ -133,6 +133,7 @@ void BestSearch::SettleList(List* list) {
 void BestSearch::Bound(size_t h) {
   Hypothesis& hypothesis = hypotheses_[h];
   hypothesis.unknown = 0;
+  hypothesis.bounded = true;
   hypothesis.log_prob = 0;
   const auto value = [&](NodeId node) {
     if (IsKnown(node)) return tree_.log_prob(node);
@@ -141,13 +142,18 @@ void BestSearch::Bound(size_t h) {
   };
   for (size_t p = hypothesis.path_begin; p < hypothesis.path_end; ++p) {
     const bool ends_word = lists_.paths.paths[p].ends_word;
+    const int64_t unknown_before = hypothesis.unknown;
     const size_t tokens = ItemCount(p) - (ends_word ? 1 : 0);
     double sum = ends_word ? value(Item(p, tokens)) : 0.0f;
     for (size_t i = 0; i < tokens; ++i) sum += value(Item(p, i));
-    hypothesis.log_prob += sum;
+    const float sign = lists_.paths.paths[p].sign;
+    hypothesis.log_prob += sign * sum;
+    if (sign < 0 && hypothesis.unknown > unknown_before) hypothesis.bounded = false;
   }
-  hypothesis.total =
-      options_.weight < 0 && hypothesis.unknown > 0 ? kInfinity : Total(h, hypothesis.log_prob);
+  const bool no_bound = (options_.weight < 0 && hypothesis.unknown > 0) ||
+                        (options_.weight != 0 && !hypothesis.bounded);
+  if (!hypothesis.bounded) hypothesis.log_prob = kInfinity;
+  hypothesis.total = no_bound ? kInfinity : Total(h, hypothesis.log_prob);
 }
 
 double BestSearch::Total(size_t h, double log_prob) const {
@@ -174,7 +180,10 @@ bool BestSearch::IsKnown(NodeId node) const { return !std::isnan(tree_.log_prob(
 void BestSearch::Round() {
   TokenPaths asked;
   std::vector<size_t> path_of;  // of what is asked, among the paths of the lists
-  if (options_.shares_prefixes) {
+  AskSubtracted(&asked, &path_of);
+  if (!path_of.empty()) {
+    // The next pass has bounds.
+  } else if (options_.shares_prefixes) {
     PlanPass();
     AskPlanned(&asked, &path_of);
   } else {
@@ -260,6 +269,20 @@ void BestSearch::AskPlanned(TokenPaths* asked, std::vector<size_t>* path_of) {
         }
         if (!asked_[Item(of, last)]) Ask(of, first, last, asked, path_of);
         if (path == of) break;
+      }
+    }
+  }
+}
+
+void BestSearch::AskSubtracted(TokenPaths* asked, std::vector<size_t>* path_of) {
+  std::fill(asked_.begin(), asked_.end(), false);
+  for (const size_t i : open_lists_) {
+    for (const size_t h : all_[i].open) {
+      if (hypotheses_[h].bounded) continue;
+      for (size_t p = hypotheses_[h].path_begin; p < hypotheses_[h].path_end; ++p) {
+        if (lists_.paths.paths[p].sign > 0 || ItemCount(p) == 0) continue;
+        const size_t last = ItemCount(p) - 1;
+        if (!asked_[Item(p, last)]) Ask(p, 0, last, asked, path_of);
       }
     }
   }

@@ -13,7 +13,8 @@
 namespace lmfusion {
 
 // Lists of hypotheses, one list after another. Each is a candidate of `paths` with one alternative,
-// whose paths have sign 1: log-probabilities only add up to less.
+// whose paths of sign 1 only add up to less. What paths of sign -1 add is asked before all else,
+// and is the same for most hypotheses: tokens of a history that the text changes.
 struct HypothesisLists {
   TokenPaths paths;
   std::vector<size_t> ends;   // [lists] of the hypotheses up to each list's end
@@ -58,6 +59,7 @@ class BestSearch {
     size_t path_begin = 0, path_end = 0;
     double log_prob = 0, total = 0;  // at most
     int64_t unknown = 0;             // items
+    bool bounded = true;             // all that is subtracted is known
   };
   struct List {
     size_t begin = 0, end = 0;     // hypotheses
@@ -87,6 +89,7 @@ class BestSearch {
   NodeId Item(size_t path, size_t item) const { return items_[item_begin_[path] + item]; }
   size_t ItemCount(size_t path) const { return item_begin_[path + 1] - item_begin_[path]; }
   bool IsKnown(NodeId node) const;
+  void AskSubtracted(TokenPaths* asked, std::vector<size_t>* path_of);
   void AskWhole(TokenPaths* asked, std::vector<size_t>* path_of);
   void AskPlanned(TokenPaths* asked, std::vector<size_t>* path_of);
   void Ask(size_t path, size_t first, size_t last, TokenPaths* asked, std::vector<size_t>* path_of);

@@ -10,7 +10,8 @@
 // so that texts which grow word by word share their prefixes between two moves of the cut. One
 // rule for every token, whether it belongs to a whole text, a context or a candidate, keeps the sum
 // over the words of a text independent of where it was split. Where the cut moves within the scored
-// tokens, the text becomes several paths, one for each place of the cut.
+// tokens, the text becomes several paths, one for each place of the cut. The tokens of a history
+// (lmfusion/history.h) stand like the start token before all this.
 
 namespace lmfusion {
 
@@ -28,13 +29,14 @@ size_t PathWriter::Dropped(size_t tokens) const {
   return (tokens - limit + block - 1) / block * block;
 }
 
-std::shared_ptr<const TokenPaths::Tokens> PathWriter::ContextWithout(size_t dropped) {
-  if (dropped == 0) return context_;
-  if (kept_ == nullptr || kept_dropped_ != dropped) {
-    auto kept = std::make_shared<TokenPaths::Tokens>(context_->begin(), context_->begin() + start_);
-    kept->insert(kept->end(), context_->begin() + start_ + dropped, context_->end());
+std::shared_ptr<const TokenPaths::Tokens> PathWriter::ContextWithout(Cut cut) {
+  if (cut.size() == 0) return context_;
+  if (kept_ == nullptr || kept_cut_.from != cut.from || kept_cut_.to != cut.to) {
+    const auto first = context_->begin() + start_;
+    auto kept = std::make_shared<TokenPaths::Tokens>(context_->begin(), first + cut.from);
+    kept->insert(kept->end(), first + cut.to, context_->end());
     kept_ = std::move(kept);
-    kept_dropped_ = dropped;
+    kept_cut_ = cut;
   }
   return kept_;
 }
@@ -44,32 +46,34 @@ int64_t PathWriter::Write(Span span) {
   // The end of the word is read like one more token.
   const size_t scored_to = total + (span.ends_word ? 1 : 0);
   size_t begin = span.scored_from;
+  // A token that spans the end of the history belongs to the text.
+  const size_t history = std::min({static_cast<size_t>(limits_.history), span.shared, begin});
   do {
-    const size_t dropped = Dropped(begin);
+    const size_t dropped = Dropped(begin - history);
     const size_t next_cut = static_cast<size_t>(limits_.max_context_length) + dropped + 1;
-    const size_t end = std::min(scored_to, next_cut);
-    const int64_t too_long = WriteRun(&span, dropped, begin, end);
+    const size_t end = std::min(scored_to, history + next_cut);
+    const int64_t too_long = WriteRun(&span, {history, history + dropped}, begin, end);
     if (too_long > 0) return too_long;
     begin = end;
   } while (begin < scored_to);
   return 0;
 }
 
-// The path whose tokens [begin, end) are scored, the first `dropped` of the text left out.
-int64_t PathWriter::WriteRun(Span* span, size_t dropped, size_t begin, size_t end) {
+// The path whose tokens [begin, end) are scored, those of the cut left out.
+int64_t PathWriter::WriteRun(Span* span, Cut cut, size_t begin, size_t end) {
   const size_t total = span->shared + span->tail.size();
   const size_t tokens = std::min(end, total);
   TokenPaths::Path path;
   path.ends_word = end > total;
-  if (dropped == 0 || (dropped <= span->shared && tokens >= span->shared)) {
-    path.prefix = ContextWithout(dropped);
-    path.prefix_size = static_cast<int32_t>(start_ + std::min(span->shared, tokens) - dropped);
+  if (cut.size() == 0 || (cut.to <= span->shared && tokens >= span->shared)) {
+    path.prefix = ContextWithout(cut);
+    path.prefix_size = static_cast<int32_t>(start_ + std::min(span->shared, tokens) - cut.size());
   } else {
-    path.tail.assign(context_->begin(), context_->begin() + start_);
     const auto first = context_->begin() + start_;
-    if (dropped < span->shared) path.tail.insert(path.tail.end(), first + dropped, first + tokens);
+    path.tail.assign(context_->begin(), first + cut.from);
+    if (cut.to < span->shared) path.tail.insert(path.tail.end(), first + cut.to, first + tokens);
   }
-  const size_t tail_begin = std::max(dropped, span->shared) - span->shared;
+  const size_t tail_begin = cut.size() == 0 ? 0 : std::max(cut.to, span->shared) - span->shared;
   const size_t tail_end = std::max(tokens, span->shared) - span->shared;
   if (path.prefix != nullptr && end == total + (span->ends_word ? 1 : 0)) {
     path.tail = std::move(span->tail);
@@ -79,10 +83,10 @@ int64_t PathWriter::WriteRun(Span* span, size_t dropped, size_t begin, size_t en
   }
   if (path.size() == 0) return 0;
   // The first token of all has nothing before it.
-  path.scored_begin = static_cast<int32_t>(std::max<size_t>(1, start_ + begin - dropped));
+  path.scored_begin = static_cast<int32_t>(std::max<size_t>(1, start_ + begin - cut.size()));
   path.alternative = static_cast<int32_t>(paths_->candidate_of.size()) - 1;
   path.sign = span->sign;
-  truncated_ = truncated_ || dropped > 0;
+  truncated_ = truncated_ || cut.size() > 0;
   const int64_t size = path.size();
   if (limits_.max_path_length > 0 && size > limits_.max_path_length) return size;
   paths_->paths.push_back(std::move(path));

@@ -12,6 +12,7 @@ namespace lmfusion {
 
 struct PathLimits {
   bool start_token = false;  // texts begin with a start token
+  int64_t history = 0;       // tokens after it that are never dropped
   int64_t max_context_length = 512;
   int64_t max_path_length = 0;  // 0: none
 };
@@ -44,19 +45,24 @@ class PathWriter {
   bool truncated() const { return truncated_; }
 
  private:
+  // Which tokens of a text are left out: [from, to).
+  struct Cut {
+    size_t from = 0, to = 0;
+    size_t size() const { return to - from; }
+  };
   int64_t Write(Span span);  // 0, or the size of a path that is too long
-  int64_t WriteRun(Span* span, size_t dropped, size_t begin, size_t end);
+  int64_t WriteRun(Span* span, Cut cut, size_t begin, size_t end);
   [[noreturn]] void ThrowTooLong(const std::string& what, int64_t size) const;
   size_t Dropped(size_t tokens) const;
-  std::shared_ptr<const TokenPaths::Tokens> ContextWithout(size_t dropped);
+  std::shared_ptr<const TokenPaths::Tokens> ContextWithout(Cut cut);
 
   const std::shared_ptr<const TokenPaths::Tokens> context_;
   const PathLimits limits_;
   const size_t start_;
   TokenPaths* const paths_;
-  // The context with its first `kept_dropped_` tokens left out; null: not made yet.
+  // The context with the tokens of `kept_cut_` left out; null: not made yet.
   std::shared_ptr<const TokenPaths::Tokens> kept_;
-  size_t kept_dropped_ = 0;
+  Cut kept_cut_;
   bool truncated_ = false;
 };
 

@@ -47,6 +47,9 @@ bool EndsInSpace(std::string_view text) {
   return IsPythonSpace(CharacterBefore(text, text.size()).value);
 }
 
+// Positions of the model that a history leaves to a candidate.
+constexpr int64_t kCandidatePositions = 16;
+
 }  // namespace
 
 struct TextStage::Impl {
@@ -59,8 +62,15 @@ struct TextStage::Impl {
         options(options_given),
         tokens(std::move(tokenizer_given), options.start_token) {}
 
-  PathLimits limits() const {
-    return {options.start_token >= 0, options.max_context_length, options.max_path_length};
+  // Of the model, for a history and the context after it.
+  int64_t Positions() const { return options.max_path_length - 1 - kCandidatePositions; }
+
+  PathLimits limits(const TextBefore& before) const {
+    int64_t context = options.max_context_length;
+    if (options.max_path_length > 0 && !before.empty()) {
+      context = std::max<int64_t>(1, std::min(context, Positions() - before.tokens));
+    }
+    return {options.start_token >= 0, before.tokens, context, options.max_path_length};
   }
 
   // Checks what a casing made of a candidate: text[begin, end), where text[0, checked) is known to
@@ -76,13 +86,13 @@ struct TextStage::Impl {
 
   TokenPaths Continuations(const std::vector<std::string>& contexts,
                            const std::vector<std::vector<std::string>>& candidate_words,
-                           TextCounters* counters) const;
+                           const TextBefore& before, TextCounters* counters) const;
   // The candidates of contexts[i] under a casing that reads a context alike before any word, and
   // under any casing.
   void SameContext(const std::string& context, const std::vector<std::string>& words, size_t i,
-                   TokenPaths* paths, TextCounters* counters) const;
+                   const TextBefore& before, TokenPaths* paths, TextCounters* counters) const;
   void AnyContext(const std::string& context, const std::vector<std::string>& words, size_t i,
-                  TokenPaths* paths, TextCounters* counters) const;
+                  const TextBefore& before, TokenPaths* paths, TextCounters* counters) const;
 
   // Whether L(text) has an end of a word.
   bool EndsWord(std::string_view text) const {
@@ -98,25 +108,28 @@ struct TextStage::Impl {
 // One cased context: writes the paths of the texts that extend it. Not thread safe.
 class TextStage::Impl::ContextPaths {
  public:
-  ContextPaths(const Impl& stage, std::string_view context, TokenPaths* paths,
-               TextCounters* counters)
+  ContextPaths(const Impl& stage, const TextBefore& before, std::string_view context,
+               TokenPaths* paths, TextCounters* counters)
       : stage_(stage),
+        before_(before),
         counters_(counters),
-        context_(stage.tokens.Find(context, &counters->bytes_tokenized)),
-        ends_word_(stage.EndsWord(context)),
-        writer_(context_->tokens, stage.limits(), paths) {}
+        context_(stage.tokens.Find(before.Joined(context), &counters->bytes_tokenized)),
+        ends_word_(stage.EndsWord(context_->source)),
+        writer_(context_->tokens, stage.limits(before), paths) {}
 
-  const std::string& text() const { return context_->source; }
   bool truncated() const { return writer_.truncated(); }
 
-  // log p(text) - log p(context); `text` begins with the context.
-  void Extended(std::string_view text, const Where& where) {
+  // log p(text) - log p(context); `text` begins with the context. With the text's end where `eos`.
+  void Extended(std::string_view given, const Where& where, bool eos = false) {
+    const std::string joined = before_.empty() ? "" : before_.Joined(given);
+    const std::string_view text = before_.empty() ? given : std::string_view(joined);
     const size_t size = context_->source.size();
     const size_t cut = stage_.tokens.LastCut(text, size);
     std::vector<int32_t> tail = stage_.tokens.EncodeFrom(text, cut, &counters_->bytes_tokenized);
     size_t shared = writer_.context_size();
     if (cut < size) shared = Shared(text.substr(0, cut), &tail);
-    Write({shared, std::move(tail), shared, 1, stage_.EndsWord(text)}, where);
+    if (eos) tail.push_back(stage_.options.end_token);
+    Write({shared, std::move(tail), shared, 1, stage_.EndsWord(text) && !eos}, where);
     if (shared < writer_.context_size() || ends_word_) {
       Write({writer_.context_size(), {}, shared, -1, ends_word_}, where);
     }
@@ -167,6 +180,7 @@ class TextStage::Impl::ContextPaths {
   }
 
   const Impl& stage_;
+  const TextBefore& before_;
   TextCounters* const counters_;
   const std::shared_ptr<const TokenizedText> context_;
   const bool ends_word_;
@@ -183,11 +197,12 @@ void BeginAlternative(TokenPaths* paths) { paths->candidate_of.push_back(paths->
 }  // namespace
 
 void TextStage::Impl::SameContext(const std::string& context, const std::vector<std::string>& words,
-                                  size_t i, TokenPaths* paths, TextCounters* counters) const {
+                                  size_t i, const TextBefore& before, TokenPaths* paths,
+                                  TextCounters* counters) const {
   std::string text = left_to_right->Context(context);
   CheckUtf8At(text, {"contexts", i});
   const size_t context_bytes = text.size();
-  ContextPaths writer(*this, text, paths, counters);
+  ContextPaths writer(*this, before, text, paths, counters);
   for (size_t j = 0; j < words.size(); ++j) {
     const Where where{"candidate_words", i, "", j};
     CheckUtf8At(words[j], where);
@@ -202,8 +217,10 @@ void TextStage::Impl::SameContext(const std::string& context, const std::vector<
 }
 
 void TextStage::Impl::AnyContext(const std::string& context, const std::vector<std::string>& words,
-                                 size_t i, TokenPaths* paths, TextCounters* counters) const {
-  std::optional<ContextPaths> writer;  // of the cased context met last
+                                 size_t i, const TextBefore& before, TokenPaths* paths,
+                                 TextCounters* counters) const {
+  std::optional<ContextPaths> writer;  // of `cased_context`, met last
+  std::string cased_context;
   bool truncated = false;
   for (size_t j = 0; j < words.size(); ++j) {
     const Where where{"candidate_words", i, "", j};
@@ -211,8 +228,11 @@ void TextStage::Impl::AnyContext(const std::string& context, const std::vector<s
     BeginCandidate(paths);
     for (const CasedText& cased : casing->Alternatives(context, words[j])) {
       CheckCased(cased.text, cased.context_bytes, 0, where);
-      const auto before = std::string_view(cased.text).substr(0, cased.context_bytes);
-      if (!writer || writer->text() != before) writer.emplace(*this, before, paths, counters);
+      const auto own = std::string_view(cased.text).substr(0, cased.context_bytes);
+      if (!writer || cased_context != own) {
+        cased_context = own;
+        writer.emplace(*this, before, own, paths, counters);
+      }
       BeginAlternative(paths);
       writer->Extended(cased.text, where);
       truncated = truncated || writer->truncated();
@@ -223,7 +243,8 @@ void TextStage::Impl::AnyContext(const std::string& context, const std::vector<s
 
 TokenPaths TextStage::Impl::Continuations(
     const std::vector<std::string>& contexts,
-    const std::vector<std::vector<std::string>>& candidate_words, TextCounters* counters) const {
+    const std::vector<std::vector<std::string>>& candidate_words, const TextBefore& before,
+    TextCounters* counters) const {
   TokenPaths paths;
   size_t candidates = 0;
   for (const auto& words : candidate_words) candidates += words.size();
@@ -233,7 +254,7 @@ TokenPaths TextStage::Impl::Continuations(
     CheckUtf8At(contexts[i], {"contexts", i});
     if (candidate_words[i].empty()) continue;
     const auto one_context = left_to_right != nullptr ? &Impl::SameContext : &Impl::AnyContext;
-    (this->*one_context)(contexts[i], candidate_words[i], i, &paths, counters);
+    (this->*one_context)(contexts[i], candidate_words[i], i, before, &paths, counters);
   }
   return paths;
 }
@@ -254,12 +275,12 @@ TextStage::~TextStage() = default;
 
 TokenPaths TextStage::Continuations(const std::vector<std::string>& contexts,
                                     const std::vector<std::vector<std::string>>& candidate_words,
-                                    TextCounters* counters) const {
-  return impl_->Continuations(contexts, candidate_words, counters);
+                                    TextCounters* counters, const TextBefore& before) const {
+  return impl_->Continuations(contexts, candidate_words, before, counters);
 }
 
-TokenPaths TextStage::Texts(const std::vector<std::string>& texts, bool eos,
-                            TextCounters* counters) const {
+TokenPaths TextStage::Texts(const std::vector<std::string>& texts, bool eos, TextCounters* counters,
+                            const TextBefore& before) const {
   if (eos && impl_->options.end_token < 0) {
     throw std::invalid_argument("eos: the model has no end-of-text token");
   }
@@ -270,18 +291,22 @@ TokenPaths TextStage::Texts(const std::vector<std::string>& texts, bool eos,
     CheckUtf8At(texts[i], where);
     const std::string text = impl_->casing->Apply("", texts[i]).text;
     CheckUtf8At(text, where);
-    Impl::ContextPaths writer(*impl_, text, &paths, counters);
     BeginCandidate(&paths);
     BeginAlternative(&paths);
-    writer.Whole(eos, where);
+    Impl::ContextPaths writer(*impl_, before, before.empty() ? text : "", &paths, counters);
+    if (before.empty()) {
+      writer.Whole(eos, where);
+    } else {
+      writer.Extended(text, where, eos);
+    }
     if (writer.truncated()) ++counters->truncated_contexts;
   }
   return paths;
 }
 
 TokenPaths TextStage::Endings(const std::vector<std::string>& texts,
-                              const std::vector<std::string>& endings,
-                              TextCounters* counters) const {
+                              const std::vector<std::string>& endings, TextCounters* counters,
+                              const TextBefore& before) const {
   for (size_t j = 0; j < endings.size(); ++j) {
     CheckUtf8At(endings[j], {"endings", j});
     if (endings[j].empty() && impl_->options.end_token < 0) {
@@ -298,7 +323,7 @@ TokenPaths TextStage::Endings(const std::vector<std::string>& texts,
     std::string text = impl_->casing->Apply("", texts[i]).text;
     CheckUtf8At(text, {"texts", i});
     const size_t size = text.size();
-    Impl::ContextPaths writer(*impl_, text, &paths, counters);
+    Impl::ContextPaths writer(*impl_, before, text, &paths, counters);
     for (size_t j = 0; j < endings.size(); ++j) {
       const Where where{"texts", i, " with endings", j};
       BeginCandidate(&paths);
@@ -313,6 +338,19 @@ TokenPaths TextStage::Endings(const std::vector<std::string>& texts,
     if (writer.truncated()) ++counters->truncated_contexts;
   }
   return paths;
+}
+
+TextBefore TextStage::Before(const History& history, TextCounters* counters) const {
+  if (history.prompt.empty() && history.utterances.empty()) return {};
+  const TextStageOptions& options = impl_->options;
+  const int64_t half = std::min(options.max_context_length, options.max_path_length / 2);
+  const int64_t room = std::max<int64_t>(1, impl_->Positions() - half);
+  bool dropped = false;
+  TextBefore before =
+      MakeTextBefore(history, *impl_->casing, impl_->tokens, options.max_path_length > 0 ? room : 0,
+                     &counters->bytes_tokenized, &dropped);
+  if (dropped) ++counters->truncated_contexts;
+  return before;
 }
 
 CasedText TextStage::Cased(const std::string& context, const std::string& word) const {

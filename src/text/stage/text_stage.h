@@ -7,8 +7,10 @@
 
 #include "base/token_paths.h"
 #include "lmfusion/casing.h"
+#include "lmfusion/history.h"
 #include "lmfusion/options.h"
 #include "lmfusion/tokenizer.h"
+#include "text/stage/text_before.h"
 
 namespace lmfusion {
 
@@ -33,17 +35,21 @@ class TextStage {
             TextStageOptions options);
   ~TextStage();
 
+  // What of a history stands before the texts of a call.
+  TextBefore Before(const History& history, TextCounters* counters) const;
+
   // One candidate per word, in order. Shapes are checked by the caller.
   TokenPaths Continuations(const std::vector<std::string>& contexts,
                            const std::vector<std::vector<std::string>>& candidate_words,
-                           TextCounters* counters) const;
+                           TextCounters* counters, const TextBefore& before = {}) const;
   // One candidate per text; whole texts are cased too. Throws std::invalid_argument for `eos` and
   // the ending "" where the model has no end token.
-  TokenPaths Texts(const std::vector<std::string>& texts, bool eos, TextCounters* counters) const;
+  TokenPaths Texts(const std::vector<std::string>& texts, bool eos, TextCounters* counters,
+                   const TextBefore& before = {}) const;
   // texts.size() * endings.size() candidates: the text is cased as a whole text, the ending follows
   // it as given, without a space; the ending "" is the end token.
   TokenPaths Endings(const std::vector<std::string>& texts, const std::vector<std::string>& endings,
-                     TextCounters* counters) const;
+                     TextCounters* counters, const TextBefore& before = {}) const;
   // For people: the cased text of one candidate, and all its forms, in the order of the
   // alternatives that Continuations writes.
   CasedText Cased(const std::string& context, const std::string& word) const;

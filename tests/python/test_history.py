@@ -1,0 +1,190 @@
+"""`context=` and `prompt=`: log p of a text after others, against Hugging Face on the whole."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import lmfusion
+import pytest
+from devices import MakeScorer
+from oracle import TOLERANCE, WORDS, Oracle
+
+PROMPT = "a talk about cats:"
+CONTEXT = ["the cat sat on the mat", "don't sat, i'm on the mat "]
+TEXTS = ["the cat", "", "cats on a mat", " the cat", "i'm", "'tis the cat", "the cat"]
+
+
+def history(prompt: str, context: list[str]) -> str:
+    """The whole that stands before a text, by the rule that docs/context.md gives."""
+    whole = prompt
+    for utterance in context:
+        whole = after(whole, utterance)
+    return whole
+
+
+def after(before: str, text: str) -> str:
+    space = before and text and not before[-1].isspace() and not text[0].isspace()
+    return f"{before}{' ' if space else ''}{text}"
+
+
+def expected(oracle: Oracle, before: str, text: str) -> float:
+    return oracle.text(after(before, text)) - oracle.text(before)
+
+
+def check(oracle: Oracle, before: str, texts: list[str], found: list[float]) -> None:
+    for text, score in zip(texts, found, strict=True):
+        tokens = len(oracle.ids(after(before, text)))
+        assert score == pytest.approx(expected(oracle, before, text), abs=TOLERANCE * tokens)
+
+
+@pytest.mark.parametrize("prompt", ["", PROMPT, "cats\n\n", "a mat "])
+@pytest.mark.parametrize("context", [[], CONTEXT[:1], CONTEXT, ["", "x", ""]], ids=len)
+def test_texts_after_others(scorer: lmfusion.LMFusionScorer, oracle: Oracle, prompt: str,
+                            context: list[str]) -> None:
+    before = history(prompt, context)
+    found = scorer.score_texts(TEXTS, context=context, prompt=prompt)
+    check(oracle, before, TEXTS, found)
+    ended = scorer.score_texts(TEXTS, eos=True, context=context, prompt=prompt)
+    for text, score, with_end in zip(TEXTS, found, ended):
+        whole = after(before, text)
+        end = oracle.text(whole, eos=scorer.description["eos_token_id"]) - oracle.text(whole)
+        assert with_end - score == pytest.approx(end, abs=1e-4)
+    if len(context) == 1:  # a text of its own stands for a list of it
+        assert scorer.score_texts(TEXTS, context=context[0], prompt=prompt) == found
+
+
+def test_words_endings_and_states(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    before = history(PROMPT, CONTEXT)
+    contexts, words = ["", "the", "the cat"], [["the", "i'm", ""], ["cat", "cats"], ["sat"]]
+    rows = scorer.log_probs(contexts, words, context=CONTEXT, prompt=PROMPT)
+    for context, row, found in zip(contexts, words, rows):
+        start = after(before, context)
+        check(oracle, start, row, found)
+    scores = scorer.score_continuations(contexts, words, context=CONTEXT, prompt=PROMPT)
+    assert scores[1][0] == pytest.approx(0.5 * rows[1][0] + 1.0)
+    endings = scorer.score_endings(["the cat"], [".", ""], context=CONTEXT, prompt=PROMPT)[0]
+    whole = after(before, "the cat")
+    assert endings[0] == pytest.approx(oracle.text(whole + ".") - oracle.text(whole), abs=1e-3)
+
+    states = lmfusion.StateScorer(scorer, context=CONTEXT, prompt=PROMPT)
+    total, state = 0.0, states.start()
+    for word in ("the", "cat", "sat"):
+        log_prob, state = states.score(state, word)
+        total += log_prob
+    assert total == pytest.approx(expected(oracle, before, "the cat sat"), abs=2e-3)
+    assert states.finish(state) == pytest.approx(scorer.score_endings(
+        ["the cat sat"], [""], context=CONTEXT, prompt=PROMPT)[0][0], abs=1e-5)
+    states.prefetch([state])
+
+
+@pytest.mark.parametrize("options", [{}, {"boundary": "word"}, {"mode": "uncached"},
+                                     {"max_batch_tokens": 3}], ids=str)
+@pytest.mark.parametrize("prompt", [PROMPT, "cats\n\n"])
+def test_the_best_after_others(bundle: Path, make_scorer: MakeScorer, options: dict[str, object],
+                               prompt: str) -> None:
+    scorer = make_scorer(bundle, **options)
+    generator = random.Random(3)
+    lists = [[" ".join(generator.choices(WORDS, k=generator.randrange(6))) for _ in range(8)]
+             for _ in range(5)]
+    base = [[generator.randrange(8) / 2 for _ in texts] for texts in lists]
+    best = scorer.best(lists, base, weight=1.0, word_insertion_bonus=0.0, n=2, context=CONTEXT,
+                       prompt=prompt)
+    for texts, scores, one in zip(lists, base, best):
+        log_probs = make_scorer(bundle, **options).score_texts(texts, context=CONTEXT,
+                                                               prompt=prompt)
+        totals = [sum(pair) for pair in zip(scores, log_probs)]
+        ranked = sorted(range(len(texts)), key=lambda i: -totals[i])
+        assert [each.index for each in one.best] == ranked[:2]
+        assert [each.log_prob for each in one.best] == pytest.approx(
+            [log_probs[i] for i in ranked[:2]], abs=1e-4)
+        for each in one.beaten:
+            assert each.total >= totals[each.index] - 1e-4
+
+
+def test_casing_is_of_each_text_alone(bundle: Path, make_scorer: MakeScorer,
+                                      oracle: Oracle) -> None:
+    scorer = make_scorer(bundle, casing="sentence")
+    before = "talk: The cat sat. I'm on."
+    found = scorer.score_texts(["the mat", "i'm"], context=["the cat sat.", "i'm on."],
+                               prompt="talk:")
+    check(oracle, before, ["The mat", "I'm"], found)
+    rows = scorer.log_probs(["", "the"], [["the"], ["cat"]], context=["the cat sat."],
+                            prompt="talk:")
+    assert rows[0][0] == pytest.approx(expected(oracle, "talk: The cat sat.", "The"), abs=1e-3)
+
+
+def test_a_history_is_computed_once(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    scorer.score_texts(["the cat"], context=CONTEXT, prompt=PROMPT)
+    first = scorer.stats().tokens_computed
+    assert first >= len(oracle.ids(history(PROMPT, CONTEXT)))
+    scorer.score_texts(["a mat"], context=CONTEXT, prompt=PROMPT)
+    scorer.score_texts(["cats"], context=[*CONTEXT, "a cat"], prompt=PROMPT)
+    assert scorer.stats().tokens_computed - first < 20
+
+
+def test_a_prompt_outlives_what_follows_it(bundle: Path, make_scorer: MakeScorer,
+                                           oracle: Oracle) -> None:
+    probe = make_scorer(bundle)
+    probe.score_texts(["the cat sat on a mat"])
+    token = probe.stats().cache_bytes // probe.stats().cached_tokens
+    prompt = " ".join(["the cat sat on a mat"] * 4)
+    scorer = make_scorer(bundle, kv_cache_bytes=(len(oracle.ids(prompt)) + 90) * token)
+    generator = random.Random(1)
+    computed = 0
+    for _ in range(30):
+        text = " ".join(generator.choices(WORDS, k=6))
+        scorer.score_texts([text], prompt=prompt)
+        computed += len(oracle.ids(after(prompt, text))) - len(oracle.ids(prompt))
+    assert scorer.stats().evictions > 0
+    assert scorer.stats().tokens_computed <= len(oracle.ids(prompt)) + computed
+
+
+def test_the_oldest_are_dropped_in_blocks(scorer: lmfusion.LMFusionScorer,
+                                          oracle: Oracle) -> None:
+    utterances = [f"{WORDS[i % 7]} {i}" for i in range(40)]
+    kept_from = []
+    for count in range(1, 41):
+        context = utterances[:count]
+        scorer.reset_stats()
+        found = scorer.score_texts(["the cat"], context=context)[0]
+        off = [abs(found - expected(oracle, history("", context[start:]), "the cat"))
+               for start in range(count)]
+        start = off.index(min(off))
+        assert off[start] < 1e-3
+        kept_from.append(start)
+        assert scorer.stats().truncated_contexts == (start > 0)
+        if start > 0:  # no more than it takes
+            assert len(oracle.ids(history("", context[start - 1:]))) > 60
+    assert kept_from == sorted(kept_from)
+    assert 1 < len(set(kept_from)) < len(kept_from) / 3  # moves, and rarely
+
+
+def test_a_long_text_keeps_its_history(bundle: Path, make_scorer: MakeScorer,
+                                       oracle: Oracle) -> None:
+    """What max_context_length drops is the text's own, never the history."""
+    scorer = make_scorer(bundle, max_context_length=8)
+    text = "the cat sat on a mat " * 4
+    prompt_ids = oracle.ids(PROMPT)
+    ids = oracle.ids(after(PROMPT, text))
+    assert ids[:len(prompt_ids)] == prompt_ids
+    own = ids[len(prompt_ids):]
+    total = 0.0
+    for i, token in enumerate(own):
+        dropped = 0 if i <= 8 else (i - 8 + 1) // 2 * 2
+        total += oracle.tokens_log_prob([*prompt_ids, *own[dropped:i], token])[-1]
+    found = scorer.score_texts([text], prompt=PROMPT)[0]
+    assert found == pytest.approx(total, abs=TOLERANCE * len(ids))
+    assert scorer.stats().truncated_contexts == 1
+
+
+def test_what_cannot_be_right_is_refused(scorer: lmfusion.LMFusionScorer) -> None:
+    with pytest.raises(TypeError, match=r"^context\[1\]: int found"):
+        scorer.score_texts(["a"], context=["b", 1])
+    with pytest.raises(TypeError, match="^prompt: NoneType found"):
+        scorer.best([["a"]], prompt=None)
+    with pytest.raises(lmfusion.TextError):
+        scorer.log_probs(["a"], [["b"]], context=["\ud800"])
+    with pytest.raises(ValueError, match="^prompt has .* tokens, and the model's positions leave"):
+        scorer.score_texts(["a"], prompt="the cat " * 3000)
+    assert scorer.score_texts(["the cat"])[0] < 0  # works on
