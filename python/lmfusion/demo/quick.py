@@ -30,8 +30,9 @@ def run_quick_demo(console: Console | None = None) -> None:
     reference = sentences("test")[SENTENCE]
     [utterance] = utterances([reference], cache_folder() / "demo")
     hypotheses = utterance.recognition.hypotheses
-    parts = nbest.rank([[(whole_text(one.text), one.score) for one in hypotheses]], scorer,
-                       weight=WEIGHTS.weight, word_insertion_bonus=WEIGHTS.word_insertion_bonus)[0]
+    [parts] = nbest.rank([[(whole_text(one.text), one.score) for one in hypotheses]], scorer,
+                         weight=WEIGHTS.weight,
+                         word_insertion_bonus=WEIGHTS.word_insertion_bonus)
     out.print(f"\n  said:        {reference}\n  recognised:  {utterance.recognition.best}\n"
               f"  rescored:    {parts[0].text.rstrip('.')}\n")
     _print_list(out, parts[:SHOWN], len(parts))
@@ -39,8 +40,8 @@ def run_quick_demo(console: Console | None = None) -> None:
 
 
 def _print_list(out: Console, rows: list[nbest.Ranked], of: int) -> None:
-    out.print(f"the {len(rows)} best of {of} texts: total = recogniser + {WEIGHTS.weight:g} * log p "
-              f"+ {WEIGHTS.word_insertion_bonus:g} * words\n")
+    out.print(f"the {len(rows)} best of {of} texts: total = recogniser + {WEIGHTS.weight:g} * log "
+              f"p + {WEIGHTS.word_insertion_bonus:g} * words\n")
     out.print("  recogniser    log p  words     total  place before  text")
     for row in rows:
         out.print(f"  {row.score:10.1f}  {row.log_prob:7.2f}  {row.words:5}  {row.total:8.1f}  "
