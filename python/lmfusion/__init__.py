@@ -22,7 +22,7 @@ except ImportError as error:
         "Python (pip install . in a checkout); or a shared library (libsentencepiece, libpcre2-8, "
         "libutf8proc) is not installed.") from error
 
-from lmfusion import nbest
+from lmfusion import lattice, nbest
 from lmfusion.client import Client
 from lmfusion.combined import CombinedScorer, PhraseList
 from lmfusion.default_model import default_model
@@ -31,6 +31,7 @@ from lmfusion.errors import (
     CacheFileError,
     Error,
     ExportError,
+    LatticeError,
     ModelFileError,
     NumericalError,
     ServiceError,
@@ -48,9 +49,9 @@ if TYPE_CHECKING:
 __version__ = _core.__version__
 
 __all__ = ["CacheBudgetError", "CacheFileError", "Client", "CombinedScorer", "Error", "ExportError",
-           "LMFusionScorer", "ModelFileError", "NumericalError", "PhraseList", "ServiceError",
-           "State", "StateScorer", "TextError", "TokenizerError", "default_model", "export",
-           "export_folder", "from_hf", "memory_plan", "nbest"]
+           "LMFusionScorer", "LatticeError", "ModelFileError", "NumericalError", "PhraseList",
+           "ServiceError", "State", "StateScorer", "TextError", "TokenizerError", "default_model",
+           "export", "export_folder", "from_hf", "lattice", "memory_plan", "nbest"]
 
 
 def __getattr__(name: str) -> object:

@@ -18,12 +18,16 @@ from lmfusion._core import (
     TokenizerError,
 )
 
-__all__ = ["CacheBudgetError", "CacheFileError", "Error", "ExportError", "ModelFileError",
-           "NumericalError", "ServiceError", "TextError", "TokenizerError"]
+__all__ = ["CacheBudgetError", "CacheFileError", "Error", "ExportError", "LatticeError",
+           "ModelFileError", "NumericalError", "ServiceError", "TextError", "TokenizerError"]
 
 
 class ExportError(RuntimeError):
     """A model cannot be exported exactly; the text says why and what can be done."""
+
+
+class LatticeError(ValueError):
+    """A lattice cannot be searched, or its file not be read; the text says what is wrong where."""
 
 
 class ServiceError(Error):

@@ -6,11 +6,14 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from lmfusion import _core
 from lmfusion.errors import Error, ModelFileError
 from lmfusion.words import by_words, nats
+
+if TYPE_CHECKING:
+    from lmfusion.lattice import BestPaths, Lattice
 
 Floor = float | Sequence[Sequence[float]]
 # Called with (done, total) of a call's candidates, texts or paths; what it raises ends the call.
@@ -283,6 +286,45 @@ class LMFusionScorer:
         """
         return self._core.score_endings(texts, endings, cache_namespace, progress, context,
                                         prompt)
+
+    def best_path(self, lattice: Lattice, *, n: int = 1, weight: float | None = None,
+                  word_insertion_bonus: float | None = None, acoustic_scale: float = 1.0,
+                  ngram_weight: float = 1.0, words: Callable[[str], str] | None = None,
+                  endings: Sequence[str] = (), paths_a_call: int = 8,
+                  max_tokens: int | None = None, deadline: float | None = None, gap: float = 0.0,
+                  cache_namespace: str = "") -> BestPaths:
+        """The n best texts of a word lattice, proven (docs/lattices.md):
+
+            acoustic_scale * acoustic + ngram_weight * n-gram + weight * log p(text) + bonus * words
+
+        Args:
+            lattice: of `lmfusion.lattice.read`, or made of its arcs.
+            n: texts to find. Paths that say the same are one, by the best of their scores.
+            weight, word_insertion_bonus: at least 0, and finite; None: this scorer's own.
+            words: label -> the word or words of the text, "" for none; None: `word_of`.
+            endings: ways for a text to end, as (".", "?"); log p of ending in one of them counts.
+                "" is the end-of-text token. Empty: only the words count.
+            paths_a_call: partial texts that are scored at once. More fill the forward passes, and
+                score more that the best path makes needless.
+            max_tokens, deadline: end the search after so many computed tokens, or seconds. The
+                result is then the best found, late by one call or by the words of one text.
+            gap: end once no other text's total can be higher by so much than the n-th.
+            cache_namespace: calls of different namespaces share nothing.
+
+        Raises:
+            LatticeError: every path has a score of -inf.
+            ValueError: an option cannot be right.
+            CacheBudgetError, NumericalError: as `score_continuations`.
+        """
+        from lmfusion.lattice.best_path import best_path
+        from lmfusion.lattice.search import Limits
+        return best_path(
+            self, lattice, weight=self.weight if weight is None else weight,
+            word_insertion_bonus=(self.word_insertion_bonus if word_insertion_bonus is None
+                                  else word_insertion_bonus),
+            acoustic_scale=acoustic_scale, ngram_weight=ngram_weight, words=words, endings=endings,
+            limits=Limits(n, paths_a_call, max_tokens, deadline, gap),
+            cache_namespace=cache_namespace)
 
     def score_token_paths(self, paths: Sequence[Sequence[int]], scored_begin: Sequence[int], *,
                           cache_namespace: str = "",

@@ -60,21 +60,37 @@ def distinct_hypotheses(entries: Iterable[tuple[str, float]], *,
     return tuple(Hypothesis(text, score) for text, score in scores.items())
 
 
-def recognize(samples: Samples, *, size: int = LIST_SIZE) -> Recognition:
-    """Recognises one utterance, knowing nothing of any other.
+def decode(samples: Samples) -> pocketsphinx.Decoder:
+    """A decoder that has recognised one utterance, knowing nothing of any other.
 
     Args:
         samples: [samples] int16, 16 kHz.
-        size: different texts to list, at most.
     """
     # Cepstral means over the utterance: the default carries them from one to the next.
     decoder = pocketsphinx.Decoder(loglevel="FATAL", cmn="batch")
     decoder.start_utt()
     decoder.process_raw(samples.tobytes(), full_utt=True)
     decoder.end_utt()
+    return decoder
+
+
+def hypotheses_of(decoder: pocketsphinx.Decoder, *, size: int = LIST_SIZE
+                  ) -> tuple[Hypothesis, ...]:
+    """The different texts of what a decoder recognised, `size` at most, in its order."""
+    entries = ((entry.hypstr, SCORE_SCALE * math.log(entry.score))
+               for entry in itertools.islice(decoder.nbest(), MAX_ENTRIES) if entry.score > 0)
+    return distinct_hypotheses(entries, size=size)
+
+
+def recognize(samples: Samples, *, size: int = LIST_SIZE) -> Recognition:
+    """Recognises one utterance.
+
+    Args:
+        samples: [samples] int16, 16 kHz.
+        size: different texts to list, at most.
+    """
+    decoder = decode(samples)
     best = decoder.hyp()
     if best is None:
         return Recognition("", ())
-    entries = ((entry.hypstr, SCORE_SCALE * math.log(entry.score))
-               for entry in itertools.islice(decoder.nbest(), MAX_ENTRIES) if entry.score > 0)
-    return Recognition(clean_text(best.hypstr), distinct_hypotheses(entries, size=size))
+    return Recognition(clean_text(best.hypstr), hypotheses_of(decoder, size=size))

@@ -33,7 +33,9 @@ class _Step:
         return self.link.get("W") or self.node.get("W", "")
 
 
-class _Lattice:
+class SlfFile:
+    """The fields of an SLF file: its header, nodes and links."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header: list[str] = []
@@ -67,15 +69,19 @@ class _Lattice:
                              "not read")
         return math.log(base)
 
+    def ends(self) -> tuple[str, str]:
+        """The names of the node where every path starts, and of the one where it ends."""
+        ends = {link["E"] for links in self.links.values() for link in links}
+        return (self.fields.get("start") or self._only(set(self.links) - ends, "start"),
+                self.fields.get("end") or self._only(ends - set(self.links), "end"))
+
     def paths(self) -> list[list[_Step]]:
         """From the start to the end, in the order of the links.
 
         Raises:
             ValueError: more than MOST_PATHS, or a cycle.
         """
-        ends = {link["E"] for links in self.links.values() for link in links}
-        start = self.fields.get("start") or self._only(set(self.links) - ends, "start")
-        end = self.fields.get("end") or self._only(ends - set(self.links), "end")
+        start, end = self.ends()
         found: list[list[_Step]] = []
         open_paths: list[tuple[str, list[_Step]]] = [(start, [])]
         while open_paths:
@@ -114,7 +120,7 @@ def _text(path: list[_Step]) -> str:
     return " ".join(word for word in words if word not in NO_WORDS)
 
 
-def _path_form(lattice: _Lattice) -> Form:
+def _path_form(lattice: SlfFile) -> Form:
     def score(path: list[_Step], options: Options) -> float | None:
         values = [step.link.get("a", step.link.get("acoustic")) for step in path]
         if any(value is None for value in values):
@@ -125,12 +131,12 @@ def _path_form(lattice: _Lattice) -> Form:
 
 
 def _lists(path: Path, options: Options) -> Lists:
-    lattice = _Lattice(path)
+    lattice = SlfFile(path)
     yield lattice.fields.get("UTTERANCE", path.stem), lattice.paths(), _path_form(lattice)
 
 
 def _write(path: Path, options: Options, orders: Iterator[list[int]], output: Path) -> None:
-    lattice = _Lattice(path)
+    lattice = SlfFile(path)
     paths = lattice.paths()
     nodes, links = ["I=0", "I=1"], list[str]()
     for steps in [paths[index] for index in next(orders)]:

@@ -1,0 +1,98 @@
+"""`best_path`: lattice, scorer and weights in; the best paths, and what is proven of them, out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmfusion.lattice.alignment import Alignment
+from lmfusion.lattice.hypotheses import Hypothesis
+from lmfusion.lattice.labels import WordRule, word_of
+from lmfusion.lattice.lattice import Arc, Lattice
+from lmfusion.lattice.search import Limits, Search, Work
+from lmfusion.lattice.word_graph import Scales, WordGraph
+
+if TYPE_CHECKING:
+    from lmfusion.scorer import LMFusionScorer
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One text of a lattice, by the path that says it with the best acoustic and n-gram score.
+
+    total = acoustic_scale * acoustic + ngram_weight * ngram + weight * log_prob + bonus * words
+    """
+
+    text: str
+    words: tuple[str, ...]
+    total: float
+    log_prob: float  # of the text, and its ending where asked for, nats; 0 where the weight is 0
+    acoustic: float  # nats, as the ngram
+    ngram: float
+    arcs: tuple[Arc, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BestPaths:
+    """What a search found.
+
+    Attributes:
+        paths: texts, best first; equal totals by their words.
+        proven: whether these are the best of all paths, in this order.
+        gap: no other text's total is higher than that of the last of `paths` by more; 0 where
+            proven; inf where the model gave a log-probability above 0, so that no bound holds.
+        work: counters of the search.
+    """
+
+    paths: list[Path]
+    proven: bool
+    gap: float
+    work: Work
+
+
+def best_path(scorer: LMFusionScorer, lattice: Lattice, *, weight: float,
+              word_insertion_bonus: float, acoustic_scale: float, ngram_weight: float,
+              words: WordRule | None, endings: Sequence[str], limits: Limits,
+              cache_namespace: str) -> BestPaths:
+    """`LMFusionScorer.best_path`, which describes the arguments."""
+    _check(weight, word_insertion_bonus, acoustic_scale, ngram_weight, endings)
+    scales = Scales(acoustic_scale, ngram_weight, word_insertion_bonus)
+    rule = words or word_of
+    search = Search(scorer, WordGraph(lattice, scales, rule), weight=weight,
+                    bonus=word_insertion_bonus, endings=endings, cache_namespace=cache_namespace,
+                    limits=limits)
+    search.run()
+    gap = max(0.0, search.bound - search.best[-1].bound)
+    if search.is_proven or not search.sound:
+        gap = 0.0 if search.is_proven else math.inf
+    alignment = Alignment(lattice, scales, rule)
+    return BestPaths([_path(one, lattice, alignment) for one in search.best],
+                     search.is_proven, gap, search.work)
+
+
+def _path(whole: Hypothesis, lattice: Lattice, alignment: Alignment) -> Path:
+    arcs, end = alignment.arcs_of(whole.words)
+    acoustic, ngram = lattice.finals[end]
+    return Path(whole.text, whole.words, whole.bound, whole.log_prob,
+                acoustic + math.fsum(arc.acoustic for arc in arcs),
+                ngram + math.fsum(arc.ngram for arc in arcs), tuple(arcs))
+
+
+def _check(weight: float, bonus: float, acoustic_scale: float, ngram_weight: float,
+           endings: Sequence[str]) -> None:
+    for name, value in (("weight", weight), ("acoustic_scale", acoustic_scale),
+                        ("ngram_weight", ngram_weight)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} = {value!r}; a finite number of at least 0 expected")
+    if not math.isfinite(bonus):
+        raise ValueError(f"word_insertion_bonus = {bonus!r}; a finite number expected")
+    if isinstance(endings, str):
+        raise ValueError('endings is one text; a list expected, as (".", "?")')
+    for index, ending in enumerate(endings):
+        for other in endings[:index]:
+            if ending == other or (ending and other and (ending.startswith(other)
+                                                        or other.startswith(ending))):
+                raise ValueError(f"endings[{index}] begins another ending, or with it, so that a "
+                                 "text could end in both at once")
