@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lmfusion import LMFusionScorer
+from lmfusion.demo.comparison import BestOnly, _best_only
 from lmfusion.demo.recognition import (
     Hypothesis,
     Recognition,
@@ -18,7 +20,7 @@ from lmfusion.demo.recognition import (
 from lmfusion.demo.rescoring import Weights, oracle, tune, word_error_rate
 from lmfusion.demo.speech import SpeechError, add_pink_noise, speak
 from lmfusion.demo.utterances import Utterance, sentences, utterances
-from lmfusion.demo.workloads import continuations
+from lmfusion.demo.workloads import Workload, continuations
 from lmfusion.demo.yardstick import sentence_case
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None,
@@ -102,6 +104,21 @@ def test_workloads_have_the_sizes_in_their_names() -> None:
         assert {len(set(row)) for row in workload.candidate_words} == {words}
         assert workload.candidates == contexts * words
         assert workload == continuations(lists, contexts=contexts, words=words)
+
+
+def test_the_best_text_only_is_that_of_all_scores(default_model: Path) -> None:
+    lists = (("the cat sat on the mat.", "the cats at on the mat."), ("a b.",), ("i am.", "i'm."))
+    workload = Workload("3 n-best lists", lists=lists)
+    asked = BestOnly(workload, [[-3.0, -2.0], [0.0], [0.0, -90.0]], Weights(2.0, 1.0),
+                     [[6, 6], [2], [2, 1]])
+    scores = LMFusionScorer(default_model, casing="sentence").score_texts(
+        [text for texts in lists for text in texts])
+    assert asked.expected(scores) == [0, 0, 0]
+    row = _best_only(default_model, asked, 1.0, scores)
+    assert row.difference < 1e-3
+    assert row.candidates == 5
+    with pytest.raises(RuntimeError, match="are not those of the lists scored whole"):
+        _best_only(default_model, asked, 1.0, [scores[0], 0.0, *scores[2:]])
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 28.0])

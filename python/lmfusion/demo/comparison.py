@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lmfusion import LMFusionScorer
+from lmfusion.demo.rescoring import Weights
 from lmfusion.demo.workloads import Workload
 from lmfusion.demo.yardstick import HuggingFaceScorer
 
 MODES = ("tree", "grouped", "uncached")
 YARDSTICK = "Hugging Face"
+BEST_ONLY = "tree, best text only"
 REPETITIONS = 3  # of the short workloads; the median counts
 Scores = list[float]
 
@@ -47,18 +50,47 @@ class Measurement:
     speed_up: float  # over the yardstick
 
 
-def compare(model: Path, source: Path, workloads: Sequence[Workload],
+@dataclass(frozen=True)
+class BestOnly:
+    """The question which text of each list is best, and nothing else."""
+
+    workload: Workload  # of lists
+    base_scores: Sequence[Sequence[float]]
+    weights: Weights
+    word_counts: Sequence[Sequence[int]]
+
+    def expected(self, log_probs: Scores) -> list[int]:
+        """The index of the best text of each list, from the scores of all."""
+        scored, best = iter(log_probs), []
+        for base, words in zip(self.base_scores, self.word_counts, strict=True):
+            totals = [score + self.weights.weight * next(scored)
+                      + self.weights.word_insertion_bonus * count
+                      for score, count in zip(base, words, strict=True)]
+            best.append(totals.index(max(totals)))
+        return best
+
+
+def compare(model: Path, source: Path, workloads: Sequence[Workload], best_only: BestOnly,
             done: Callable[[], None]) -> list[Measurement]:
     """Measures every workload with every engine, one engine in memory at a time.
 
     Args:
         model: the model file for lmfusion.
         source: the same weights for Hugging Face.
-        done: called after each of the len(workloads) * (len(MODES) + 1) measurements.
+        best_only: asked of one of the workloads, besides.
+        done: called after each of the len(workloads) * (len(MODES) + 1) + 1 measurements.
+
+    Raises:
+        RuntimeError: the best texts are not those that the yardstick's scores say.
     """
     yardstick = _measure(_HuggingFace(source), workloads, done)
+    slow, _, wanted = yardstick[workloads.index(best_only.workload)]
+    best = _best_only(model, best_only, slow, wanted)
+    done()
     rows = []
     for name in (*MODES, YARDSTICK):
+        if name == YARDSTICK:
+            rows.append(best)
         results = yardstick if name == YARDSTICK else _measure(_Ours(model, name), workloads, done)
         for workload, (seconds, tokens, scores), (slow, _, wanted) in zip(
                 workloads, results, yardstick, strict=True):
@@ -66,6 +98,29 @@ def compare(model: Path, source: Path, workloads: Sequence[Workload],
             rows.append(Measurement(workload.name, name, workload.candidates, seconds, tokens,
                                     difference, slow / seconds))
     return rows
+
+
+def _best_only(model: Path, asked: BestOnly, slow: float, wanted: Scores) -> Measurement:
+    scorer = LMFusionScorer(str(model), weight=1.0, casing="sentence")
+    scorer.score_texts(["the first pass is slower than others", "so it does not count"])
+    lists = [list(texts) for texts in asked.workload.lists]
+    seconds = []
+    for _ in range(REPETITIONS):
+        scorer.clear_cache()
+        scorer.reset_stats()
+        begin = time.perf_counter()
+        found = scorer.best(lists, asked.base_scores, weight=asked.weights.weight,
+                            word_insertion_bonus=asked.weights.word_insertion_bonus)
+        seconds.append(time.perf_counter() - begin)
+    indices = [one.best[0].index for one in found]
+    if indices != asked.expected(wanted):
+        raise RuntimeError("the best texts are not those of the lists scored whole")
+    firsts = itertools.accumulate(map(len, lists), initial=0)
+    difference = max(abs(one.best[0].log_prob - wanted[first + index])
+                     for one, first, index in zip(found, firsts, indices))
+    median = statistics.median(seconds)
+    return Measurement(asked.workload.name, BEST_ONLY, asked.workload.candidates, median,
+                       scorer.stats().tokens_computed, difference, slow / median)
 
 
 class _Ours:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lmfusion import LMFusionScorer
 from lmfusion.cli.output import note
 from lmfusion.default_model import cache_folder, default_model, source_gguf
-from lmfusion.demo.comparison import MODES, Measurement, compare
+from lmfusion.demo.comparison import MODES, BestOnly, Measurement, compare
 from lmfusion.demo.picture import draw
 from lmfusion.demo.report import (
     Rescored,
@@ -20,7 +20,7 @@ from lmfusion.demo.report import (
     print_corrections,
     print_error_rates,
 )
-from lmfusion.demo.rescoring import tune
+from lmfusion.demo.rescoring import Weights, tune
 from lmfusion.demo.utterances import Utterance, sentences, utterances
 from lmfusion.demo.workloads import whole_text, workloads
 
@@ -48,7 +48,7 @@ def run_main_job(out: Path) -> None:
         note("3,600 texts are rescored: about half a minute")
         rescored = _rescored(model, tuning, test, progress)
         note("tree, grouped and uncached are compared with Hugging Face: about two minutes")
-        rows = _compared(model, test, progress)
+        rows = _compared(model, test, rescored.weights, progress)
     print_error_rates(console, rescored)
     print_corrections(console, rescored)
     print_comparison(console, rows)
@@ -77,7 +77,11 @@ def _rescored(model: Path, tuning: Sequence[Utterance], test: Sequence[Utterance
     return Rescored(test, texts, weights, len(tuning))
 
 
-def _compared(model: Path, test: Sequence[Utterance], progress: Progress) -> list[Measurement]:
+def _compared(model: Path, test: Sequence[Utterance], weights: Weights,
+              progress: Progress) -> list[Measurement]:
     jobs = workloads(test)
-    task = progress.add_task("comparing the modes", total=len(jobs) * (len(MODES) + 1))
-    return compare(model, source_gguf(), jobs, lambda: progress.advance(task))
+    lists = [utterance.recognition.hypotheses for utterance in test]
+    best_only = BestOnly(jobs[-1], [[one.score for one in some] for some in lists], weights,
+                         [[len(one.text.split()) for one in some] for some in lists])
+    task = progress.add_task("comparing the modes", total=len(jobs) * (len(MODES) + 1) + 1)
+    return compare(model, source_gguf(), jobs, best_only, lambda: progress.advance(task))

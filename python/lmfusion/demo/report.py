@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lmfusion.demo.comparison import REPETITIONS, YARDSTICK, Measurement
+from lmfusion.demo.comparison import BEST_ONLY, REPETITIONS, YARDSTICK, Measurement
 from lmfusion.demo.rescoring import Weights, oracle, word_error_rate, word_errors
 from lmfusion.demo.utterances import SNR_DB, VOICE, Utterance
 from lmfusion.demo.yardstick import BATCH
@@ -87,7 +87,9 @@ def print_comparison(console: Console, rows: Sequence[Measurement]) -> None:
                           end_section=same)
     console.print(table)
     console.print("tokens: computed by the model, padding counted. speed-up: over "
-                  f"{YARDSTICK}.\ndifference: the largest of any score from {YARDSTICK}'s, nats.")
+                  f"{YARDSTICK}.\ndifference: the largest of any score from {YARDSTICK}'s, nats.\n"
+                  f"{BEST_ONLY}: which text of each list is best, the same as all scores say, and "
+                  "no other score;\nall lists in one call, median.")
 
 
 def machine() -> str:
