@@ -8,14 +8,16 @@ again. docs/scaling.md plans what a corpus needs. Needs the extra "ray".
 from __future__ import annotations
 
 import collections
+import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lmfusion.scorer import LMFusionScorer
 
-Texts = Sequence[str]
-Score = Callable[[LMFusionScorer, Texts], list[float]]
+Call = Sequence[Any]  # texts, or utterances
+Score = Callable[[LMFusionScorer, Call], list[Any]]
 
 
 @dataclass(frozen=True)
@@ -49,31 +51,34 @@ class Cluster:
                              "an actor expected")
 
 
-def scored_on(cluster: Cluster, calls: Iterable[Texts], open_scorer: Callable[[], LMFusionScorer],
-              score: Score) -> Iterator[list[float]]:
-    """What `score(scorer, texts)` returns for every call, in the order of the calls.
+def scored_on(cluster: Cluster, calls: Iterable[Call], open_scorer: Callable[[], LMFusionScorer],
+              score: Score) -> Iterator[list[Any]]:
+    """What `score(scorer, call)` returns for every call, in the order of the calls.
 
     `calls` is read no further than the actors need to stay busy, and what is done waits for what
     was asked before it, up to twice that many calls.
 
     Args:
-        calls: the texts of some whole utterances each.
+        calls: some whole utterances each, or their texts.
         open_scorer: run once by every actor; the model file must be there, on every machine.
-        score: log p of texts; with `open_scorer`, it is pickled (cloudpickle).
+        score: log p of what a call has; with `open_scorer`, it is pickled (cloudpickle).
 
     Raises:
         ConnectionError: there is no cluster at that address.
         Error: a call was lost with its actor more often than `retries`.
         Exception: what `open_scorer` or `score` raises.
     """
+    calls = iter(calls)
+    first = next(calls, None)
+    if first is None:
+        return
     import ray
     started = not ray.is_initialized()
     if started:
-        local = cluster.address == "local"
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="error",
-                 **({"include_dashboard": False} if local else {}))
+        more: dict[str, Any] = {"include_dashboard": False} if cluster.address == "local" else {}
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, **more)
     try:
-        yield from _scored(ray, cluster, calls, open_scorer, score)
+        yield from _scored(ray, cluster, itertools.chain([first], calls), open_scorer, score)
     finally:
         if started:
             ray.shutdown()
@@ -85,13 +90,13 @@ class _Worker:
     def __init__(self, open_scorer: Callable[[], LMFusionScorer], score: Score) -> None:
         self._scorer, self._score = open_scorer(), score
 
-    def run(self, texts: Texts) -> list[float]:
+    def run(self, call: Call) -> list[Any]:
         self._scorer.clear_cache()
-        return self._score(self._scorer, texts)
+        return self._score(self._scorer, call)
 
 
-def _scored(ray: Any, cluster: Cluster, calls: Iterable[Texts],
-            open_scorer: Callable[[], LMFusionScorer], score: Score) -> Iterator[list[float]]:
+def _scored(ray: Any, cluster: Cluster, calls: Iterable[Call],
+            open_scorer: Callable[[], LMFusionScorer], score: Score) -> Iterator[list[Any]]:
     kind = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=-1,
                       max_task_retries=cluster.retries)(_Worker)
     actors = [kind.remote(open_scorer, score) for _ in range(cluster.actors or _fitting(
@@ -99,11 +104,11 @@ def _scored(ray: Any, cluster: Cluster, calls: Iterable[Texts],
     asked: collections.deque[Any] = collections.deque()  # answers to come, in order
     running: dict[Any, int] = {}  # answer -> actor
     try:
-        for texts in calls:
+        for call in calls:
             if len(asked) >= 2 * cluster.in_flight * len(actors):
                 yield _answer(ray, asked.popleft())
             actor = _free(ray, running, len(actors), cluster.in_flight)
-            answer = actors[actor].run.remote(list(texts))
+            answer = actors[actor].run.remote(list(call))
             running[answer] = actor
             asked.append(answer)
         while asked:
@@ -127,7 +132,7 @@ def _free(ray: Any, running: dict[Any, int], actors: int, in_flight: int) -> int
         ray.wait(list(running), num_returns=1)
 
 
-def _answer(ray: Any, answer: Any) -> list[float]:
+def _answer(ray: Any, answer: Any) -> list[Any]:
     from lmfusion.errors import Error
     try:
         return list(ray.get(answer))

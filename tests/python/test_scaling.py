@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import lmfusion
 import pytest
+from lmfusion.cli import main
 from lmfusion.scaling import Cluster, scored_on
 from oracle import TOLERANCE, Oracle, requests
 
@@ -83,6 +85,18 @@ def test_a_call_that_kills_every_worker_ends(bundle: Path) -> None:
     with pytest.raises(lmfusion.Error, match="lost with every actor"):
         list(scored_on(Cluster(actors=1, retries=1), [["a"]],
                        lambda: lmfusion.LMFusionScorer(bundle), dies))
+
+
+def test_rescore_writes_what_it_writes_without_a_cluster(bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "nbest.jsonl"
+    source.write_text("".join(
+        json.dumps({"utt": f"u{i}", "nbest": [[text, -float(j)] for j, text in enumerate(texts)]})
+        + "\n" for i, texts in enumerate(calls_of(range(30)))))
+    for name, more in (("here", []), ("there", ["--ray", "local", "--actors", "2"])):
+        assert main(["rescore", str(source), "-o", str(tmp_path / f"{name}.jsonl"), "--model",
+                     str(bundle), "--hypotheses-a-call", "30", *more]) == 0
+    for end in ("jsonl", "jsonl.parts.tsv"):
+        assert (tmp_path / f"here.{end}").read_bytes() == (tmp_path / f"there.{end}").read_bytes()
 
 
 @pytest.mark.parametrize("wrong", [{"actors": 0}, {"in_flight": 0}, {"retries": -1},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +26,7 @@ from lmfusion.cli.scorer_options import ChosenScorer, scores
 if TYPE_CHECKING:
     from lmfusion.nbest import NBest
     from lmfusion.rescoring.job import Content, Job
+    from lmfusion.scaling import Cluster
     from lmfusion.tuning.settings import Settings
 
 
@@ -47,6 +50,15 @@ def rescore(scorer: ChosenScorer,
                      "others follow as they were")] = None,
             shard: Annotated[str, typer.Option(
                 metavar="I/N", help="only this part; the last one to end writes PATH")] = "1/1",
+            ray: Annotated[str | None, typer.Option(
+                "--ray", metavar="ADDRESS", help='score on a Ray cluster: "local" for one on this '
+                'machine, "auto" for the one it belongs to, or an address')] = None,
+            actors: Annotated[int | None, typer.Option(
+                "--actors", help="scorers on the cluster; default: as many as fit")] = None,
+            actor_cpus: Annotated[float, typer.Option(
+                "--actor-cpus", help="cores of an actor")] = 1.0,
+            actor_gpus: Annotated[float, typer.Option(
+                "--actor-gpus", help="GPUs of an actor")] = 0.0,
             keep_journals: Annotated[bool, typer.Option(
                 "--keep-journals", help="do not remove PATH.shard-I-of-N.journal at the end")]
             = False,
@@ -80,9 +92,13 @@ def rescore(scorer: ChosenScorer,
         _warn_of_bare_texts(document, scorer, chosen)
     job = jobs.Job(document, output, chosen, scorer.identity(), Shard.of(shard),
                    hypotheses_a_call, keep_journals, top)
+    cluster = _cluster(ray, actors, actor_cpus, actor_gpus)
+    if cluster is not None:  # whose processes may be anywhere
+        scorer = dataclasses.replace(scorer, model=str(scorer.path().resolve()), lora=None,
+                                     revision=None)
     with Steps("rescoring", _hypotheses(job, content)) as steps:
         unfinished = jobs.run(job, lambda: scorer.open(bos=chosen.form.bos), content,
-                              advance=steps.advance, skip=steps.skip)
+                              cluster=cluster, advance=steps.advance, skip=steps.skip)
     missing_shards = [f"{each.number}/{each.count}" for each in unfinished]
     if json_:
         print_json({"output": str(output), "utterances": content.utterances,
@@ -92,6 +108,18 @@ def rescore(scorer: ChosenScorer,
         note(f"shard {shard} is done; {output} is written when {', '.join(missing_shards)} is too")
     else:
         print(output)
+
+
+def _cluster(address: str | None, actors: int | None, cpus: float,
+             gpus: float) -> Cluster | None:
+    if address is None:
+        if actors is not None:
+            raise ValueError("--actors is for --ray ADDRESS")
+        return None
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError("--ray needs the package ray: pip install 'lmfusion[ray]'")
+    from lmfusion.scaling import Cluster
+    return Cluster(address, actors, cpus, gpus)
 
 
 def _hypotheses(job: Job, content: Content) -> int:

@@ -26,8 +26,11 @@ from lmfusion.tuning.text_form import TextForm
 
 if TYPE_CHECKING:
     from lmfusion import LMFusionScorer
+    from lmfusion.scaling import Cluster
 
 FORMAT = 1
+Rows = list[list[float | None]]
+Answering = Callable[[Iterable[Sequence[Utterance]]], Iterator[Rows]]
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Job:
 
 
 def run(job: Job, scorer: Callable[[], LMFusionScorer], content: Content, *,
+        cluster: Cluster | None = None,
         advance: Callable[[int], None] = lambda count: None,
         skip: Callable[[int], None] | None = None) -> list[Shard]:
     """Scores what of the shard is not scored yet; writes the output if no shard is missing.
@@ -103,6 +107,7 @@ def run(job: Job, scorer: Callable[[], LMFusionScorer], content: Content, *,
     Args:
         scorer: opens one, with casing "none" and the form's `bos`; not called if nothing is left.
         content: of the document.
+        cluster: of Ray, whose actors open a scorer each; None: one scorer here.
         advance: called with the number of hypotheses of every call. skip: the same of calls that
             an earlier run made; default: `advance`.
 
@@ -119,7 +124,8 @@ def run(job: Job, scorer: Callable[[], LMFusionScorer], content: Content, *,
     identity = job.identity(content)
     journal = Journal(job.shard.journal(job.output), identity)
     try:
-        _score(job, scorer, content, journal, advance, skip or advance)
+        _score(job, _answering(job, scorer, cluster), content, journal, advance,
+               skip or advance)
     finally:
         journal.close()
     missing = [shard for shard in _shards(job) if done_in(shard.journal(job.output), identity)
@@ -140,7 +146,7 @@ def scored(scorer: LMFusionScorer, form: TextForm, texts: Sequence[str]) -> list
 
 
 def best_scored(scorer: LMFusionScorer, settings: Settings, utterances: Sequence[Utterance],
-                top: int) -> list[list[float | None]]:
+                top: int) -> Rows:
     """log p of every utterance's `top` best hypotheses and of what else became known; None of what
     is worse for certain."""
     weights, form = settings.weights, settings.form
@@ -154,7 +160,7 @@ def best_scored(scorer: LMFusionScorer, settings: Settings, utterances: Sequence
     # The bonus is in the base scores already.
     found = scorer.best(lists, base, weight=weights.weight, word_insertion_bonus=0.0, n=top)
     [prompt] = scorer.score_texts([form.prompt]) if form.prompt else [0.0]
-    result: list[list[float | None]] = []
+    result: Rows = []
     for texts, each in zip(lists, found):
         row: list[float | None] = [None] * len(texts)
         for one in (*each.best, *each.beaten):
@@ -168,27 +174,59 @@ def _shards(job: Job) -> list[Shard]:
     return [Shard(number + 1, job.shard.count) for number in range(job.shard.count)]
 
 
-def _score(job: Job, scorer: Callable[[], LMFusionScorer], content: Content, journal: Journal,
+def _answering(job: Job, scorer: Callable[[], LMFusionScorer],
+               cluster: Cluster | None) -> Answering:
+    """The rows of every call, in order, each begun with an empty cache."""
+    settings, top = job.settings, job.top
+    if cluster is not None:
+        from lmfusion.scaling import scored_on
+        return lambda calls: scored_on(
+            cluster, ([_bare(utterance) for utterance in some] for some in calls), scorer,
+            lambda opened, some: rows_of(opened, settings, some, top))
+
+    def here(calls: Iterable[Sequence[Utterance]]) -> Iterator[Rows]:
+        opened: LMFusionScorer | None = None
+        for some in calls:
+            opened = opened or scorer()
+            opened.clear_cache()
+            yield rows_of(opened, settings, some, top)
+    return here
+
+
+def _bare(utterance: Utterance) -> Utterance:
+    """Without what the hypotheses were read from, which scoring does not need."""
+    return replace(utterance, hypotheses=[replace(one, given=None)
+                                          for one in utterance.hypotheses])
+
+
+def rows_of(scorer: LMFusionScorer, settings: Settings, utterances: Sequence[Utterance],
+            top: int | None) -> Rows:
+    """log p of every hypothesis of every utterance; with `top`, as `best_scored`."""
+    if top is not None:
+        return best_scored(scorer, settings, utterances, top)
+    texts = [one.text for utterance in utterances for one in utterance.hypotheses]
+    log_probs = iter(scored(scorer, settings.form, texts))
+    return [list(itertools.islice(log_probs, len(utterance.hypotheses)))
+            for utterance in utterances]
+
+
+def _score(job: Job, answering: Answering, content: Content, journal: Journal,
            advance: Callable[[int], None], skip: Callable[[int], None]) -> None:
     chosen = job.shard.range(content.utterances)
     mine = itertools.islice(job.document, chosen.start, chosen.stop)
-    opened: LMFusionScorer | None = None
-    passed = 0
-    for some in batches(mine, job.hypotheses_a_call):
-        texts = [one.text for utterance in some for one in utterance.hypotheses]
-        passed += len(some)
-        if passed <= journal.done:
-            skip(len(texts))
-        else:
-            opened = opened or scorer()
-            opened.clear_cache()
-            if job.top is None:
-                log_probs = iter(scored(opened, job.settings.form, texts))
-                journal.add([list(itertools.islice(log_probs, len(utterance.hypotheses)))
-                             for utterance in some])
+
+    def calls() -> Iterator[list[Utterance]]:
+        passed = 0
+        for some in batches(mine, job.hypotheses_a_call):
+            passed += len(some)
+            if passed <= journal.done:
+                skip(sum(len(utterance.hypotheses) for utterance in some))
             else:
-                journal.add(best_scored(opened, job.settings, some, job.top))
-            advance(len(texts))
+                yield some
+
+    for rows in answering(calls()):
+        journal.add(rows)
+        advance(sum(map(len, rows)))
 
 
 def _write(job: Job) -> None:
