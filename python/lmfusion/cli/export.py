@@ -25,6 +25,10 @@ def export(source: Annotated[str, typer.Argument(
                                   "scored without a cache")] = False,
            no_tokenizer: Annotated[bool, typer.Option(
                "--no-tokenizer", help="leave it out; the scorer is then given a callable")] = False,
+           gguf_pre: Annotated[str | None, typer.Option(
+               "--gguf-pre", metavar="NAME",
+               help="how a .gguf file that does not say so splits text: llama-bpe, qwen2, smollm, "
+                    "gpt-2")] = None,
            license: Annotated[str, typer.Option(
                "--license", help="the model's licence, for the description")] = "",
            json_: AsJson = False) -> None:
@@ -34,7 +38,8 @@ def export(source: Annotated[str, typer.Argument(
     from lmfusion.export import export_folder
     from lmfusion.pretrained import source_folder
     path = export_folder(
-        source_folder(source, revision), output, tokenizer=not no_tokenizer, lora=lora,
+        source_folder(source, revision), output, tokenizer=not no_tokenizer, gguf_pre=gguf_pre,
+        lora=lora,
         truecaser=truecaser, uncached=uncached, license=license, progress=note)
     if json_:
         print_json({"path": str(path), "bytes": path.stat().st_size})

@@ -111,7 +111,8 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
 
 @callers_state_aside()
 def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], *,
-                  tokenizer: bool = True, lora: str | os.PathLike[str] | None = None,
+                  tokenizer: bool = True, gguf_pre: str | None = None,
+                  lora: str | os.PathLike[str] | None = None,
                   truecaser: str | os.PathLike[str] | None = None, uncached: bool = False,
                   source: str = "", license: str = "",
                   tolerance: float = parity.TOLERANCE, progress: Progress | None = None) -> Path:
@@ -122,6 +123,8 @@ def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], 
     Args:
         folder: the folder or file.
         tokenizer: False exports without the tokenizer.
+        gguf_pre: how the byte-level BPE of a .gguf file splits text, as llama.cpp names it
+            ("llama-bpe", "qwen2", "smollm", "gpt-2"), where the file does not say.
 
     Raises:
         ExportError: as `export`, or the source cannot be read.
@@ -135,7 +138,8 @@ def export_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], 
     say = progress or (lambda line: None)
     say(f"loading {origin}")
     model = load_model(origin)
-    return export(model, load_tokenizer(origin) if tokenizer else None, path, uncached=uncached,
+    return export(model, load_tokenizer(origin, gguf_pre) if tokenizer else None, path,
+                  uncached=uncached,
                   lora=lora, truecaser=truecaser,
                   gguf=origin if origin.suffix == ".gguf" else None,
                   source=source or origin.name, license=license, tolerance=tolerance,

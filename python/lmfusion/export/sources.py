@@ -35,14 +35,14 @@ def load_model(path: Path) -> PreTrainedModel:
                           f"{error}") from error
 
 
-def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer beside a model, or inside a .gguf file.
+def load_tokenizer(path: Path, gguf_pre: str | None = None) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer beside a model, or inside a .gguf file (`gguf_pre`: gguf_tokenizer.py).
 
     Raises:
         ExportError: there is none, or the GGUF has one of an unknown kind.
     """
     if path.suffix == ".gguf":
-        return gguf_tokenizer(path)
+        return gguf_tokenizer(path, gguf_pre)
     try:
         return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
@@ -60,8 +60,12 @@ def refuse_encoder_decoder(config: object) -> None:
 
 
 def _load_gguf(path: Path) -> PreTrainedModel:
-    model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager")
+    except (ValueError, NotImplementedError) as error:
+        raise ExportError(f"transformers cannot read {path.name}: {error}. Export the model's "
+                          "Hugging Face folder instead.") from error
     # The weights are dequantized by now; what says otherwise would travel with every copy.
     settings = model.config.to_dict()
     for entry in ("quantization_config", "loss_type"):

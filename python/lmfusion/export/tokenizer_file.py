@@ -118,6 +118,8 @@ def _forms(tokenizer: PreTrainedTokenizerBase) -> list[TokenizerFile]:
     if vocabulary_file and Path(vocabulary_file).suffix == ".model" \
             and Path(vocabulary_file).is_file():
         forms.append(("tokenizer.model", Path(vocabulary_file).read_bytes()))
+    if hasattr(tokenizer, "sentencepiece_model"):  # of a GGUF file
+        forms.append(("tokenizer.model", tokenizer.sentencepiece_model))
     verified = hasattr(_core, "Tokenizer")
     return [TokenizerFile(name, content, verified) for name, content in forms]
 
