@@ -85,6 +85,19 @@ def test_a_lora_adapter_is_merged(folder: Path, oracle: Oracle, tmp_path: Path) 
         model_file(folder, lora=tmp_path / "nowhere", cache_dir=tmp_path / "cache")
 
 
+def test_a_gguf_file(oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights; a tiny file has no vocabulary, so the tokenizer is the oracle's."""
+    from peers.gguf_file import write_gguf
+    source = write_gguf(oracle.model, tmp_path / "tiny.gguf")
+    monkeypatch.setattr("lmfusion.export.load_tokenizer", lambda path: oracle.tokenizer)
+    # The file does not say what its start token is.
+    scorer = LMFusionScorer.from_pretrained(source, cache_dir=tmp_path / "cache",
+                                            bos_id=oracle.start)
+    check(scorer, oracle)
+    monkeypatch.setattr("lmfusion.export.export_folder", None)
+    assert model_file(source, cache_dir=tmp_path / "cache").stem.startswith("tiny-")
+
+
 def test_processes_export_one_after_the_other(folder: Path, tmp_path: Path) -> None:
     program = ("import sys; from lmfusion.pretrained import model_file; "
                "print(model_file(sys.argv[1], cache_dir=sys.argv[2]))")
