@@ -45,6 +45,11 @@ def test_snippets_run(page: Path, default_model: Path, tmp_path: Path,
             assert float(one.split()[0]) == pytest.approx(float(other.split()[0]), abs=2e-3)
 
 
+def test_the_readme_is_short_and_shows_the_demo() -> None:
+    text = PAGES[0].read_text(encoding="utf-8")
+    assert text.count("\n") < 150 and "](docs/demo.png)" in text
+
+
 def test_the_pattern_finds_what_it_should() -> None:
     found = SNIPPET.findall("a\n```python\nx = 1\n```\n<!-- fragment: why -->\n```python\ny\n```\n")
     assert found == [("", "x = 1\n"), ("why", "y\n")]

@@ -20,6 +20,8 @@ TWO = Cluster(actors=2, cpus=1, retries=3)
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
+    # A machine whose memory others fill would have workers killed that the test does not kill.
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"
     import ray
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
