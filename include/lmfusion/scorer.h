@@ -170,6 +170,13 @@ class LMFusionScorer {
   Explanation explain(const std::string& context, const std::string& word,
                       const std::string& cache_namespace = "");
 
+  // Scores candidates, and scores them again without the cache. Returns the largest difference of a
+  // token's log-probability, nats: of the rounding of sums, some 1e-5 in float32. Counted in stats,
+  // as what the option selfcheck_every does.
+  double selfcheck(const std::vector<std::string>& contexts,
+                   const std::vector<std::vector<std::string>>& candidate_words,
+                   const std::string& cache_namespace = "");
+
   // One score per group of words that sound alike, by options().homophone_aggregation.
   double aggregate_homophone_scores(const std::vector<double>& scores) const;
 

@@ -192,6 +192,15 @@ void BindScorer(py::module_& m) {
           "texts"_a, "endings"_a, "cache_namespace"_a = "", "progress"_a = py::none(),
           "context"_a = py::tuple(), "prompt"_a = "")
       .def(
+          "selfcheck",
+          [](Self& self, Any contexts, Any words, Any cache_namespace) {
+            const Texts texts = ReadTexts(contexts, {"contexts"});
+            const std::vector<Texts> candidates = ReadTextLists(words, "candidate_words");
+            const std::string whose = Namespace(cache_namespace);
+            return Watched(py::none(), [&] { return self.selfcheck(texts, candidates, whose); });
+          },
+          "contexts"_a, "candidate_words"_a, "cache_namespace"_a = "")
+      .def(
           "score_token_paths",
           [](Self& self, Any given, Any given_begin, Any cache_namespace, Any progress) {
             const auto paths = ReadIntegerLists(given, "paths");

@@ -52,6 +52,8 @@ class LMFusionScorer:
         kv_dtype: what a device keeps keys and values in, "float32", "bfloat16", "float16",
             "float8", or "auto" for the type of `compute` (docs/memory.md).
         mode: "tree", "grouped" or "uncached"; the same scores at other costs.
+        selfcheck_every: every so many calls, one is scored again without the cache and compared:
+            `stats().selfchecks`, `selfcheck_failures`; 0: never.
         compat: "hf" scores as decoders that call a Hugging Face tokenizer's `encode` and model
             do: `bos="tokenizer"` (docs/adapters.md has the cases that differ). None: no change.
 
@@ -71,7 +73,8 @@ class LMFusionScorer:
                  tokenizer: Callable[[str], Sequence[int]] | None = None,
                  kv_cache_bytes: int | str = "auto", max_batch_tokens: int = 512,
                  bos: str = "auto", bos_id: int | str = "auto", boundary: str = "plain",
-                 mode: str = "tree", kv_dtype: str = "auto", compat: str | None = None) -> None:
+                 mode: str = "tree", kv_dtype: str = "auto", selfcheck_every: int = 0,
+                 compat: str | None = None) -> None:
         options = {name: value for name, value in locals().items()
                    if name not in ("self", "model", "compat")}
         if compat not in (None, "hf"):
@@ -392,6 +395,17 @@ class LMFusionScorer:
         `score` weighs.
         """
         return self._core.explain(context, word, cache_namespace)
+
+    def selfcheck(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
+                  cache_namespace: str = "") -> float:
+        """Scores candidates with the cache and again without it, and compares.
+
+        Returns:
+            The largest difference of a token's log-probability, nats: some 1e-5 in float32, of
+            rounding. `stats().selfcheck_failures` counts calls in which it was more than rounding
+            explains. A scorer made with `selfcheck_every=N` does so with every N-th call.
+        """
+        return self._core.selfcheck(contexts, candidate_words, cache_namespace)
 
     def aggregate_homophone_scores(self, scores: Sequence[float]) -> float:
         """One score for words that sound alike, by `homophone_aggregation`."""

@@ -50,6 +50,8 @@ void ScorerOptions::Validate() const {
           "at least 1 token");
   Require(max_batch_tokens >= 1, "max_batch_tokens", std::to_string(max_batch_tokens),
           "at least 1 token");
+  Require(selfcheck_every >= 0, "selfcheck_every", std::to_string(selfcheck_every),
+          "a number of calls, or 0");
   Require(kv_cache_bytes == kAuto || kv_cache_bytes > 0, "kv_cache_bytes",
           std::to_string(kv_cache_bytes), "a number of bytes, or -1 for \"auto\"");
 }

@@ -35,6 +35,16 @@ class CachedScorer final : public PathScorer {
     return scores;
   }
 
+  PathScores ScoreUncached(const TokenPaths& paths) override {
+    CheckPaths(paths, model().description());
+    PathScores scores(paths);
+    Alone([&](Stats* counters) {
+      cache_.ScoreUncached(paths, &scores, counters);
+      return int64_t{0};
+    });
+    return scores;
+  }
+
   PathScores Known(const TokenPaths& paths, const std::string& cache_namespace) override {
     CheckPaths(paths, model().description());
     PathScores known = PathScorer::Known(paths, cache_namespace);

@@ -170,6 +170,17 @@ void PathCache::Uncached(Call* call, Stats* counters) {
   }
 }
 
+void PathCache::ScoreUncached(const TokenPaths& paths, PathScores* scores, Stats* counters) {
+  const std::string unused;
+  Call call(paths, unused, scores);
+  at_work_ = &call;
+  try {
+    Uncached(&call, counters);
+  } catch (const EndedEarly&) {
+    std::rethrow_exception(call.ended_by);
+  }
+}
+
 void PathCache::FillKnown(const TokenPaths& paths, const std::string& cache_namespace,
                           PathScores* known) const {
   const NodeId root = namespaces_.Find(cache_namespace);

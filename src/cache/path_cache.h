@@ -30,6 +30,8 @@ class PathCache {
   // of a call. If the joint work fails, every call is tried alone, so that each gets its own error.
   void DoCalls(Call* first, Stats* counters) noexcept;
 
+  // Fills in the scores of every path on its own, in any mode.
+  void ScoreUncached(const TokenPaths& paths, PathScores* scores, Stats* counters);
   // Fills in what the tree knows; what it does not stays. Mode "tree".
   void FillKnown(const TokenPaths& paths, const std::string& cache_namespace,
                  PathScores* known) const;

@@ -34,6 +34,10 @@ class PathScorer {
   virtual PathScores Score(const TokenPaths& paths, const std::string& cache_namespace,
                            CallReport* report = nullptr) = 0;
 
+  // The same of every path on its own: what the cache holds is neither read nor changed, but for
+  // what makes room. Calls that come meanwhile wait.
+  virtual PathScores ScoreUncached(const TokenPaths& paths) { return Score(paths, "", nullptr); }
+
   // What is known of the paths without any work of the model; NaN elsewhere.
   virtual PathScores Known(const TokenPaths& paths, const std::string& cache_namespace);
   // Tokens that are kept at once at most.

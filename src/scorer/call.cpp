@@ -7,6 +7,7 @@
 
 #include "scorer/candidate_sums.h"
 #include "scorer/pruning.h"
+#include "scorer/selfcheck.h"
 
 namespace lmfusion {
 namespace {
@@ -83,8 +84,21 @@ void ScorerCall::CountPaths(const TokenPaths& paths) {
 PathScores ScorerCall::ScoreTokens(const TokenPaths& paths, CallReport* report) {
   CountPaths(paths);
   PathScores scores = scorer_.path_scorer->Score(paths, cache_namespace_, report);
+  if (scorer_.SelfcheckIsDue()) Compare(paths, scores);
   stage_.Lap();
   return scores;
+}
+
+double ScorerCall::Selfcheck(const TokenPaths& paths) {
+  CountPaths(paths);
+  return Compare(paths, scorer_.path_scorer->Score(paths, cache_namespace_, nullptr));
+}
+
+double ScorerCall::Compare(const TokenPaths& paths, const PathScores& scores) {
+  const double difference = LargestDifference(scores, scorer_.path_scorer->ScoreUncached(paths));
+  ++counts_.selfchecks;
+  if (difference > SelfcheckTolerance(scorer_.options)) ++counts_.selfcheck_failures;
+  return difference;
 }
 
 std::vector<double> ScorerCall::Score(const TokenPaths& paths,
@@ -177,6 +191,17 @@ std::vector<std::vector<double>> ScoreContinuations(
     for (size_t j = 0; j < row.size(); ++j) scores.back().push_back(weight * *next++ + bonus);
   }
   return scores;
+}
+
+double Selfcheck(LMFusionScorer::Impl& scorer, const std::vector<std::string>& contexts,
+                 const std::vector<std::vector<std::string>>& words,
+                 const std::string& cache_namespace) {
+  CheckShapes(contexts, words);
+  ScorerCall call(scorer, cache_namespace);
+  const double difference =
+      call.Selfcheck(scorer.Text().Continuations(contexts, words, call.text()));
+  call.Finish();
+  return difference;
 }
 
 }  // namespace lmfusion

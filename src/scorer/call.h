@@ -40,6 +40,9 @@ class ScorerCall {
   // Scores of every token of a path.
   PathScores ScoreTokens(const TokenPaths& paths, CallReport* report = nullptr);
 
+  // Scores the paths, and again without the cache. Returns the largest difference, nats.
+  double Selfcheck(const TokenPaths& paths);
+
   // Adds what was done to the scorer's counters, and tells the watch of the end. A call that fails
   // is not counted.
   void Finish();
@@ -48,6 +51,7 @@ class ScorerCall {
   void CountPaths(const TokenPaths& paths);
   void Begin(int64_t candidates);  // for the watch
   double SecondsPerCandidate() const;
+  double Compare(const TokenPaths& paths, const PathScores& scores);
 
   LMFusionScorer::Impl& scorer_;
   const ForkGuard::Call in_progress_;
@@ -65,5 +69,10 @@ std::vector<std::vector<double>> ScoreContinuations(
     LMFusionScorer::Impl& scorer, const std::vector<std::string>& contexts,
     const std::vector<std::vector<std::string>>& words, const CallOptions& options, double weight,
     double bonus);
+
+// The body of LMFusionScorer::selfcheck.
+double Selfcheck(LMFusionScorer::Impl& scorer, const std::vector<std::string>& contexts,
+                 const std::vector<std::vector<std::string>>& words,
+                 const std::string& cache_namespace);
 
 }  // namespace lmfusion

@@ -144,6 +144,12 @@ std::vector<std::vector<float>> LMFusionScorer::score_token_paths(
   return std::move(scores.log_probs);
 }
 
+double LMFusionScorer::selfcheck(const std::vector<std::string>& contexts,
+                                 const std::vector<std::vector<std::string>>& candidate_words,
+                                 const std::string& cache_namespace) {
+  return Selfcheck(impl(), contexts, candidate_words, cache_namespace);
+}
+
 double LMFusionScorer::aggregate_homophone_scores(const std::vector<double>& scores) const {
   if (scores.empty()) {
     throw std::invalid_argument("there are no scores to aggregate; one at least expected");

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -21,6 +22,12 @@ struct LMFusionScorer::Impl {
   const TextStage& Text() const;
   const TextStage& TextAsGiven() const;  // without casing
 
+  // Whether the call that asks is one that selfcheck_every means; counts calls.
+  bool SelfcheckIsDue() {
+    const auto every = static_cast<uint64_t>(options.selfcheck_every);
+    return every > 0 && (1 + calls_scored_.fetch_add(1)) % every == 0;
+  }
+
   Stats CountedSinceReset() const;
   void ResetCounters();
 
@@ -37,6 +44,7 @@ struct LMFusionScorer::Impl {
  private:
   Stats CountedSinceMade() const;
 
+  std::atomic<uint64_t> calls_scored_{0};
   mutable std::mutex reset_mutex_;
   Stats at_reset_;  // CountedSinceMade() when the counters were reset last
 };
