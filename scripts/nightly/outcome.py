@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ class Outcome:
 
     figures: dict[str, float] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what a reader should know beside
     skipped: str = ""  # why nothing could be done
     seconds: float = 0.0
 
@@ -68,6 +70,13 @@ class Work:
         elif status:
             self.find(f"{Path(command[0]).name} ended with status {status}")
         return status == 0
+
+    def has(self, tool: str) -> bool:
+        """Whether a program is there; if not, the stage is skipped."""
+        if shutil.which(tool):
+            return True
+        self.outcome.skipped = f"{tool} is not installed"
+        return False
 
     def find(self, what: str) -> None:
         """A finding, with the end of the log."""

@@ -82,6 +82,9 @@ def markdown(run: Run) -> str:
         for finding in outcome.findings:
             lines += ["", f"Found by {name}:", ""]
             lines += [f"    {line}" for line in finding.splitlines()]
+    for name, outcome in run.outcomes.items():
+        if outcome.notes:
+            lines += ["", f"Of {name}:", "", *(f"    {note}" for note in outcome.notes)]
     return "\n".join(lines) + "\n"
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightly.builds import preset
+from nightly.builds import build, preset
 from nightly.fuzzing import fuzz
+from nightly.mutation import mutate
 from nightly.outcome import ROOT, Work
 
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
@@ -56,6 +57,36 @@ def files(work: Work) -> None:
     work.tests("model_files", [*PYTEST, PYTHON_TESTS / "test_model_files.py"], limit=1800)
 
 
+def soak(work: Work) -> None:
+    work.tests("soak", [*PYTEST, "-s", PYTHON_TESTS / "test_soak.py"],
+               limit=3 * work.seconds + 600, environment=goes_on(work))
+
+
+def threads(work: Work) -> None:
+    """Also what tests of other names do from several threads."""
+    work.tests("cache_threads", [program("cache_threads_test")], limit=600)
+    work.tests("fork", [program("fork_test")], limit=600)
+    work.tests("threads", [*PYTEST, "-k", "thread or interrupt or fork", PYTHON_TESTS], limit=1200)
+
+
+VALGRIND = ["token_tree_test", "batch_plan_test", "path_scorer_test", "warm_start_test",
+            "text_stage_test", "text_paths_test", "tokenizer_test", "casing_test",
+            "model_file_test", "cache_threads_test"]
+
+
+def valgrind(work: Work) -> None:
+    """Programs whose random rounds take minutes even without it are left out."""
+    if not work.has("valgrind"):
+        return
+    folder = build(work, "build-plain", "-DLMFUSION_TORCH=OFF",
+                   "-DCMAKE_BUILD_TYPE=RelWithDebInfo", targets=tuple(VALGRIND))
+    for name in VALGRIND if folder else ():
+        work.status = name
+        if work.must("valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full",
+                     "--errors-for-leak-kinds=definite", f"{folder}/tests/cpp/{name}", limit=900):
+            work.outcome.count("programs", 1)
+
+
 def sanitizers(work: Work, name: str) -> None:
     folder = preset(work, name)
     if folder is not None:
@@ -74,5 +105,11 @@ STAGES = [
           lambda work: sanitizers(work, "sanitize"), fixed=120),
     Stage("races", "thread sanitizer over the rooms without torch",
           lambda work: sanitizers(work, "thread"), fixed=120),
+    Stage("valgrind", "valgrind over tests of the rooms without torch", valgrind, fixed=200),
+    Stage("threads", "tests that call from several threads", threads, fixed=60),
+    Stage("soak", "many calls of four threads on a small cache, and the memory they take", soak,
+          share=4, fixed=20),
     Stage("fuzz", "libFuzzer over every format and over text", fuzz, share=10, fixed=90),
+    Stage("mutants", "wrong edits of tree, plan and cache, which a test must notice", mutate,
+          share=4, fixed=60),
 ]
