@@ -172,16 +172,21 @@ class LMFusionScorer:
     def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
                   floor: Floor | None = None, deadline: float | None = None,
                   fallback: Callable[[str, str], float] | None = None,
-                  context: str | Sequence[str] = (), prompt: str = "",
+                  context: str | Sequence[str] = (), prompt: str = "", base: float = math.e,
                   cache_namespace: str = "",
                   progress: Progress | None = None) -> list[list[float | None]]:
-        """As `score_continuations` without weight and bonus: log p(word | context), nats."""
+        """As `score_continuations` without weight and bonus: log p(word | context).
+
+        Nats, or another logarithm by its `base`, 2 or 10 say; `floor` and `fallback` are nats.
+        """
+        unit = nats(base)
         log_probs: list[list[Any]] = self._core.log_probs(
             contexts, candidate_words, cache_namespace, floor, deadline, progress, context,
             prompt)
         if deadline is not None:
             _fill(log_probs, contexts, candidate_words, fallback)
-        return log_probs
+        return [[None if log_prob is None else log_prob / unit for log_prob in row]
+                for row in log_probs]
 
     def score_texts(self, texts: Sequence[str], *, eos: bool = False, base: float = math.e,
                     context: str | Sequence[str] = (), prompt: str = "",
@@ -279,16 +284,17 @@ class LMFusionScorer:
 
     def score_endings(self, texts: Sequence[str],
                       endings: Sequence[str] = (".", "?", "!"), *,
-                      context: str | Sequence[str] = (), prompt: str = "",
+                      context: str | Sequence[str] = (), prompt: str = "", base: float = math.e,
                       cache_namespace: str = "",
                       progress: Progress | None = None) -> list[list[float]]:
         """log p(ending | text), nats, unweighted: [texts][endings].
 
         An ending follows its text without a space; "" stands for the end-of-text token. `context`
-        and `prompt` are those of `score_continuations`.
+        and `prompt` are those of `score_continuations`. `base` is the logarithm's: e, 2 or 10.
         """
-        return self._core.score_endings(texts, endings, cache_namespace, progress, context,
-                                        prompt)
+        unit = nats(base)
+        rows = self._core.score_endings(texts, endings, cache_namespace, progress, context, prompt)
+        return [[log_prob / unit for log_prob in row] for row in rows]
 
     def best_path(self, lattice: Lattice, *, n: int = 1, weight: float | None = None,
                   word_insertion_bonus: float | None = None, acoustic_scale: float = 1.0,

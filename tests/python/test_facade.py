@@ -186,6 +186,14 @@ def test_bases_and_perplexity(oracle: Oracle, bundle: Path) -> None:
     scorer = lmfusion.LMFusionScorer(bundle)
     (nats,) = scorer.score_texts(["the cat"])
     assert scorer.score_texts(["the cat"], base=2) == [pytest.approx(nats / math.log(2))]
+    for score in (lambda **base: scorer.log_probs(["the", "a"], [["cat", "dog"], []], **base),
+                  lambda **base: scorer.score_endings(["the cat", "a"], [".", ""], **base)):
+        for row, in_tens in zip(score(), score(base=10), strict=True):
+            assert in_tens == pytest.approx([log_prob / math.log(10) for log_prob in row])
+    late = scorer.log_probs(["the"], [["cat"]], deadline=0, base=2)
+    assert late == [[None]]
+    late = scorer.log_probs(["the"], [["cat"]], deadline=0, fallback=lambda *_: -1.0, base=2)
+    assert late == [[pytest.approx(-1 / math.log(2))]]
     for base in (0, 1, -2.0, math.nan):
         with pytest.raises(ValueError, match="base"):
             scorer.score_texts(["the cat"], base=base)
