@@ -89,7 +89,7 @@ def test_a_gguf_file(oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Its weights; a tiny file has no vocabulary, so the tokenizer is the oracle's."""
     from peers.gguf_file import write_gguf
     source = write_gguf(oracle.model, tmp_path / "tiny.gguf")
-    monkeypatch.setattr("lmfusion.export.load_tokenizer", lambda path: oracle.tokenizer)
+    monkeypatch.setattr("lmfusion.export.load_tokenizer", lambda *_: oracle.tokenizer)
     # The file does not say what its start token is.
     scorer = LMFusionScorer.from_pretrained(source, cache_dir=tmp_path / "cache",
                                             bos_id=oracle.start)
