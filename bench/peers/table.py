@@ -75,12 +75,12 @@ def markdown(report: Mapping[str, object]) -> str:
     """The report as text: a table, and what it was measured with."""
     machine, limit = report["machine"], report["limit"]
     requests = report["requests"]
+    capped = "" if machine["capped_at"] == "best" else f", none above {machine['capped_at']} used"
     lines = [
         f"# {requests['calls']} calls, {requests['candidates']} candidates of {requests['file']}",
         "",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads used; "
-        f"instruction sets {', '.join(machine['instruction_sets'])}"
-        f"{'' if machine['capped_at'] == 'best' else ', none above ' + machine['capped_at'] + ' used'}; "
+        f"instruction sets {', '.join(machine['instruction_sets'])}{capped}; "
         f"load average at the start {machine['load_average']}. "
         f"Median of {report['rounds']} rounds, systems in turn; one utterance at a time, "
         "caches empty at the start of every utterance.",

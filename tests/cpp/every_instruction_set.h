@@ -20,8 +20,7 @@ class EveryInstructionSet : public testing::TestWithParam<InstructionSet> {
 
 inline std::vector<InstructionSet> AllInstructionSets() {
   std::vector<InstructionSet> sets;
-  for (int i = 0; i <= static_cast<int>(InstructionSet::kAvx512BFloat16); ++i) {
-    const auto set = static_cast<InstructionSet>(i);
+  for (const InstructionSet set : kInstructionSets) {
     if (Has(FeaturesOfThisCpu(), set)) sets.push_back(set);
   }
   return sets;

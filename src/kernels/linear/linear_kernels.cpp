@@ -2,7 +2,7 @@
 
 #include "kernels/linear/activation_loops.h"
 #include "kernels/linear/float32_loops.h"
-#if defined(LMFUSION_SIMD_AVX2) || defined(LMFUSION_SIMD_AVX512)
+#if !defined(LMFUSION_SIMD_PORTABLE)
 #include "kernels/linear/int8_loops.h"
 #endif
 
@@ -14,7 +14,7 @@ constexpr LinearKernels AllKernels() {
   LinearKernels kernels{};
   AddFloat32Kernels(&kernels);
   AddActivations(&kernels);
-#if defined(LMFUSION_SIMD_AVX2) || defined(LMFUSION_SIMD_AVX512)
+#if !defined(LMFUSION_SIMD_PORTABLE)
   AddInt8Kernels(&kernels);  // elsewhere products of floats are faster
 #endif
   return kernels;

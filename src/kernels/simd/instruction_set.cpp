@@ -2,6 +2,8 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 #include <atomic>
@@ -12,16 +14,12 @@
 namespace lmfusion {
 namespace {
 
-constexpr InstructionSet kSets[] = {InstructionSet::kPortable, InstructionSet::kAvx2,
-                                    InstructionSet::kAvx2Vnni, InstructionSet::kAvx512,
-                                    InstructionSet::kAvx512BFloat16};
-
 // The best set, or the best up to the one that LMFUSION_CPU names.
 InstructionSet FirstInstructionSet() {
   const char* const wanted = std::getenv("LMFUSION_CPU");
   const CpuFeatures cpu = FeaturesOfThisCpu();
   InstructionSet best = InstructionSet::kPortable;
-  for (const InstructionSet set : kSets) {
+  for (const InstructionSet set : kInstructionSets) {
     if (Has(cpu, set)) best = set;
     if (wanted != nullptr && wanted == std::string(Name(set))) break;
   }
@@ -42,6 +40,8 @@ const char* Name(InstructionSet set) {
     case InstructionSet::kAvx2Vnni: return "avx2_vnni";
     case InstructionSet::kAvx512: return "avx512";
     case InstructionSet::kAvx512BFloat16: return "avx512_bf16";
+    case InstructionSet::kNeon: return "neon";
+    case InstructionSet::kNeonDot: return "neon_dot";
   }
   return "";
 }
@@ -56,13 +56,15 @@ bool Has(const CpuFeatures& cpu, InstructionSet set) {
     case InstructionSet::kAvx2Vnni: return avx2 && cpu.avxvnni;
     case InstructionSet::kAvx512: return avx512;
     case InstructionSet::kAvx512BFloat16: return avx512 && cpu.avx512bf16;
+    case InstructionSet::kNeon: return cpu.neon;
+    case InstructionSet::kNeonDot: return cpu.neon && cpu.neon_dot;
   }
   return false;
 }
 
 InstructionSet BestInstructionSet(const CpuFeatures& cpu) {
   InstructionSet best = InstructionSet::kPortable;
-  for (const InstructionSet set : kSets) {
+  for (const InstructionSet set : kInstructionSets) {
     if (Has(cpu, set)) best = set;
   }
   return best;
@@ -83,6 +85,11 @@ CpuFeatures FeaturesOfThisCpu() {
   cpu.avx512vl = __builtin_cpu_supports("avx512vl");
   cpu.avx512vnni = __builtin_cpu_supports("avx512vnni");
   cpu.avx512bf16 = __builtin_cpu_supports("avx512bf16");
+#elif defined(__aarch64__) && defined(__GNUC__)
+  cpu.neon = true;
+#if defined(__linux__)
+  cpu.neon_dot = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#endif
 #endif
   return cpu;
 }

@@ -2,14 +2,20 @@
 
 namespace lmfusion {
 
-// What the kernels may use, the slowest first.
+// What the kernels may use, on each kind of CPU the slowest first.
 enum class InstructionSet : int {
   kPortable,        // the compiler's own vectors
   kAvx2,            // AVX2, FMA, F16C
   kAvx2Vnni,        // AVX-VNNI too
   kAvx512,          // AVX-512 F, BW, DQ, VL, VNNI
   kAvx512BFloat16,  // AVX-512 BF16 too
+  kNeon,            // Advanced SIMD of 64-bit Arm
+  kNeonDot,         // its products of bytes too
 };
+inline constexpr InstructionSet kInstructionSets[] = {
+    InstructionSet::kPortable, InstructionSet::kAvx2,           InstructionSet::kAvx2Vnni,
+    InstructionSet::kAvx512,   InstructionSet::kAvx512BFloat16, InstructionSet::kNeon,
+    InstructionSet::kNeonDot};
 
 const char* Name(InstructionSet set);
 
@@ -18,6 +24,7 @@ struct CpuFeatures {
   bool avx2 = false, fma = false, f16c = false, avxvnni = false;
   bool avx512f = false, avx512bw = false, avx512dq = false, avx512vl = false, avx512vnni = false;
   bool avx512bf16 = false;
+  bool neon = false, neon_dot = false;
 };
 CpuFeatures FeaturesOfThisCpu();
 bool Has(const CpuFeatures& cpu, InstructionSet set);
@@ -50,13 +57,30 @@ void SetInstructionSet(InstructionSet set);
   }                                                                  \
   inline const Table& Current##Table() {                             \
     switch (CurrentInstructionSet()) {                               \
-      case InstructionSet::kPortable: break;                         \
       case InstructionSet::kAvx2: return avx2::k##Table;             \
       case InstructionSet::kAvx2Vnni: return avx2_vnni::k##Table;    \
       case InstructionSet::kAvx512:                                  \
       case InstructionSet::kAvx512BFloat16: return avx512::k##Table; \
+      default: return portable::k##Table;                            \
     }                                                                \
-    return portable::k##Table;                                       \
+  }
+#elif defined(__aarch64__) && defined(__GNUC__)
+#define LMFUSION_KERNELS(Table)                                 \
+  namespace portable {                                          \
+  extern const Table k##Table;                                  \
+  }                                                             \
+  namespace neon {                                              \
+  extern const Table k##Table;                                  \
+  }                                                             \
+  namespace neon_dot {                                          \
+  extern const Table k##Table;                                  \
+  }                                                             \
+  inline const Table& Current##Table() {                        \
+    switch (CurrentInstructionSet()) {                          \
+      case InstructionSet::kNeon: return neon::k##Table;        \
+      case InstructionSet::kNeonDot: return neon_dot::k##Table; \
+      default: return portable::k##Table;                       \
+    }                                                           \
   }
 #else
 #define LMFUSION_KERNELS(Table) \
