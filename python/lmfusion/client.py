@@ -21,9 +21,12 @@ CHARACTERS = 1 << 19  # likewise
 
 
 class Client:
-    """The methods of `LMFusionScorer`, answered by a service; the same arguments and numbers.
+    """The scoring methods of `LMFusionScorer`, answered by a service with the same numbers.
 
         scorer = lmfusion.Client("http://gpu:8000")  # was: lmfusion.LMFusionScorer("model.lmf")
+
+    What needs the scorer itself is not there: `best`, `best_path`, states, `explain`, files of the
+    cache, and the arguments `context`, `prompt` and `progress`.
 
     Thread safe. Long calls are sent in several requests. What was lost on the way (a connection, a
     service that is busy or restarts) is asked again, since an answer depends on nothing but its
@@ -65,11 +68,14 @@ class Client:
 
     def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
                   floor: Floor | None = None, deadline: float | None = None,
-                  fallback: Callable[[str, str], float] | None = None,
+                  fallback: Callable[[str, str], float] | None = None, base: float = math.e,
                   cache_namespace: str = "") -> list[list[float | None]]:
         """As `LMFusionScorer.log_probs`; for the deadline see `score_continuations`."""
-        return self._continuations("log_probs", contexts, candidate_words, floor, deadline,
+        unit = nats(base)
+        rows = self._continuations("log_probs", contexts, candidate_words, floor, deadline,
                                    cache_namespace, fallback)
+        return [[None if log_prob is None else log_prob / unit for log_prob in row]
+                for row in rows]
 
     def score_texts(self, texts: Sequence[str], *, eos: bool = False, base: float = math.e,
                     cache_namespace: str = "") -> list[float]:
@@ -88,11 +94,12 @@ class Client:
             cache_namespace=cache_namespace)))
 
     def score_endings(self, texts: Sequence[str], endings: Sequence[str] = (".", "?", "!"), *,
-                      cache_namespace: str = "") -> list[list[float]]:
+                      base: float = math.e, cache_namespace: str = "") -> list[list[float]]:
         """As `LMFusionScorer.score_endings`."""
+        unit = nats(base)
         rows = self._of_texts("score_endings", texts, endings=_texts("endings", endings),
                               cache_namespace=cache_namespace)
-        return [list(map(number, row)) for row in rows]
+        return [[number(log_prob) / unit for log_prob in row] for row in rows]
 
     def token_log_probs(self, texts: Sequence[str], *, base: float = math.e,
                         cache_namespace: str = "") -> list[list[tuple[str, float]]]:
