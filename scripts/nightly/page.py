@@ -16,7 +16,7 @@ from nightly.outcome import ROOT, Outcome
 TOTALS = {
     "candidate scores compared with plain Hugging Face": "candidate scores",
     "token scores compared with a model computed by hand": "token scores",
-    "allocations, model calls, writes and signals made to fail": "faults",
+    "allocations, model calls and writes made to fail": "faults",
     "damaged model files and snapshots opened": "damaged files",
     "inputs of fuzzers": "fuzz inputs",
     "calls of soaks": "soak calls",
