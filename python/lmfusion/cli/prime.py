@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lmfusion.cli.output import AsJson, print_json
+from lmfusion.cli.output import AsJson, print_json, progress_bar
 from lmfusion.cli.scorer_options import ChosenScorer, scores
 
 
@@ -27,7 +27,10 @@ def prime(scorer: ChosenScorer,
     if contexts is None and words is None:
         raise ValueError("give --contexts or --words, else there is nothing to compute")
     opened = scorer.open()
-    opened.prime(_lines(contexts), vocabulary=[word for word in _lines(words) if word])
+    with progress_bar() as bar:
+        task = bar.add_task("computing", total=None, rate="")
+        opened.prime(_lines(contexts), vocabulary=[word for word in _lines(words) if word],
+                     progress=lambda done, total: bar.update(task, completed=done, total=total))
     tokens = opened.save_cache(output)
     size = output.stat().st_size
     if json_:
