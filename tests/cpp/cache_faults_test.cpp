@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -290,6 +291,45 @@ TEST_P(CacheFaults, AFullDiskLeavesTheFileThatWasThere) {
   scorer_->Load(File("saved"), "loaded");
   ExpectWhole();
   RecordProperty("faults", faults);
+}
+
+// Ends a process that does nothing but save, at any time, and looks at what it saved last.
+TEST(CacheFile, AProcessThatIsKilledLeavesAWholeFile) {
+  const Watchdog watchdog;
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / ("lmfusion_killed_test" + std::to_string(getpid()));
+  std::filesystem::create_directories(folder);
+  const std::string file = folder / "saved";
+  std::vector<Tokens> texts;
+  for (int32_t i = 0; i < 20; ++i) texts.push_back(Tokens(40, i));
+  HashScorer(1000)->Save(file, nullptr, "");
+  int cut = 0;
+  for (int kill_number = 0; kill_number < 40; ++kill_number) {
+    SCOPED_TRACE("kill " + std::to_string(kill_number));
+    const pid_t child = fork();
+    if (child == 0) {
+      const auto scorer = HashScorer(1000);
+      scorer->Score(Paths(texts, LastTokens(texts, 1)), "");
+      while (true) scorer->Save(file, nullptr, "");
+    }
+    ASSERT_GT(child, 0);
+    usleep(20000 + 700 * kill_number);
+    kill(child, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    const auto loaded = HashScorer(1000);
+    ASSERT_NO_THROW(loaded->Load(file, ""));
+    ASSERT_NO_FATAL_FAILURE(ExpectScores(*loaded, texts, 1));
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      if (entry.path() == file) continue;
+      ++cut;
+      std::filesystem::remove(entry.path());
+    }
+  }
+  std::filesystem::remove_all(folder);
+  EXPECT_GT(cut, 0) << "none was writing when it was killed";
+  RecordProperty("faults", cut);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CacheFaults,

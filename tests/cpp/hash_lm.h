@@ -70,7 +70,7 @@ class HashLM : public CausalLM {
   void Forward(const BatchPlan& plan) override {
     ++forwards;
     for (int64_t t = 0; t < plan.size(); ++t) {
-      slots_.at(plan.slots[t]) = {static_cast<int32_t>(plan.tokens[t]), 0, true};
+      slots_.at(plan.slots[t]) = {static_cast<int32_t>(plan.tokens[t]), true, 0};
     }
     for (int64_t t = 0; t < plan.size(); ++t) {
       std::map<int64_t, int32_t> seen;  // position -> token
@@ -131,10 +131,10 @@ class HashLM : public CausalLM {
   int32_t poisoned_token = -1;  // computing it gives NaN
 
  private:
-  struct Slot {
+  struct Slot {  // without padding, since its bytes are written to files
     int32_t token = -1;
+    uint32_t filled = false;
     uint64_t hash = 0;
-    bool filled = false;
   };
   ModelDescription description_;
   std::vector<Slot> slots_;
