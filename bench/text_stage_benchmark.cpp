@@ -47,7 +47,7 @@ void OneContext(benchmark::State& state, const std::shared_ptr<const Tokenizer>&
   TextCounters counters;
   size_t number = 0;
   std::string context = Context(words, number);
-  stage.Continuations({context}, {{"a"}}, &counters);
+  stage.Continuations({context}, {{"a"}}, Join::kAuto, &counters);
   counters = {};
   for (auto _ : state) {
     state.PauseTiming();
@@ -61,7 +61,7 @@ void OneContext(benchmark::State& state, const std::shared_ptr<const Tokenizer>&
     if (contexts == Contexts::kUnknown) asked[0] = Context(words, number);
     const std::vector<std::vector<std::string>> lists = {candidates};
     state.ResumeTiming();
-    benchmark::DoNotOptimize(stage.Continuations(asked, lists, &counters));
+    benchmark::DoNotOptimize(stage.Continuations(asked, lists, Join::kAuto, &counters));
   }
   const auto asked = static_cast<double>(state.iterations()) * kCandidates;
   state.SetItemsProcessed(static_cast<int64_t>(asked));

@@ -22,8 +22,9 @@ class Casing {
  public:
   virtual ~Casing() = default;
 
-  // Joins `context` and `word` (see NeedsSpace) and cases the whole. A whole text is cased as
-  // Apply("", text). Throws TextError where either is not valid UTF-8.
+  // Cases `context` and `word` as one text, word following context as it is: what joins them (see
+  // join.h) is at the beginning of `word` already. A whole text is cased as Apply("", text). Throws
+  // TextError where either is not valid UTF-8.
   virtual CasedText Apply(std::string_view context, std::string_view word) const = 0;
 
   // The forms of one candidate, distinct and at least one: its log-probability is the logsumexp
@@ -41,8 +42,7 @@ class LeftToRightCasing : public Casing {
  public:
   // The cased context. Both get valid UTF-8 and give it.
   virtual std::string Context(std::string_view context) const = 0;
-  // Appends `word`, joined and cased, to `text`, which holds Context(context) and stays before it
-  // as it is.
+  // Appends `word`, cased, to `text`, which holds Context(context) and stays before it as it is.
   virtual void Append(std::string_view word, std::string* text) const = 0;
 
   CasedText Apply(std::string_view context, std::string_view word) const final;
@@ -55,12 +55,11 @@ class LeftToRightCasing : public Casing {
 // there are.
 std::shared_ptr<const Casing> CasingByName(std::string_view name);
 
-// A function from a whole text to the cased text. Where it changes the number of code points, the
-// candidate is taken to be the last words of the result, as many as `word` has (split at spaces).
+// A function from a whole text to the cased text. The candidate begins in the result where it did
+// in the text: after as many characters, or, where their number changes, as many that are no white
+// space, or as many letters and digits; else it is taken to be the last words of the result, as
+// many as `word` has (split at spaces). Throws std::invalid_argument where that would leave no
+// context.
 std::shared_ptr<const Casing> CasingFromFunction(std::function<std::string(const std::string&)> f);
-
-// The join rule: no space where the context is empty or ends in a space, or the word is empty or
-// starts with one; otherwise one space.
-bool NeedsSpace(std::string_view context, std::string_view word);
 
 }  // namespace lmfusion

@@ -26,6 +26,23 @@ enum class Boundary {
 Boundary BoundaryByName(const std::string& name);  // "plain", "word"; std::invalid_argument
 const char* Name(Boundary boundary);
 
+// What stands between a context and a word, see join.h.
+enum class Join {
+  kAuto,   // what people write there
+  kSpace,  // one space
+  kNone,   // nothing
+};
+Join JoinByName(const std::string& name);  // "auto", "space", "none"; std::invalid_argument
+const char* Name(Join join);
+
+// What text that spells a control token ("<|endoftext|>") is.
+enum class SpecialTokens {
+  kText,   // its letters
+  kAllow,  // the token, as Hugging Face's tokenizers read it
+};
+SpecialTokens SpecialTokensByName(const std::string& name);  // "text", "allow"
+const char* Name(SpecialTokens special_tokens);
+
 constexpr int64_t kAuto = -1;  // of an option that the scorer can set itself
 
 // How a scorer scores: values by the names of options_fields.inc, which says what each is.

@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,7 @@ struct Explanation {
 struct CallOptions {
   // Calls of different namespaces share nothing, so none can be timed by another.
   std::string cache_namespace;
+  std::optional<Join> join;  // in place of the option
   // [contexts][candidates] or empty, in the unit of the call's result. A candidate that is below
   // its floor gets -infinity and is computed no further than it takes to know (mode "tree").
   std::vector<std::vector<double>> floors;
@@ -157,7 +159,7 @@ class LMFusionScorer {
   int64_t prime(const std::vector<std::string>& contexts,
                 const std::vector<std::string>& vocabulary = {},
                 const std::vector<std::string>& after = {""},
-                const std::string& cache_namespace = "");
+                const std::string& cache_namespace = "", std::optional<Join> join = {});
   // Writes what the cache holds of one namespace to a file, or only what it holds of `contexts`
   // (where there are any). Returns the number of tokens written. Throws CacheFileError.
   int64_t save_cache(const std::string& path, const std::vector<std::string>& contexts = {},
@@ -168,7 +170,7 @@ class LMFusionScorer {
   int64_t load_cache(const std::string& path, const std::string& cache_namespace = "");
 
   Explanation explain(const std::string& context, const std::string& word,
-                      const std::string& cache_namespace = "");
+                      const std::string& cache_namespace = "", std::optional<Join> join = {});
 
   // Scores candidates, and scores them again without the cache. Returns the largest difference of a
   // token's log-probability, nats: of the rounding of sums, some 1e-5 in float32. Counted in stats,
@@ -188,8 +190,9 @@ class LMFusionScorer {
 
   Stats stats() const;
   void reset_stats();
-  // Forgets everything. Waits for calls in progress.
+  // Forgets everything, or all of one namespace. Waits for calls in progress.
   void clear_cache();
+  void clear_cache(const std::string& cache_namespace);
 
   // The description of the model, JSON (docs/export.md lists the fields).
   const std::string& model_description() const;

@@ -3,11 +3,13 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "lmfusion/history.h"
+#include "lmfusion/options.h"
 
 namespace lmfusion {
 
@@ -44,14 +46,15 @@ class State {
 class StateScorer {
  public:
   // history: before every state's text. endings: how a text may end, "" for the end-of-text token;
-  // for finish(). Throws Error for a scorer that was moved from.
+  // for finish(). join: in place of the scorer's. Throws Error for a scorer that was moved from.
   explicit StateScorer(const LMFusionScorer& scorer, std::vector<std::string> endings = {""},
-                       std::string cache_namespace = "", History history = {});
+                       std::string cache_namespace = "", History history = {},
+                       std::optional<Join> join = {});
 
   // Where `text`, the text before the utterance, ends.
   State start(std::string text = "") const;
 
-  // log p(word | state), and the state after the word (joined as NeedsSpace in casing.h says).
+  // log p(word | state), and the state after the word (joined as Separator in join.h says).
   std::pair<double, State> score(const State& state, const std::string& word) const;
   // [questions]; one call of the model for all of them.
   std::vector<std::pair<double, State>> score(
@@ -70,6 +73,7 @@ class StateScorer {
   std::vector<std::string> endings_;
   std::string cache_namespace_;
   History history_;
+  Join join_;
 };
 
 }  // namespace lmfusion

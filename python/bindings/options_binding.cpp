@@ -48,6 +48,12 @@ void Read(py::handle value, const char* name, Mode, Mode* into) {
 void Read(py::handle value, const char* name, Boundary, Boundary* into) {
   *into = BoundaryByName(ReadText(value, {name}));
 }
+void Read(py::handle value, const char* name, Join, Join* into) {
+  *into = JoinByName(ReadText(value, {name}));
+}
+void Read(py::handle value, const char* name, SpecialTokens, SpecialTokens* into) {
+  *into = SpecialTokensByName(ReadText(value, {name}));
+}
 void Read(py::handle value, const char* name, int64_t initial, int64_t* into) {
   if (initial == kAuto && PyUnicode_Check(value.ptr())) {
     const std::string word = ReadText(value, {name});
@@ -62,6 +68,8 @@ py::object ToPython(double value) { return py::float_(value); }
 py::object ToPython(const std::string& value) { return py::str(value); }
 py::object ToPython(Mode value) { return py::str(Name(value)); }
 py::object ToPython(Boundary value) { return py::str(Name(value)); }
+py::object ToPython(Join value) { return py::str(Name(value)); }
+py::object ToPython(SpecialTokens value) { return py::str(Name(value)); }
 py::object ToPython(int64_t value) {
   if (value == kAuto) return py::str("auto");
   return py::int_(value);

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -29,6 +30,12 @@ std::unique_ptr<LMFusionScorer> Open(const py::object& path, const py::kwargs& g
   const std::string file = ReadText(path, {"path"});
   ScorerOptions options = ReadOptions(given);
   return Unlocked([&] { return std::make_unique<LMFusionScorer>(file, std::move(options)); });
+}
+
+// A name, or None for the scorer's own.
+std::optional<Join> ReadJoin(const py::object& given) {
+  if (given.is_none()) return std::nullopt;
+  return JoinByName(ReadText(given, {"join"}));
 }
 
 std::string Namespace(const py::object& given) { return ReadText(given, {"cache_namespace"}); }
@@ -57,12 +64,13 @@ auto Ragged(Method method) {
   return [method](LMFusionScorer& self, const py::object& contexts, const py::object& words,
                   const py::object& cache_namespace, const py::object& floor,
                   const py::object& deadline, const py::object& progress, const py::object& context,
-                  const py::object& prompt) {
+                  const py::object& prompt, const py::object& join) {
     const Texts texts = ReadTexts(contexts, {"contexts"});
     const std::vector<Texts> candidates = ReadTextLists(words, "candidate_words");
     CallOptions call;
     call.cache_namespace = Namespace(cache_namespace);
     call.floors = ReadFloor(floor, candidates);
+    call.join = ReadJoin(join);
     if (!deadline.is_none()) call.deadline = ReadNumber(deadline, {"deadline"});
     call.history = ReadHistory(context, prompt);
     return Watched(progress, [&] { return (self.*method)(texts, candidates, call); });
@@ -140,13 +148,13 @@ void BindScorer(py::module_& m) {
                &Self::score_continuations)),
            "contexts"_a, "candidate_words"_a, "cache_namespace"_a = "", "floor"_a = py::none(),
            "deadline"_a = py::none(), "progress"_a = py::none(), "context"_a = py::tuple(),
-           "prompt"_a = "")
+           "prompt"_a = "", "join"_a = py::none())
       .def("log_probs",
            Ragged(py::overload_cast<const Texts&, const std::vector<Texts>&, const CallOptions&>(
                &Self::log_probs)),
            "contexts"_a, "candidate_words"_a, "cache_namespace"_a = "", "floor"_a = py::none(),
            "deadline"_a = py::none(), "progress"_a = py::none(), "context"_a = py::tuple(),
-           "prompt"_a = "")
+           "prompt"_a = "", "join"_a = py::none())
       .def(
           "score_texts",
           [](Self& self, Any given, Any given_eos, Any cache_namespace, Any progress, Any context,
@@ -213,16 +221,17 @@ void BindScorer(py::module_& m) {
       .def(
           "prime",
           [](Self& self, Any given, Any given_vocabulary, Any given_after, Any cache_namespace,
-             Any progress) {
+             Any progress, Any given_join) {
             const Texts contexts = ReadTexts(given, {"contexts"});
             const Texts vocabulary = ReadTexts(given_vocabulary, {"vocabulary"});
             const Texts after = ReadTexts(given_after, {"after"});
             const std::string whose = Namespace(cache_namespace);
+            const auto join = ReadJoin(given_join);
             return Watched(progress,
-                           [&] { return self.prime(contexts, vocabulary, after, whose); });
+                           [&] { return self.prime(contexts, vocabulary, after, whose, join); });
           },
           "contexts"_a, "vocabulary"_a = py::tuple(), "after"_a = Texts{""},
-          "cache_namespace"_a = "", "progress"_a = py::none())
+          "cache_namespace"_a = "", "progress"_a = py::none(), "join"_a = py::none())
       .def(
           "save_cache",
           [](Self& self, Any given_path, Any given, Any cache_namespace) {
@@ -242,13 +251,14 @@ void BindScorer(py::module_& m) {
           "path"_a, "cache_namespace"_a = "")
       .def(
           "explain",
-          [](Self& self, Any given_context, Any given_word, Any cache_namespace) {
+          [](Self& self, Any given_context, Any given_word, Any cache_namespace, Any given_join) {
             const std::string context = ReadText(given_context, {"context"});
             const std::string word = ReadText(given_word, {"word"});
             const std::string whose = Namespace(cache_namespace);
-            return Watched(py::none(), [&] { return self.explain(context, word, whose); });
+            const auto join = ReadJoin(given_join);
+            return Watched(py::none(), [&] { return self.explain(context, word, whose, join); });
           },
-          "context"_a, "word"_a, "cache_namespace"_a = "")
+          "context"_a, "word"_a, "cache_namespace"_a = "", "join"_a = py::none())
       .def(
           "aggregate_homophone_scores",
           [](const Self& self, Any scores) {
@@ -273,7 +283,14 @@ void BindScorer(py::module_& m) {
       .def("options", [](const Self& self) { return OptionsDict(self.options()); })
       .def("stats", &Self::stats, Released())
       .def("reset_stats", &Self::reset_stats, Released())
-      .def("clear_cache", [](Self& self) { Watched(py::none(), [&] { self.clear_cache(); }); })
+      .def(
+          "clear_cache",
+          [](Self& self, Any given) {
+            if (given.is_none()) return Watched(py::none(), [&] { self.clear_cache(); });
+            const std::string whose = Namespace(given);
+            Watched(py::none(), [&] { self.clear_cache(whose); });
+          },
+          "cache_namespace"_a = py::none())
       .def_property_readonly("model_description", &Self::model_description)
       .def_property_readonly("tokenizer", &Self::tokenizer,
                              py::return_value_policy::reference_internal)

@@ -31,7 +31,8 @@ class CountedTextStage {
                    TextStageOptions options)
       : stage_(tokenizer, truecaser != nullptr ? truecaser : CasingByName(casing), options) {}
 
-  TokenPaths Continuations(const Contexts& contexts, const CandidateWords& candidate_words) {
+  TokenPaths Continuations(const Contexts& contexts, const CandidateWords& candidate_words,
+                           Join join) {
     if (contexts.size() != candidate_words.size()) {
       throw std::invalid_argument(std::to_string(contexts.size()) + " contexts and " +
                                   std::to_string(candidate_words.size()) +
@@ -39,16 +40,17 @@ class CountedTextStage {
     }
     TextCounters counters;
     TokenPaths paths =
-        Unlocked([&] { return stage_.Continuations(contexts, candidate_words, &counters); });
+        Unlocked([&] { return stage_.Continuations(contexts, candidate_words, join, &counters); });
     bytes_tokenized += counters.bytes_tokenized;
     truncated_contexts += counters.truncated_contexts;
     return paths;
   }
 
-  std::pair<py::str, size_t> Cased(const py::object& given_context, const py::object& given) const {
+  std::pair<py::str, size_t> Cased(const py::object& given_context, const py::object& given,
+                                   const std::string& join) const {
     const std::string context = ReadText(given_context, {"context"}),
                       word = ReadText(given, {"word"});
-    const CasedText cased = Unlocked([&] { return stage_.Cased(context, word); });
+    const CasedText cased = Unlocked([&] { return stage_.Cased(context, word, JoinByName(join)); });
     return {py::str(cased.text), cased.context_bytes};
   }
 
@@ -90,22 +92,27 @@ void BindTextStage(py::module_& m) {
            "A truecaser takes the place of `casing`; a start_token of -1 is none.")
       .def(
           "continuations",
-          [](CountedTextStage& self, const py::object& contexts, const py::object& words) {
+          [](CountedTextStage& self, const py::object& contexts, const py::object& words,
+             const std::string& join) {
             return Tuples(self.Continuations(ReadTexts(contexts, {"contexts"}),
-                                             ReadTextLists(words, "candidate_words")));
+                                             ReadTextLists(words, "candidate_words"),
+                                             JoinByName(join)));
           },
-          py::arg("contexts"), py::arg("candidate_words"),
+          py::arg("contexts"), py::arg("candidate_words"), py::arg("join") = "auto",
           "(tokens, scored_begin, sign, ends_word, alternative) of each path.")
       .def(
           "run",
-          [](CountedTextStage& self, const py::object& contexts, const py::object& words) {
-            const auto paths = self.Continuations(ReadTexts(contexts, {"contexts"}),
-                                                  ReadTextLists(words, "candidate_words"));
+          [](CountedTextStage& self, const py::object& contexts, const py::object& words,
+             const std::string& join) {
+            const auto paths =
+                self.Continuations(ReadTexts(contexts, {"contexts"}),
+                                   ReadTextLists(words, "candidate_words"), JoinByName(join));
             return paths.paths.size();
           },
-          py::arg("contexts"), py::arg("candidate_words"),
+          py::arg("contexts"), py::arg("candidate_words"), py::arg("join") = "auto",
           "The same, but gives only the number of paths.")
       .def("cased", &CountedTextStage::Cased, py::arg("context"), py::arg("word"),
+           py::arg("join") = "auto",
            "(cased text, number of its UTF-8 bytes before the candidate).")
       .def_readonly("bytes_tokenized", &CountedTextStage::bytes_tokenized)
       .def_readonly("truncated_contexts", &CountedTextStage::truncated_contexts);

@@ -45,7 +45,8 @@ void BindTruecaser(py::module_& m) {
             return std::make_pair(py::str(cased.text), cased.context_bytes);
           },
           py::arg("context"), py::arg("word"),
-          "(cased text, number of its UTF-8 bytes before the candidate).")
+          "(cased text, number of its UTF-8 bytes before the candidate); the word follows the\n"
+          "context as it is, what joins them at its beginning.")
       .def(
           "text",
           [](const Truecaser& self, const py::object& given) {

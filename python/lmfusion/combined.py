@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import time
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
+from lmfusion import _core
 from lmfusion.scorer import Floor, LMFusionScorer
 
 Ragged = list[list[float]]
@@ -51,12 +53,14 @@ class CombinedScorer:
         return f"CombinedScorer({parts}, word_insertion_bonus={self.word_insertion_bonus!r})"
 
     def parts(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
-              deadline: float | None = None, cache_namespace: str = "") -> dict[str, Ragged]:
+              deadline: float | None = None, join: str | None = None, cache_namespace: str = ""
+              ) -> dict[str, Ragged]:
         """What each model says, unweighted: name -> [contexts][candidates].
 
         Args:
             deadline: seconds, for the language models (`LMFusionScorer`), which are asked one after
                 another; what is not scored by then is NaN.
+            join: how words join their contexts, in place of each model's own.
             cache_namespace: of the language models' caches.
         """
         until = math.inf if deadline is None else time.monotonic() + deadline
@@ -65,9 +69,11 @@ class CombinedScorer:
             if isinstance(component, LMFusionScorer):
                 left = None if deadline is None else until - time.monotonic()
                 scored = component.log_probs(contexts, candidate_words, deadline=left,
-                                             cache_namespace=cache_namespace)
+                                             join=join, cache_namespace=cache_namespace)
                 parts[name] = [[math.nan if part is None else part for part in row]
                                for row in scored]
+            elif isinstance(component, PhraseList):
+                parts[name] = component.log_probs(contexts, candidate_words, join=join)
             else:
                 parts[name] = component.log_probs(contexts, candidate_words)
         return parts
@@ -85,7 +91,8 @@ class CombinedScorer:
     def score_continuations(self, contexts: Sequence[str],
                             candidate_words: Sequence[Sequence[str]], *,
                             floor: Floor | None = None, deadline: float | None = None,
-                            cache_namespace: str = "") -> list[list[float | None]]:
+                            join: str | None = None, cache_namespace: str = ""
+                            ) -> list[list[float | None]]:
         """[contexts][candidates], as `LMFusionScorer.score_continuations`.
 
         A floor is compared with the whole sum, so it saves no work; what a deadline left unscored
@@ -94,15 +101,16 @@ class CombinedScorer:
         scores: list[list[float | None]] = [
             [None if math.isnan(score) else score for score in row]
             for row in self.combine(self.parts(contexts, candidate_words, deadline=deadline,
-                                               cache_namespace=cache_namespace))]
+                                               join=join, cache_namespace=cache_namespace))]
         if floor is not None:
             _prune(scores, floor)
         return scores
 
     def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
-                  cache_namespace: str = "") -> Ragged:
+                  join: str | None = None, cache_namespace: str = "") -> Ragged:
         """The weighted sum of the parts without the bonus; so a `StateScorer` takes this too."""
-        return self.combine(self.parts(contexts, candidate_words, cache_namespace=cache_namespace),
+        return self.combine(self.parts(contexts, candidate_words, join=join,
+                                       cache_namespace=cache_namespace),
                             word_insertion_bonus=0.0)
 
     def score_endings(self, texts: Sequence[str], endings: Sequence[str] = (".", "?", "!"), *,
@@ -207,10 +215,11 @@ class NGram:
 class PhraseList:
     """Phrases that a decoder should favour or avoid, with a weight each ("hotwords").
 
-    Words are compared without case and without punctuation around them, so a phrase counts
-    however the text is cased. A phrase of n words gives weight / n with each of its words; what
-    the words gave is taken back by the first word that does not go on with it, so only whole
-    phrases count in the end. Of phrases that are begun at once, the furthest counts.
+    Words are compared without case, without punctuation around them, composed (NFC) and with one
+    apostrophe, so a phrase counts however the text is written. A character of a script that is
+    written without spaces is a word of its own. A phrase of n words gives weight / n with each of
+    its words; what the words gave is taken back by the first word that does not go on with it, so
+    only whole phrases count in the end. Of phrases that are begun at once, the furthest counts.
 
     Args:
         phrases: phrase -> weight; negative to avoid one.
@@ -234,14 +243,17 @@ class PhraseList:
         phrases = {" ".join(words): weight for words, weight in self._phrases.items()}
         return f"PhraseList({phrases!r})"
 
-    def log_probs(self, contexts: Sequence[str],
-                  candidate_words: Sequence[Sequence[str]]) -> Ragged:
-        """[contexts][candidates] of what a candidate adds."""
+    def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
+                  join: str | None = None) -> Ragged:
+        """[contexts][candidates] of what a candidate adds, joined as `LMFusionScorer` does."""
         rows = []
         for context, words in zip(contexts, candidate_words, strict=True):
-            recent = _plain_words(context)[-self._longest:] if self._longest else []
-            before = self._value(recent)
-            rows.append([self._value(recent + _plain_words(word)) - before for word in words])
+            run = "" if context[-1:].isspace() else "".join(context.split()[-1:])  # may grow
+            recent = self._recent(context[:len(context) - len(run)])
+            before = self._value(recent + _plain_words(run))
+            rows.append([self._value(recent + _plain_words(
+                run + _core.separator(context, word, join or "auto") + word)) - before
+                for word in words])
         return rows
 
     def score_texts(self, texts: Sequence[str]) -> list[float]:
@@ -259,6 +271,10 @@ class PhraseList:
             rows.append([self._whole(words) - self._value(words)] * len(endings))
         return rows
 
+    def _recent(self, text: str) -> list[str]:
+        """The last words of a text, as many as matter."""
+        return _plain_words(text)[-self._longest:] if self._longest else []
+
     def _value(self, words: list[str]) -> float:
         """Whole phrases among `words`, and the share of one that their end has begun."""
         begun = [weight * size / len(phrase) for phrase, weight in self._phrases.items()
@@ -272,11 +288,28 @@ class PhraseList:
                    for begin in range(max(0, end - self._longest), end))
 
 
+APOSTROPHES = str.maketrans("’ʼ＇", "'''")
+
+
 def _plain_words(text: str) -> list[str]:
-    """The words of a text, case folded, without the punctuation around them."""
+    """The words of a text, as `PhraseList` compares them."""
     words = []
-    for word in text.casefold().split():
+    plain = unicodedata.normalize("NFC", text).casefold().translate(APOSTROPHES)
+    for word in unicodedata.normalize("NFC", plain).split():
         letters = [i for i, letter in enumerate(word) if letter.isalnum()]
         if letters:
-            words.append(word[letters[0]:letters[-1] + 1])
+            words += _without_spaces(word[letters[0]:letters[-1] + 1])
     return words
+
+
+def _without_spaces(word: str) -> list[str]:
+    """A word, where its script needs no spaces its characters."""
+    if word.isascii():
+        return [word]
+    parts = [""]
+    for letter in word:
+        is_mark = unicodedata.category(letter).startswith("M")
+        if not is_mark and any(map(_core.written_without_spaces, (letter, parts[-1]))):
+            parts.append("")
+        parts[-1] += letter
+    return [part for part in parts if any(map(str.isalnum, part))]

@@ -41,6 +41,9 @@ class LMFusionScorer:
             ones are dropped in blocks, counted in `stats().truncated_contexts`.
         casing: "none", "sentence", "truecase", "truecase-compat", "variants" (docs/casing.md), or
             a function from a whole text to the cased text.
+        join: what stands between a context and a word: "auto" (as people write them: nothing in
+            Chinese, Japanese or Thai, or before "." and "'s"; docs/boundaries.md), "space" or
+            "none".
         truecaser: file of a truecaser, for the two truecasings; default: the one in the model.
         tokenizer: function from a text to its token ids, in place of the model's own tokenizer.
         kv_cache_bytes: hard limit of the cache in bytes, or "auto": 1 GiB on the CPU, half of the
@@ -49,13 +52,16 @@ class LMFusionScorer:
         bos: the token before every text: "auto", "tokenizer", "none", or a token.
         bos_id: the same by its id, in place of `bos`.
         boundary: "plain", or "word" for the end-of-word correction (docs/boundaries.md).
+        special_tokens: what text that spells a control token is: "text", its letters, or "allow",
+            the token, as Hugging Face's tokenizers read it.
         kv_dtype: what a device keeps keys and values in, "float32", "bfloat16", "float16",
             "float8", or "auto" for the type of `compute` (docs/memory.md).
         mode: "tree", "grouped" or "uncached"; the same scores at other costs.
         selfcheck_every: every so many calls, one is scored again without the cache and compared:
             `stats().selfchecks`, `selfcheck_failures`; 0: never.
         compat: "hf" scores as decoders that call a Hugging Face tokenizer's `encode` and model
-            do: `bos="tokenizer"` (docs/adapters.md has the cases that differ). None: no change.
+            do: `bos="tokenizer"`, and `join="space"` unless another is given (docs/adapters.md has
+            the cases that differ). None: no change.
 
     Raises:
         ModelFileError: the file cannot be read.
@@ -69,11 +75,12 @@ class LMFusionScorer:
                  word_insertion_bonus: float = 0.0, homophone_aggregation: str = "max",
                  device: str = "cpu", compute: str = "float32", max_context_length: int = 512,
                  casing: str | Callable[[str], str] = "none",
-                 truecaser: str | os.PathLike[str] | None = None,
+                 join: str = "auto", truecaser: str | os.PathLike[str] | None = None,
                  tokenizer: Callable[[str], Sequence[int]] | None = None,
                  kv_cache_bytes: int | str = "auto", max_batch_tokens: int = 512,
                  bos: str = "auto", bos_id: int | str = "auto", boundary: str = "plain",
-                 mode: str = "tree", kv_dtype: str = "auto", selfcheck_every: int = 0,
+                 special_tokens: str = "text", mode: str = "tree", kv_dtype: str = "auto",
+                 selfcheck_every: int = 0,
                  compat: str | None = None) -> None:
         options = {name: value for name, value in locals().items()
                    if name not in ("self", "model", "compat")}
@@ -83,6 +90,7 @@ class LMFusionScorer:
             if bos != "auto":
                 raise ValueError(f'compat = "hf" decides the start token; bos = {bos!r} given too')
             options["bos"] = "tokenizer"
+            options["join"] = "space" if join == "auto" else join
         options["device"] = str(device)
         options["truecaser"] = "" if truecaser is None else os.fspath(truecaser)
         self._open(os.fspath(model), options)
@@ -129,8 +137,8 @@ class LMFusionScorer:
                             candidate_words: Sequence[Sequence[str]], *,
                             floor: Floor | None = None, deadline: float | None = None,
                             fallback: Callable[[str, str], float] | None = None,
-                            context: str | Sequence[str] = (), prompt: str = "",
-                            cache_namespace: str = "",
+                            join: str | None = None, context: str | Sequence[str] = (),
+                            prompt: str = "", cache_namespace: str = "",
                             progress: Progress | None = None) -> list[list[float | None]]:
         """weight * log p(word | context) + word_insertion_bonus of every candidate.
 
@@ -143,6 +151,7 @@ class LMFusionScorer:
                 is not scored by then gets None, or what `fallback` says.
             fallback: log p (nats) of a word after a context, from a faster model; weight and bonus
                 are applied to it.
+            join: in place of the scorer's.
             context: earlier utterances, oldest first, that stand before every text and are not
                 scored: up to 1,024 tokens, the oldest dropped in blocks (docs/context.md).
             prompt: text before all that, as it is; never dropped.
@@ -162,7 +171,7 @@ class LMFusionScorer:
         """
         scores: list[list[Any]] = self._core.score_continuations(
             contexts, candidate_words, cache_namespace, floor, deadline, progress, context,
-            prompt)
+            prompt, join)
         if deadline is not None:
             weight, bonus = self.weight, self.word_insertion_bonus
             _fill(scores, contexts, candidate_words, None if fallback is None else
@@ -171,7 +180,7 @@ class LMFusionScorer:
 
     def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
                   floor: Floor | None = None, deadline: float | None = None,
-                  fallback: Callable[[str, str], float] | None = None,
+                  fallback: Callable[[str, str], float] | None = None, join: str | None = None,
                   context: str | Sequence[str] = (), prompt: str = "", base: float = math.e,
                   cache_namespace: str = "",
                   progress: Progress | None = None) -> list[list[float | None]]:
@@ -182,7 +191,7 @@ class LMFusionScorer:
         unit = nats(base)
         log_probs: list[list[Any]] = self._core.log_probs(
             contexts, candidate_words, cache_namespace, floor, deadline, progress, context,
-            prompt)
+            prompt, join)
         if deadline is not None:
             _fill(log_probs, contexts, candidate_words, fallback)
         return [[None if log_prob is None else log_prob / unit for log_prob in row]
@@ -342,7 +351,7 @@ class LMFusionScorer:
         return self._core.score_token_paths(paths, scored_begin, cache_namespace, progress)
 
     def prime(self, contexts: Sequence[str] = (), *, vocabulary: Sequence[str] = (),
-              after: Sequence[str] = ("",), cache_namespace: str = "",
+              after: Sequence[str] = ("",), join: str | None = None, cache_namespace: str = "",
               progress: Progress | None = None) -> int:
         """Computes and keeps what later calls will ask for (docs/warm_start.md).
 
@@ -350,6 +359,7 @@ class LMFusionScorer:
             contexts: texts that words will be asked after.
             vocabulary: words, each of which is computed as a candidate after every text of
                 `after`, the beginning of a sentence by default.
+            join: of these words, in place of the scorer's.
             cache_namespace: whose calls will find it.
 
         Returns:
@@ -360,7 +370,7 @@ class LMFusionScorer:
                 many bytes do. Nothing was computed.
             ValueError: this scorer keeps nothing between calls (a plain model, or another mode).
         """
-        return self._core.prime(contexts, vocabulary, after, cache_namespace, progress)
+        return self._core.prime(contexts, vocabulary, after, cache_namespace, progress, join)
 
     def save_cache(self, path: str | os.PathLike[str], *, contexts: Sequence[str] | None = None,
                    cache_namespace: str = "") -> int:
@@ -393,14 +403,15 @@ class LMFusionScorer:
         """
         return self._core.load_cache(os.fspath(path), cache_namespace)
 
-    def explain(self, context: str, word: str, *, cache_namespace: str = "") -> _core.Explanation:
+    def explain(self, context: str, word: str, *, join: str | None = None,
+                cache_namespace: str = "") -> _core.Explanation:
         """One candidate, token by token: log p, what was reused, what was computed.
 
         `tokens`, `text` and `log_prob` are of the likeliest form of the candidate; `forms` has all
         (more than one under casing "variants" only), `candidate_log_prob` their logsumexp, which
         `score` weighs.
         """
-        return self._core.explain(context, word, cache_namespace)
+        return self._core.explain(context, word, cache_namespace, join)
 
     def selfcheck(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
                   cache_namespace: str = "") -> float:
@@ -426,9 +437,12 @@ class LMFusionScorer:
         self._core.reset_stats()
         self._calls_before = 0
 
-    def clear_cache(self) -> None:
-        """Forgets everything that was computed; waits for calls in progress."""
-        self._core.clear_cache()
+    def clear_cache(self, cache_namespace: str | None = None) -> None:
+        """Forgets what was computed, of one namespace or (None) of all; waits for calls at work.
+
+        The namespace "" is that of calls without one.
+        """
+        self._core.clear_cache(cache_namespace)
 
     @property
     def weight(self) -> float:

@@ -21,14 +21,19 @@ class State:
 
     text: str = ""
 
-    def after(self, word: str) -> State:
-        """The state after `word`, joined by one space where neither side has one."""
-        return State(joined(self.text, word))
+    def after(self, word: str, join: str = "auto") -> State:
+        """The state after `word`, joined as an `LMFusionScorer` of this `join` does."""
+        return State(joined(self.text, word, join))
 
 
-def joined(context: str, word: str) -> str:
-    """Context and word as one text: a space between them, unless one is empty or has it."""
-    return f"{context} {word}" if _core.needs_space(context, word) else context + word
+def joined(context: str, word: str, join: str = "auto") -> str:
+    """Context and word as one text (docs/boundaries.md has the rule)."""
+    return context + _core.separator(context, word, join) + word
+
+
+def join_of(scorer: object) -> str:
+    """How a scorer joins; "auto" for one that does not say."""
+    return str(scorer.options["join"]) if isinstance(scorer, LMFusionScorer) else "auto"
 
 
 class StateScorer:
@@ -40,17 +45,19 @@ class StateScorer:
     Args:
         scorer: the scorer; its casing, start token and cache are used.
         endings: how a text may end, for `finish`; "" stands for the end-of-text token.
+        join: how words join, in place of the scorer's.
         context, prompt: earlier utterances and a text before every state's, as in
             `LMFusionScorer.score_continuations`.
         cache_namespace: states of different namespaces share nothing.
     """
 
-    __slots__ = ("_call", "cache_namespace", "endings", "scorer")
+    __slots__ = ("_call", "cache_namespace", "endings", "join", "scorer")
 
     def __init__(self, scorer: LMFusionScorer, *, endings: Sequence[str] = ("",),
-                 context: str | Sequence[str] = (), prompt: str = "",
+                 join: str | None = None, context: str | Sequence[str] = (), prompt: str = "",
                  cache_namespace: str = "") -> None:
         self.scorer = scorer
+        self.join = join_of(scorer) if join is None else join
         self.endings = list(endings)
         self.cache_namespace = cache_namespace
         self._call: dict[str, Any] = {"cache_namespace": cache_namespace}
@@ -58,12 +65,16 @@ class StateScorer:
             self._call.update(context=context, prompt=prompt)
 
     def __repr__(self) -> str:
-        return (f"StateScorer({self.scorer!r}, endings={self.endings!r}, "
+        return (f"StateScorer({self.scorer!r}, endings={self.endings!r}, join={self.join!r}, "
                 f"cache_namespace={self.cache_namespace!r})")
 
     def start(self, text: str = "") -> State:
         """The state after `text`, the text before the utterance."""
         return State(text)
+
+    def after(self, state: State, word: str) -> State:
+        """The state after a word, which is not scored."""
+        return state.after(word, self.join)
 
     def score(self, state: State, word: str) -> tuple[float, State]:
         """log p(word | state), and the state after the word."""
@@ -81,8 +92,8 @@ class StateScorer:
             places.append((row, len(words[row])))
             words[row].append(word)
         log_probs: list[list[Any]] = self.scorer.log_probs(  # floats: there is no deadline
-            [state.text for state in row_of], words, **self._call)
-        return [(log_probs[row][column], state.after(word))
+            [state.text for state in row_of], words, join=self.join, **self._call)
+        return [(log_probs[row][column], self.after(state, word))
                 for (row, column), (state, word) in zip(places, questions)]
 
     def finish(self, state: State) -> float:

@@ -13,6 +13,10 @@ constexpr NamedValue<Mode> kModes[] = {
     {"tree", Mode::kTree}, {"grouped", Mode::kGrouped}, {"uncached", Mode::kUncached}};
 constexpr NamedValue<Boundary> kBoundaries[] = {{"plain", Boundary::kPlain},
                                                 {"word", Boundary::kWord}};
+constexpr NamedValue<Join> kJoins[] = {
+    {"auto", Join::kAuto}, {"space", Join::kSpace}, {"none", Join::kNone}};
+constexpr NamedValue<SpecialTokens> kSpecialTokens[] = {{"text", SpecialTokens::kText},
+                                                        {"allow", SpecialTokens::kAllow}};
 
 void Require(bool holds, const std::string& what, const std::string& value,
              const std::string& expectation) {
@@ -25,6 +29,8 @@ void Write(double value, std::ostream& out) { out << value; }
 void Write(const std::string& value, std::ostream& out) { out << '"' << value << '"'; }
 void Write(Mode value, std::ostream& out) { out << '"' << Name(value) << '"'; }
 void Write(Boundary value, std::ostream& out) { out << '"' << Name(value) << '"'; }
+void Write(Join value, std::ostream& out) { out << '"' << Name(value) << '"'; }
+void Write(SpecialTokens value, std::ostream& out) { out << '"' << Name(value) << '"'; }
 void Write(int64_t value, std::ostream& out) {
   if (value == kAuto) {
     out << "\"auto\"";
@@ -39,6 +45,12 @@ Mode ModeByName(const std::string& name) { return OneOf("mode", name, kModes); }
 const char* Name(Mode mode) { return NameOf(mode, kModes); }
 Boundary BoundaryByName(const std::string& name) { return OneOf("boundary", name, kBoundaries); }
 const char* Name(Boundary boundary) { return NameOf(boundary, kBoundaries); }
+Join JoinByName(const std::string& name) { return OneOf("join", name, kJoins); }
+const char* Name(Join join) { return NameOf(join, kJoins); }
+SpecialTokens SpecialTokensByName(const std::string& name) {
+  return OneOf("special_tokens", name, kSpecialTokens);
+}
+const char* Name(SpecialTokens special_tokens) { return NameOf(special_tokens, kSpecialTokens); }
 
 void ScorerOptions::Validate() const {
   Require(std::isfinite(weight), "weight", std::to_string(weight), "a finite number");

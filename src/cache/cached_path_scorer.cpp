@@ -75,9 +75,9 @@ class CachedScorer final : public PathScorer {
     return Alone([&](Stats*) { return cache_.Load(file, cache_namespace); });
   }
 
-  void Clear() override {
+  void Clear(const std::string* cache_namespace) override {
     Alone([&](Stats*) {
-      cache_.Clear();
+      cache_.Clear(cache_namespace);
       return int64_t{0};
     });
   }

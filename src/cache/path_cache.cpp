@@ -235,6 +235,14 @@ int64_t PathCache::Load(const std::string& file, const std::string& cache_namesp
                       options_.kv_cache_bytes - namespaces_.bytes());
 }
 
+void PathCache::Clear(const std::string* cache_namespace) noexcept {
+  if (cache_namespace == nullptr) {
+    tree_.Clear();
+  } else if (const NodeId root = namespaces_.Find(*cache_namespace); root != kNoNode) {
+    tree_.RemoveChildren(root);
+  }
+}
+
 void PathCache::CheckHolds(int64_t bytes) const {
   if (Holds(bytes)) return;
   throw CacheBudgetError("what is to be held at once needs kv_cache_bytes = " +

@@ -42,7 +42,7 @@ class PathCache {
   int64_t Save(const std::string& file, const TokenPaths* paths,
                const std::string& cache_namespace);
   int64_t Load(const std::string& file, const std::string& cache_namespace);
-  void Clear() noexcept { tree_.Clear(); }
+  void Clear(const std::string* cache_namespace) noexcept;  // null: all
 
   // After each work: keeps to the budget.
   void Trim() noexcept {

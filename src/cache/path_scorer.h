@@ -58,8 +58,8 @@ class PathScorer {
   virtual const ModelDescription& description() const = 0;
   // Adds this scorer's counters to `stats`, those of the model among them. Waits for no call.
   virtual void AddTo(Stats* stats) const = 0;
-  // Forgets all paths; waits for calls in progress.
-  virtual void Clear() = 0;
+  // Forgets all paths, or those of one namespace; waits for calls in progress.
+  virtual void Clear(const std::string* cache_namespace = nullptr) = 0;
 
  protected:
   static void CheckPaths(const TokenPaths& paths, const ModelDescription& description);

@@ -48,7 +48,7 @@ class PlainScorer final : public PathScorer {
     stats->cached = false;
   }
 
-  void Clear() override {}
+  void Clear(const std::string*) override {}
 
  private:
   void ScoreBatches(const TokenPaths& paths, const std::vector<size_t>& order, PathScores* scores) {

@@ -117,7 +117,7 @@ std::vector<double> ScorerCall::Score(const TokenPaths& paths,
 std::vector<double> ScorerCall::ScoreUntil(double deadline,
                                            const std::vector<std::string>& contexts,
                                            const std::vector<std::vector<std::string>>& words,
-                                           const TextBefore& before,
+                                           Join join, const TextBefore& before,
                                            const std::vector<double>& thresholds) {
   std::vector<double> log_probs;
   Begin(static_cast<int64_t>(CandidateCount(words)));
@@ -129,9 +129,9 @@ std::vector<double> ScorerCall::ScoreUntil(double deadline,
     do {
       candidates += words[end++].size();
     } while (end < contexts.size() && static_cast<double>(candidates + words[end].size()) < most);
-    const TokenPaths paths =
-        scorer_.Text().Continuations({contexts.begin() + begin, contexts.begin() + end},
-                                     {words.begin() + begin, words.begin() + end}, &text_, before);
+    const TokenPaths paths = scorer_.Text().Continuations(
+        {contexts.begin() + begin, contexts.begin() + end},
+        {words.begin() + begin, words.begin() + end}, join, &text_, before);
     const auto threshold = thresholds.begin() + (thresholds.empty() ? 0 : log_probs.size());
     const auto threshold_end = thresholds.empty() ? threshold : threshold + candidates;
     if (watch_ != nullptr) watch_->BeginPiece(log_probs.size(), candidates);
@@ -176,13 +176,14 @@ std::vector<std::vector<double>> ScoreContinuations(
     throw std::invalid_argument("deadline is NaN; seconds expected, 0 or less to score nothing");
   }
   const std::vector<double> thresholds = Thresholds(options.floors, words, weight, bonus);
+  const Join join = options.join.value_or(scorer.options.join);
   ScorerCall call(scorer, options.cache_namespace);
   const TextStage& text = scorer.Text();
   const TextBefore before = text.Before(options.history, call.text());
   const std::vector<double> log_probs =
       options.deadline == kInfinity
-          ? call.Score(text.Continuations(contexts, words, call.text(), before), thresholds)
-          : call.ScoreUntil(options.deadline, contexts, words, before, thresholds);
+          ? call.Score(text.Continuations(contexts, words, join, call.text(), before), thresholds)
+          : call.ScoreUntil(options.deadline, contexts, words, join, before, thresholds);
   call.Finish();
   std::vector<std::vector<double>> scores;
   auto next = log_probs.begin();

@@ -30,7 +30,7 @@ class ScorerCall {
 
   // [candidates] of all contexts one after another; NaN for what the deadline left.
   std::vector<double> ScoreUntil(double deadline, const std::vector<std::string>& contexts,
-                                 const std::vector<std::vector<std::string>>& words,
+                                 const std::vector<std::vector<std::string>>& words, Join join,
                                  const TextBefore& before, const std::vector<double>& thresholds);
 
   // Of every list what is known when all is, or when the deadline comes.

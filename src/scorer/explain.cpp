@@ -64,15 +64,17 @@ Explanation ExplainTokens(const TokenPaths& paths, int32_t alternative, const Pa
 }  // namespace
 
 Explanation LMFusionScorer::explain(const std::string& context, const std::string& word,
-                                    const std::string& cache_namespace) {
+                                    const std::string& cache_namespace,
+                                    std::optional<Join> call_join) {
   Impl& scorer = impl();
+  const Join join = call_join.value_or(scorer.options.join);
   ScorerCall call(scorer, cache_namespace);
-  const TokenPaths paths = scorer.Text().Continuations({context}, {{word}}, call.text());
+  const TokenPaths paths = scorer.Text().Continuations({context}, {{word}}, join, call.text());
   CallReport report;
   const PathScores scores = call.ScoreTokens(paths, &report);
   // The call is not finished, for stats() counts those of decoders. Forms are in the order of the
   // paths' alternatives.
-  const std::vector<CasedText> forms = scorer.text_stage->Alternatives(context, word);
+  const std::vector<CasedText> forms = scorer.text_stage->Alternatives(context, word, join);
   const std::vector<double> sums = AlternativeSums(paths, scores);
   const auto likeliest = std::max_element(sums.begin(), sums.end()) - sums.begin();
   Explanation explanation = ExplainTokens(paths, static_cast<int32_t>(likeliest), scores,

@@ -3,7 +3,7 @@
 #include <unordered_map>
 
 #include "base/log_sum_exp.h"
-#include "lmfusion/casing.h"
+#include "lmfusion/join.h"
 #include "lmfusion/scorer.h"
 
 namespace lmfusion {
@@ -30,11 +30,12 @@ State::State(std::string text) {
 }
 
 StateScorer::StateScorer(const LMFusionScorer& scorer, std::vector<std::string> endings,
-                         std::string cache_namespace, History history)
+                         std::string cache_namespace, History history, std::optional<Join> join)
     : scorer_(std::make_shared<LMFusionScorer>(scorer.Sharing())),
       endings_(std::move(endings)),
       cache_namespace_(std::move(cache_namespace)),
-      history_(std::move(history)) {}
+      history_(std::move(history)),
+      join_(join.value_or(scorer_->options().join)) {}
 
 State StateScorer::start(std::string text) const { return State(std::move(text)); }
 
@@ -60,13 +61,15 @@ std::vector<std::pair<double, State>> StateScorer::score(
   CallOptions call;
   call.cache_namespace = cache_namespace_;
   call.history = history_;
+  call.join = join_;
   const auto log_probs = scorer_->log_probs(contexts, words, call);
   std::vector<std::pair<double, State>> answers;
   for (size_t i = 0; i < questions.size(); ++i) {
     const auto& [state, word] = questions[i];
-    const char* space = NeedsSpace(state.text(), word) ? " " : "";
+    std::string text = state.text();
+    text.append(Separator(text, word, join_)).append(word);
     answers.emplace_back(log_probs[places[i].first][places[i].second],
-                         word.empty() ? state : State(state.text() + space + word));
+                         word.empty() ? state : State(std::move(text)));
   }
   return answers;
 }

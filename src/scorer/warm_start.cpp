@@ -26,8 +26,9 @@ void Append(TokenPaths more, TokenPaths* paths) {
 TokenPaths Contexts(const TextStage& text, const std::vector<std::string>& contexts,
                     TextCounters* counters) {
   const std::vector<std::string> empty_word{""};
-  return text.Continuations(
-      contexts, std::vector<std::vector<std::string>>(contexts.size(), empty_word), counters);
+  return text.Continuations(contexts,
+                            std::vector<std::vector<std::string>>(contexts.size(), empty_word),
+                            Join::kNone, counters);
 }
 
 }  // namespace
@@ -35,7 +36,7 @@ TokenPaths Contexts(const TextStage& text, const std::vector<std::string>& conte
 int64_t LMFusionScorer::prime(const std::vector<std::string>& contexts,
                               const std::vector<std::string>& vocabulary,
                               const std::vector<std::string>& after,
-                              const std::string& cache_namespace) {
+                              const std::string& cache_namespace, std::optional<Join> join) {
   const ForkGuard::Call in_progress(impl().fork_guard);
   const TextStage& text = impl().Text();
   if (!vocabulary.empty() && after.empty()) {
@@ -49,7 +50,9 @@ int64_t LMFusionScorer::prime(const std::vector<std::string>& contexts,
   if (!vocabulary.empty()) {
     Append(Contexts(text, after, &counters), &paths);
     for (const std::string& context : after) {
-      Append(text.Continuations({context}, {vocabulary}, &counters), &paths);
+      Append(text.Continuations({context}, {vocabulary}, join.value_or(impl().options.join),
+                                &counters),
+             &paths);
     }
   }
   Stats added;  // no call: nothing is scored

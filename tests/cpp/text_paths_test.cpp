@@ -60,7 +60,8 @@ TEST(TextPaths, CandidatesOfAContextShareItsTokens) {
     const TextStage stage(std::make_shared<ToyTokenizer>(kPieces), CasingByName("none"),
                           Options(length));
     TextCounters counters;
-    const TokenPaths paths = stage.Continuations({"c c c c c c"}, {{"a", "c", "ab"}}, &counters);
+    const TokenPaths paths =
+        stage.Continuations({"c c c c c c"}, {{"a", "c", "ab"}}, Join::kSpace, &counters);
     ASSERT_EQ(paths.paths.size(), 3u);
     for (const TokenPaths::Path& path : paths.paths) {
       EXPECT_EQ(path.prefix, paths.paths[0].prefix);
@@ -81,7 +82,7 @@ TEST(TextPaths, ACandidateInWhichTheCutMovesIsTwoPaths) {
     tokens.insert(tokens.begin(), kStart);
     return tokens;
   };
-  const TokenPaths paths = stage.Continuations({"1234567"}, {{" 89"}}, &counters);
+  const TokenPaths paths = stage.Continuations({"1234567"}, {{" 89"}}, Join::kSpace, &counters);
   ASSERT_EQ(paths.paths.size(), 2u);
   EXPECT_EQ(Whole(paths.paths[0]), ids("1234567 8"));
   EXPECT_EQ(paths.paths[0].scored_begin, 8);  // " " and "8", after 7 and 8 tokens
@@ -100,8 +101,10 @@ TEST(TextPaths, CutsChangeNothing) {
     const Words contexts = RandomTexts(1, 200);
     const std::vector<Words> words(contexts.size(), {"a", "c ab", "", " b"});
     TextCounters counters;
-    const std::vector<double> a = model.Score(with.Continuations(contexts, words, &counters));
-    const std::vector<double> b = model.Score(without.Continuations(contexts, words, &counters));
+    const std::vector<double> a =
+        model.Score(with.Continuations(contexts, words, Join::kSpace, &counters));
+    const std::vector<double> b =
+        model.Score(without.Continuations(contexts, words, Join::kSpace, &counters));
     ASSERT_EQ(a.size(), b.size());
     for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-9) << contexts[i / 4];
   }
@@ -127,7 +130,7 @@ TEST(TextPaths, ACandidateBeginsAtACharacter) {
   const TextStage stage(std::make_shared<ToyTokenizer>(kPieces), std::make_shared<Wrong>(),
                         Options(512));
   TextCounters counters;
-  EXPECT_THROW(stage.Continuations({"a"}, {{"b"}}, &counters), std::invalid_argument);
+  EXPECT_THROW(stage.Continuations({"a"}, {{"b"}}, Join::kSpace, &counters), std::invalid_argument);
   EXPECT_THROW(TextStage(std::make_shared<ToyTokenizer>(kPieces), CasingByName("none"), Options(0)),
                std::invalid_argument);
 }
@@ -140,7 +143,7 @@ TEST(TextPaths, ThreadsGetTheSame) {
     for (const std::string& context : RandomTexts(seed, 300)) {
       TextCounters counters;
       for (const double score :
-           model.Score(stage.Continuations({context}, {{"a", "b c"}}, &counters))) {
+           model.Score(stage.Continuations({context}, {{"a", "b c"}}, Join::kSpace, &counters))) {
         all.push_back(score);
       }
     }

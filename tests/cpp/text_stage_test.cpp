@@ -59,7 +59,7 @@ class Toy {
 
   double LogProb(const std::string& context, const std::string& word) const {
     TextCounters counters;
-    return model_.Score(stage_.Continuations({context}, {{word}}, &counters)).at(0);
+    return model_.Score(stage_.Continuations({context}, {{word}}, Join::kSpace, &counters)).at(0);
   }
   double Text(const std::string& text, bool eos = false) const {
     TextCounters counters;
@@ -145,7 +145,7 @@ TEST(TextStage, ACandidateIsTheDifferenceOfTwoWholeTexts) {
         if (!words[i].empty()) words[i].push_back(words[i][0]);
       }
       TextCounters counters;
-      const TokenPaths paths = toy.stage().Continuations(contexts, words, &counters);
+      const TokenPaths paths = toy.stage().Continuations(contexts, words, Join::kSpace, &counters);
       const std::vector<double> scores = toy.model().Score(paths);
       size_t at = 0;
       for (size_t i = 0; i < contexts.size(); ++i) {
@@ -224,7 +224,8 @@ double SumOfEnds(const TextStage& stage, const ToyLM& model, const std::string& 
   }
   TextCounters counters;
   double sum = std::exp(model.Score(stage.Endings({context}, {""}, &counters)).at(0));
-  for (const double score : model.Score(stage.Continuations({context}, {all}, &counters))) {
+  for (const double score :
+       model.Score(stage.Continuations({context}, {all}, Join::kSpace, &counters))) {
     sum += std::exp(score);
   }
   return sum;
@@ -255,7 +256,8 @@ TEST(TextStage, VariantsAreAlternativesOfOneCandidate) {
   const Case options{true, false, Boundary::kPlain, 512};
   const Toy toy(options, "variants"), given(options);
   TextCounters counters;
-  const TokenPaths paths = toy.stage().Continuations({"b"}, {{"ab", "AB", "."}}, &counters);
+  const TokenPaths paths =
+      toy.stage().Continuations({"b"}, {{"ab", "AB", "."}}, Join::kSpace, &counters);
   EXPECT_EQ(paths.candidates, 3);
   EXPECT_EQ(paths.candidate_of, (std::vector<int32_t>{0, 0, 0, 1, 2}));
   const std::vector<double> scores = toy.model().Score(paths);
@@ -283,9 +285,9 @@ TEST(TextStage, ACasingMayChangeTheContext) {
   const TextStage given(tokenizer, CasingByName("none"), options);
   TextCounters counters;
   const std::vector<double> scores =
-      model.Score(cased.Continuations({"a b"}, {{"b", "a", "b"}}, &counters));
+      model.Score(cased.Continuations({"a b"}, {{"b", "a", "b"}}, Join::kSpace, &counters));
   const std::vector<double> expected =
-      model.Score(given.Continuations({"a b", "a c"}, {{"b"}, {"a"}}, &counters));
+      model.Score(given.Continuations({"a b", "a c"}, {{"b"}, {"a"}}, Join::kSpace, &counters));
   EXPECT_NEAR(scores[0], expected[0], 1e-9);
   EXPECT_NEAR(scores[1], expected[1], 1e-9);
   EXPECT_NEAR(scores[2], expected[0], 1e-9);
@@ -298,7 +300,7 @@ TEST(TextStage, ManyCandidates) {
   for (int i = 0; i < 100000; ++i) words.push_back(RandomText(&random, 8));
   TextCounters counters;
   const std::vector<double> scores =
-      toy.model().Score(toy.stage().Continuations({"abc b"}, {words}, &counters));
+      toy.model().Score(toy.stage().Continuations({"abc b"}, {words}, Join::kSpace, &counters));
   ASSERT_EQ(scores.size(), words.size());
   const double context = toy.Oracle("abc b");
   for (size_t i = 0; i < words.size(); i += 97) {
@@ -310,7 +312,7 @@ TEST(TextStage, AWordOfAMegabyte) {
   const Toy toy;
   TextCounters counters;
   const std::string word(1 << 20, 'x');
-  const TokenPaths paths = toy.stage().Continuations({"c"}, {{word}}, &counters);
+  const TokenPaths paths = toy.stage().Continuations({"c"}, {{word}}, Join::kSpace, &counters);
   size_t scored = 0;
   for (const TokenPaths::Path& path : paths.paths) {
     ASSERT_LE(path.size(), 1 + 512 + 512 / 4);
@@ -333,7 +335,7 @@ TEST(TextStage, NamesTheTextThatIsNotUtf8) {
   const Toy toy;
   TextCounters counters;
   const auto error = [&](const Words& contexts, const std::vector<Words>& words) {
-    return ErrorOf([&] { toy.stage().Continuations(contexts, words, &counters); });
+    return ErrorOf([&] { toy.stage().Continuations(contexts, words, Join::kSpace, &counters); });
   };
   EXPECT_EQ(error({"a", "a\xff"}, {{"a"}, {}}).rfind("contexts[1]: ", 0), 0u);
   EXPECT_EQ(error({"a", "b"}, {{"a"}, {"b", "\xc3"}}).rfind("candidate_words[1][1]: ", 0), 0u);
@@ -359,13 +361,16 @@ TEST(TextStage, CountsTruncatedContextsOnce) {
   const Toy toy({true, false, Boundary::kPlain, 8});
   TextCounters counters;
   const std::string eight = "c c c c c c c c";  // tokens: c and seven " c"
-  toy.stage().Continuations({eight}, {{"c", "c"}}, &counters);
+  toy.stage().Continuations({eight}, {{"c", "c"}}, Join::kSpace, &counters);
   EXPECT_EQ(counters.truncated_contexts, 0u);
-  toy.stage().Continuations({eight + " c", "c"}, {{"c", "c"}, {"c"}}, &counters);
+  toy.stage().Continuations({eight + " c", "c"}, {{"c", "c"}, {"c"}}, Join::kSpace, &counters);
   EXPECT_EQ(counters.truncated_contexts, 1u);
   // The cut moves by a quarter of 8: the ninth and tenth token are read after two less.
   const auto prefix_of = [&](const std::string& context) {
-    return toy.stage().Continuations({context}, {{"c"}}, &counters).paths.at(0).prefix_size;
+    return toy.stage()
+        .Continuations({context}, {{"c"}}, Join::kSpace, &counters)
+        .paths.at(0)
+        .prefix_size;
   };
   EXPECT_EQ(prefix_of(eight), 1 + 8);
   EXPECT_EQ(prefix_of(eight + " c"), 1 + 7);
@@ -376,9 +381,9 @@ TEST(TextStage, CountsTruncatedContextsOnce) {
 TEST(TextStage, RefusesPathsTheModelCannotTake) {
   const Toy toy({true, false, Boundary::kPlain, 512}, "none", 6);
   TextCounters counters;
-  EXPECT_NO_THROW(toy.stage().Continuations({"c c c c"}, {{"c"}}, &counters));
+  EXPECT_NO_THROW(toy.stage().Continuations({"c c c c"}, {{"c"}}, Join::kSpace, &counters));
   try {
-    toy.stage().Continuations({"c c c c"}, {{"c", "c c"}}, &counters);
+    toy.stage().Continuations({"c c c c"}, {{"c", "c c"}}, Join::kSpace, &counters);
     FAIL();
   } catch (const std::invalid_argument& error) {
     const std::string expected =
@@ -405,10 +410,10 @@ TEST(TextStage, CostsWhatIsNew) {
     std::string context = "abc";
     for (int i = 1; i < length; ++i) context += i % 2 == 0 ? " abc" : " c";
     TextCounters first, next;
-    toy.stage().Continuations({context}, {{"abc", "c"}}, &first);
+    toy.stage().Continuations({context}, {{"abc", "c"}}, Join::kSpace, &first);
     EXPECT_GE(first.bytes_tokenized, context.size());
     // The hypothesis has grown by a word; twenty words may follow.
-    toy.stage().Continuations({context + " abc"}, {Words(20, "abc")}, &next);
+    toy.stage().Continuations({context + " abc"}, {Words(20, "abc")}, Join::kSpace, &next);
     costs.push_back(next.bytes_tokenized);
   }
   EXPECT_EQ(costs[0], costs[1]);
@@ -436,17 +441,18 @@ TEST(TextStage, AUsersLeftToRightCasingCasesAContextOnce) {
   const auto casing = std::make_shared<const Marking>("c");
   const TextStage stage(tokenizer, casing, {});
   TextCounters counters;
-  const TokenPaths paths = stage.Continuations({"ab", "b"}, {{"a", "b", "a"}, {"a"}}, &counters);
+  const TokenPaths paths =
+      stage.Continuations({"ab", "b"}, {{"a", "b", "a"}, {"a"}}, Join::kSpace, &counters);
   EXPECT_EQ(paths.candidates, 4);
   EXPECT_EQ(casing->contexts, 2);
-  EXPECT_EQ(stage.Cased("ab", "a").text, "abca");
-  EXPECT_EQ(stage.Cased("ab", "a").context_bytes, 2u);
+  EXPECT_EQ(stage.Cased("ab", "a", Join::kSpace).text, "abc a");
+  EXPECT_EQ(stage.Cased("ab", "a", Join::kSpace).context_bytes, 2u);
 
   for (const char* mark : {"\xff", "\x80"}) {  // no UTF-8
     const TextStage wrong(tokenizer, std::make_shared<const Marking>(mark), {});
-    EXPECT_ANY_THROW(wrong.Continuations({"ab"}, {{"a"}}, &counters)) << mark;
+    EXPECT_ANY_THROW(wrong.Continuations({"ab"}, {{"a"}}, Join::kSpace, &counters)) << mark;
   }
-  EXPECT_EQ(stage.Continuations({"ab"}, {{"a"}}, &counters).candidates, 1);
+  EXPECT_EQ(stage.Continuations({"ab"}, {{"a"}}, Join::kSpace, &counters).candidates, 1);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "lmfusion/errors.h"
+#include "lmfusion/join.h"
 #include "text/casing/treebank.h"
 #include "text/casing/truecase_memo.h"
 #include "truecaser_file.h"
@@ -19,6 +20,11 @@ namespace {
 
 std::shared_ptr<const Truecaser> Tiny(bool compat) {
   return TruecaserFromBytes(TinyTruecaserFile(), compat);
+}
+
+// A word with the space that joins it.
+std::string Joined(const std::string& context, const std::string& word) {
+  return std::string(Separator(context, word, Join::kSpace)) + word;
 }
 
 std::string Cased(const Truecaser& truecaser, const std::string& text) {
@@ -60,7 +66,7 @@ TEST(TruecaserTest, CompatMovesCharactersInPlaceDoesNot) {
 
 TEST(TruecaserTest, ContextBytes) {
   const auto split = [](bool compat, const std::string& context, const std::string& word) {
-    const CasedText cased = Tiny(compat)->Apply(context, word);
+    const CasedText cased = Tiny(compat)->Apply(context, Joined(context, word));
     return cased.text.substr(0, cased.context_bytes) + "|" + cased.text.substr(cased.context_bytes);
   };
   for (const bool compat : {false, true}) {
@@ -92,9 +98,9 @@ TEST(TruecaserTest, IncrementalIsFromScratch) {
         context += pieces[pick(pieces.size())] + std::string(1 + pick(5) / 4, ' ');
       }
       if (!context.empty() && pick(2) == 0) context.pop_back();
-      const std::string word = pieces[pick(pieces.size())];
+      const std::string word = Joined(context, pieces[pick(pieces.size())]);
       const CasedText cased = shared->Apply(context, word);
-      const std::string whole = context + (NeedsSpace(context, word) ? " " : "") + word;
+      const std::string whole = context + word;
       // A fresh truecaser remembers nothing; the joined words of the whole text are known apart.
       ASSERT_EQ(cased.text, Cased(*Tiny(compat), whole)) << whole;
       ASSERT_EQ(cased.context_bytes, Tiny(compat)->Apply(context, word).context_bytes) << whole;
@@ -136,11 +142,11 @@ TEST(TruecaserTest, CostsTheNewWords) {
   const auto truecaser = Tiny(true);
   std::string context = "the";
   for (int i = 0; i < 400; ++i) context += " york";
-  truecaser->Apply(context, "in");
+  truecaser->Apply(context, " in");
   EXPECT_EQ(truecaser->WordsDecided(), 402u);
-  for (const char* word : {"may", "not", "new"}) truecaser->Apply(context, word);
+  for (const char* word : {" may", " not", " new"}) truecaser->Apply(context, word);
   EXPECT_EQ(truecaser->WordsDecided(), 402u + 3 * 2);
-  truecaser->Apply(context + " may", "i");
+  truecaser->Apply(context + " may", " i");
   EXPECT_EQ(truecaser->WordsDecided(), 408u + 3);
 }
 

@@ -130,7 +130,9 @@ def test_a_state_that_cannot_end_has_no_nan() -> None:
 
 @pytest.mark.parametrize(("context", "word", "wanted"), [
     ("", "a", "a"), ("a", "", "a"), ("a", "b", "a b"), ("a ", "b", "a b"), ("a", " b", "a b"),
-    ("a ", " b", "a  b"), ("日本", "語", "日本 語"), ("a\n", "b", "a\n b")])
+    ("a ", " b", "a  b"), ("日本", "語", "日本語"), ("a\n", "b", "a\nb"),
+    ("a", "\u00a0b", "a\u00a0b"), ("it", "'s", "it's"), ("tea", ".", "tea."),
+    ("저는", "책", "저는 책")])
 def test_states_join_as_the_scorer_does(bundle: Path, context: str, word: str,
                                         wanted: str) -> None:
     assert lmfusion.State(context).after(word).text == wanted

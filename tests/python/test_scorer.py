@@ -237,6 +237,29 @@ def test_threads(oracle: Oracle, bundle: Path, make_scorer: MakeScorer) -> None:
         check(oracle, *requests(seed), scores)
 
 
+def test_one_namespace_is_forgotten(scorer: lmfusion.LMFusionScorer, tmp_path: Path) -> None:
+    def cost(name: str) -> int:
+        before = scorer.stats().tokens_computed
+        scorer.log_probs(["the cat"], [["sat", "sand"]], cache_namespace=name)
+        return scorer.stats().tokens_computed - before
+
+    whole = cost("")
+    assert whole > 0 and [cost(name) for name in ("a", "b", "", "a")] == [whole, whole, 0, 0]
+    held = scorer.stats().cached_tokens
+    assert scorer.save_cache(tmp_path / "a", cache_namespace="a") == held // 3
+    scorer.clear_cache("a")
+    assert scorer.stats().cached_tokens == held - held // 3
+    assert scorer.save_cache(tmp_path / "a", cache_namespace="a") == 0
+    assert [cost(name) for name in ("b", "", "a")] == [0, 0, whole]
+    scorer.clear_cache("")
+    scorer.clear_cache("nobody's")
+    assert [cost(name) for name in ("a", "b", "")] == [0, 0, whole]
+    scorer.clear_cache()
+    assert scorer.stats().cached_tokens == 0
+    with pytest.raises(TypeError, match="cache_namespace"):
+        scorer.clear_cache(1)  # type: ignore[arg-type]
+
+
 def test_a_plain_module_is_scored_without_a_cache(oracle: Oracle, bundle: Path,
                                                   tmp_path: Path) -> None:
     plain = export(oracle.model, oracle.tokenizer, tmp_path / "plain.lmf", uncached=True)

@@ -104,7 +104,7 @@ def test_paths_are_the_original_tokens(casing, original, tokenizer, truecaser_pa
     texts = []
     for context, row in zip(contexts, words):
         for word in row:
-            text, context_bytes = stage.cased(context, word)
+            text, context_bytes = stage.cased(context, word, "space")
             texts.append((text.encode()[:context_bytes].decode(), text))
             if casing == "none":
                 assert texts[-1] == (context, join(context, word))
@@ -113,7 +113,7 @@ def test_paths_are_the_original_tokens(casing, original, tokenizer, truecaser_pa
             elif casing == "truecase":
                 assert text.lower() == join(context, word).lower()
     for _ in range(2):  # unknown, then known
-        crossing = check_paths(stage.continuations(contexts, words), texts, original)
+        crossing = check_paths(stage.continuations(contexts, words, "space"), texts, original)
         # A context that ends in a space: it is a token of its own, but not before a word.
         assert crossing >= (2 if casing != "truecase-compat" else 0)
 
@@ -124,9 +124,9 @@ def test_the_apostrophe_that_detokenizing_moves(original, tokenizer, truecaser_p
     for compat in (False, True):
         stage = TextStage(tokenizer, truecaser=Truecaser(truecaser_path, compat=compat),
                           start_token=START)
-        text, context_bytes = stage.cased("i", "'am")
+        text, context_bytes = stage.cased("i", "'am", "space")
         scored[compat] = (text[:context_bytes], text[context_bytes:])
-        [(tokens, begin, _, _, _)] = stage.continuations(["i"], [["'am"]])
+        [(tokens, begin, _, _, _)] = stage.continuations(["i"], [["'am"]], "space")
         assert original.decode(tokens[begin:]) == scored[compat][1]
     assert scored[False][0] == "I" and scored[False][1].lower() == " 'am"
     assert scored[True][0] == "I'" and scored[True][1].lower() == " am"

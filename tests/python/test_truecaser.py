@@ -196,8 +196,9 @@ def test_a_split_text_is_the_whole_text(truecaser_path, texts, compat):
         cuts = [i for i, c in enumerate(text) if c == " "]
         for cut in rng.sample(cuts, min(3, len(cuts))):
             context, word = text[:cut], text[cut + 1:]
-            joined = context + ("" if not context or context[-1] == " " or word[:1] in ("", " ")
-                                else " ") + word
+            if context and context[-1] != " " and word[:1] not in ("", " "):
+                word = " " + word  # what joins a word is at its beginning
+            joined = context + word
             cased, context_bytes = ours.apply(context, word)
             assert cased == whole.text(joined), repr(joined)
             if not context:
@@ -216,16 +217,16 @@ def test_a_candidate_costs_its_own_words(truecaser_path, package, words):
     common = [form.lower() for form, _ in package.uni_dist.most_common(2000) if form.isalpha()]
     ours = Truecaser(truecaser_path, compat=True)
     context = " ".join(rng.choice(common) for _ in range(words))
-    ours.apply(context, "the")
+    ours.apply(context, " the")
     before = ours.words_decided
     for word in common[:100]:
-        ours.apply(context, word)
+        ours.apply(context, " " + word)
     # The context's last word and the candidate; one more where the two belong together.
     assert ours.words_decided - before <= 100 * 3
     before = ours.words_decided
     for word in common[:100]:  # a hypothesis that grows
         context += " " + word
-        ours.apply(context, "the")
+        ours.apply(context, " the")
     assert ours.words_decided - before <= 100 * 4
 
 
@@ -233,11 +234,12 @@ def test_threads_agree(truecaser_path, texts):
     shared = Truecaser(truecaser_path, compat=True)
     alone = Truecaser(truecaser_path, compat=True)
     sample = [text for text in texts if " " in text][:2000]
-    expected = [alone.apply(*text.rsplit(" ", 1)) for text in sample]
+    pairs = [(text[:at], text[at:]) for text in sample for at in [text.rindex(" ")]]
+    expected = [alone.apply(*pair) for pair in pairs]
     results: list[list] = [[], [], []]
 
     def work(mine: list) -> None:
-        mine += [shared.apply(*text.rsplit(" ", 1)) for text in sample]
+        mine += [shared.apply(*pair) for pair in pairs]
 
     threads = [threading.Thread(target=work, args=(mine,)) for mine in results]
     for thread in threads:

@@ -54,7 +54,8 @@ class FlashlightLM(LM):
             if not word:
                 self._known[child] = before, 0.0
             elif before == self._scorer.start():
-                self._known[child] = before.after(word), self._first_words()[token_index]
+                after = self._scorer.after(before, word)
+                self._known[child] = after, self._first_words()[token_index]
             else:
                 log_prob, after = self._scorer.score(before, word)
                 self._known[child] = after, log_prob

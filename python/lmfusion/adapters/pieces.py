@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from lmfusion import _core
 from lmfusion.scorer import LMFusionScorer
-from lmfusion.state import State, StateScorer
+from lmfusion.state import State, StateScorer, join_of, joined
 
 # Note [Word ends]
 # A recogniser's units (word pieces, characters) are not the language model's tokens, so a prefix
@@ -13,6 +14,9 @@ from lmfusion.state import State, StateScorer
 # word carries log p(word before it | text), the unit that ends the text carries the last word and
 # the end, and units within a word carry 0. The sum over a hypothesis is log p of its text,
 # exactly, and one question a hypothesis gives the whole row over the vocabulary.
+# A unit begins a word if it begins with a space or with a character of a script that is written
+# without spaces, or follows such a character: so each unit of Chinese, Japanese or Thai is a word
+# of its own, and carries the unit before it.
 
 
 class Pieces:
@@ -28,17 +32,43 @@ class Pieces:
                  special: Collection[int] = ()) -> None:
         self._texts = ["" if index in special else token.replace(space, " ")
                        for index, token in enumerate(tokens)]
-        # Units that begin a word (or are the space before one), and so end the word before.
-        self.word_begins = [text.startswith(" ") for text in self._texts]
+        self._end_words = [_core.written_without_spaces(text[-1:]) for text in self._texts]
+        # Units that begin a word (or are the space before one) whatever is before them.
+        self.word_begins = [text.startswith(" ") or _core.written_without_spaces(text)
+                            for text in self._texts]
 
     def __len__(self) -> int:
         return len(self._texts)
 
-    def split(self, ids: Sequence[int]) -> tuple[str, str]:
-        """(the complete words, the last word if it is still open, else "")."""
-        text = "".join(self._texts[index] for index in ids)
-        before, _, word = text.rpartition(" ")
-        return " ".join(before.split()), word
+    def begin_words(self, ids: Sequence[int]) -> list[bool]:
+        """[units]: whether each begins a word after these."""
+        last = next((index for index in reversed(ids) if self._texts[index]), None)
+        if last is None or not self._end_words[last]:
+            return self.word_begins
+        return [bool(text) for text in self._texts]
+
+    def split(self, ids: Sequence[int], join: str = "auto") -> tuple[str, str]:
+        """(the complete words as a text, the last word if it is still open, else "").
+
+        The open word follows that text as it is: what joins it is at its beginning. Words join
+        by `join` where the units have a space, else without.
+        """
+        words = [""]
+        ended = False
+        for index in ids:
+            text = self._texts[index]
+            if not text:
+                continue
+            if ended or self.word_begins[index]:
+                words.append("")
+            words[-1] += text
+            ended = self._end_words[index]
+        before = after = ""
+        for word in words:
+            before = after
+            bare = word.strip()
+            after = joined(before, bare, join if word[:1].isspace() else "none")
+        return before, after[len(before):]
 
 
 class WordEndScorer:
@@ -47,24 +77,25 @@ class WordEndScorer:
     def __init__(self, scorer: LMFusionScorer, pieces: Pieces,
                  endings: Sequence[str] = (".", "?", "!")) -> None:
         self.pieces = pieces
-        self._states = StateScorer(scorer, endings=endings)
+        self._join = join_of(scorer)
+        self._states = StateScorer(scorer, endings=endings, join="none")  # `split` joins
 
     def word_ends(self, prefixes: Sequence[Sequence[int]]) -> list[float]:
         """[prefixes] of log p(open word | words before it); 0 where no word is open."""
-        splits = [self.pieces.split(prefix) for prefix in prefixes]
+        splits = [self.pieces.split(prefix, self._join) for prefix in prefixes]
         scored = self._states.score_batch([(State(before), word) for before, word in splits])
         return [log_prob if word else 0.0 for (log_prob, _), (_, word) in zip(scored, splits)]
 
     def text_ends(self, prefixes: Sequence[Sequence[int]]) -> list[float]:
         """[prefixes] of log p(open word | words before) + log p(the text ends)."""
-        states = [State(before).after(word) for before, word in map(self.pieces.split, prefixes)]
+        states = [State("".join(self.pieces.split(prefix, self._join))) for prefix in prefixes]
         return [word + end for word, end in zip(self.word_ends(prefixes),
                                                 self._states.finish_batch(states))]
 
     def rows(self, prefixes: Sequence[Sequence[int]], end: int | None) -> list[list[float]]:
         """[prefixes][units]: what every next unit is worth; `end` is the unit that ends a text."""
-        rows = [[word if begins else 0.0 for begins in self.pieces.word_begins]
-                for word in self.word_ends(prefixes)]
+        rows = [[word if begins else 0.0 for begins in self.pieces.begin_words(prefix)]
+                for word, prefix in zip(self.word_ends(prefixes), prefixes)]
         if end is not None:
             for row, log_prob in zip(rows, self.text_ends(prefixes)):
                 row[end] = log_prob

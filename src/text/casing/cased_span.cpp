@@ -1,6 +1,8 @@
 #include "text/casing/cased_span.h"
 
 #include <algorithm>
+#include <optional>
+#include <stdexcept>
 
 #include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
@@ -10,7 +12,39 @@ namespace {
 
 bool Continues(char c) { return (c & 0xc0) == 0x80; }
 
+bool IsAny(char32_t) { return true; }
+bool IsNoSpace(char32_t c) { return !IsPythonSpace(c); }
+bool IsLetterOrDigit(char32_t c) { return IsLetter(c) || IsDecimalDigit(c); }
+
+using Kind = bool (*)(char32_t);
+
+size_t Count(std::string_view text, Kind kind) {
+  const std::u32string characters = DecodeUtf8(text);
+  return static_cast<size_t>(std::count_if(characters.begin(), characters.end(), kind));
+}
+
+// The byte of `b` after as many characters of a kind as `a` has before byte `at`, where both have
+// as many in all.
+std::optional<size_t> AfterAsMany(std::string_view a, size_t at, std::string_view b, Kind kind) {
+  if (Count(a, kind) != Count(b, kind)) return std::nullopt;
+  size_t left = Count(a.substr(0, at), kind), i = 0;
+  for (; left > 0; i += Utf8Length(b[i])) left -= kind(CharacterAt(b, i).value) ? 1 : 0;
+  return i;
+}
+
 }  // namespace
+
+size_t SameCharacters(std::string_view given, size_t at, std::string_view cased, size_t words) {
+  for (const Kind kind : {IsAny, IsNoSpace, IsLetterOrDigit}) {
+    if (const auto found = AfterAsMany(given, at, cased, kind)) return *found;
+  }
+  const size_t begin = BeginOfLastWords(cased, words);
+  if (begin > 0 || cased.empty()) return begin;
+  throw std::invalid_argument(
+      "the casing function changed the text so that the candidate cannot be told from the context: "
+      "it has neither as many characters, letters or digits as before, nor a word to spare for the "
+      "context");
+}
 
 size_t CountCodePoints(std::string_view text) {
   return text.size() - static_cast<size_t>(std::count_if(text.begin(), text.end(), Continues));

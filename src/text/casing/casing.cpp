@@ -30,9 +30,8 @@ void CheckBoth(std::string_view context, std::string_view word) {
 
 std::string Joined(std::string_view context, std::string_view word) {
   std::string text;
-  text.reserve(context.size() + 1 + word.size());
+  text.reserve(context.size() + word.size());
   text += context;
-  if (NeedsSpace(context, word)) text += ' ';
   text += word;
   return text;
 }
@@ -71,23 +70,30 @@ std::string Upper(std::string_view text) {
   return EncodeUtf8(letters);
 }
 
-// I and its contractions, with or without marks after them.
-bool IsFirstPerson(std::string_view word) {
-  while (!word.empty() && std::string_view(".,?!;:").find(word.back()) != std::string_view::npos) {
-    word.remove_suffix(1);
-  }
-  return word == "i" || word == "i'm" || word == "i'll" || word == "i'd" || word == "i've";
+constexpr std::u32string_view kOpening = U"\"'“‘„‚«‹([{¿¡";
+
+// Whether text[at, end) is the word i: alone, before an apostrophe (i'm, i’ll), before marks (i,),
+// or before a script that is written without spaces.
+bool IsFirstPerson(std::string_view text, size_t at, size_t end) {
+  if (at >= end || text[at] != 'i') return false;
+  const std::u32string rest = DecodeUtf8(text.substr(at + 1, end - at - 1));
+  if (rest.empty() || rest[0] == U'\'' || rest[0] == U'’' || rest[0] >= 0xe00) return true;
+  return rest[0] != U'-' && rest[0] != U'/' &&
+         std::none_of(rest.begin(), rest.end(),
+                      [](char32_t c) { return IsLetter(c) || IsDecimalDigit(c); });
 }
 
+// In the words that end after byte `from`, where it stands at `from` or later.
 void CapitaliseFirstPerson(size_t from, std::string* text) {
-  for (size_t begin = from; begin < text->size();) {
-    size_t end = begin;
-    while (end < text->size() && !IsAsciiSpace((*text)[end])) ++end;
-    if ((*text)[begin] == 'i' &&
-        IsFirstPerson(std::string_view(*text).substr(begin, end - begin))) {
-      (*text)[begin] = 'I';
+  size_t begin = from;
+  while (begin > 0 && !IsAsciiSpace((*text)[begin - 1])) --begin;
+  for (size_t end = begin; begin < text->size(); begin = end + 1) {
+    for (end = begin; end < text->size() && !IsAsciiSpace((*text)[end]);) ++end;
+    Utf8Character mark = CharacterAt(*text, begin);
+    while (begin < end && kOpening.find(mark.value) != std::u32string_view::npos) {
+      mark = CharacterAt(*text, begin += mark.bytes);
     }
-    begin = end + 1;
+    if (begin >= from && IsFirstPerson(*text, begin, end)) (*text)[begin] = 'I';
   }
 }
 
@@ -95,14 +101,11 @@ class AsGiven final : public LeftToRightCasing {
  public:
   std::string Context(std::string_view context) const override { return std::string(context); }
 
-  void Append(std::string_view word, std::string* text) const override {
-    if (NeedsSpace(*text, word)) *text += ' ';
-    *text += word;
-  }
+  void Append(std::string_view word, std::string* text) const override { *text += word; }
 };
 
-// The join always falls beside white space or an end of the text, so no word of the context
-// depends on what follows.
+// What joins to a context without a space (join.h, "auto") does not change whether its last word is
+// the word i, so no word of the context depends on what follows.
 class Sentence final : public LeftToRightCasing {
  public:
   std::string Context(std::string_view context) const override {
@@ -113,13 +116,12 @@ class Sentence final : public LeftToRightCasing {
 
   void Append(std::string_view word, std::string* text) const override {
     const size_t from = text->size();
-    if (NeedsSpace(*text, word)) *text += ' ';
     *text += word;
     Case(from, text);
   }
 
  private:
-  // Cases text[from, end), which begins at the beginning or the end of a word.
+  // Cases text[from, end).
   static void Case(size_t from, std::string* text) {
     CapitaliseFirstPerson(from, text);
     const std::string_view before = std::string_view(*text).substr(0, from);
@@ -159,9 +161,7 @@ class FromFunction final : public Casing {
     CasedText cased{function_(given), 0};
     CheckNamed(cased.text, "result of the casing function");
     if (context.empty()) return cased;
-    cased.context_bytes = CountCodePoints(given) == CountCodePoints(cased.text)
-                              ? SameCodePoint(given, context.size(), cased.text)
-                              : BeginOfLastWords(cased.text, CountWords(word));
+    cased.context_bytes = SameCharacters(given, context.size(), cased.text, CountWords(word));
     return cased;
   }
 
@@ -195,10 +195,6 @@ std::shared_ptr<const Casing> CasingByName(std::string_view name) {
 std::shared_ptr<const Casing> CasingFromFunction(std::function<std::string(const std::string&)> f) {
   if (!f) throw std::invalid_argument("the casing function is empty");
   return std::make_shared<const FromFunction>(std::move(f));
-}
-
-bool NeedsSpace(std::string_view context, std::string_view word) {
-  return !context.empty() && context.back() != ' ' && !word.empty() && word.front() != ' ';
 }
 
 }  // namespace lmfusion

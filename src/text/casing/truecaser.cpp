@@ -158,7 +158,6 @@ class MappedTruecaser final : public Truecaser {
 
   CasedText Apply(std::string_view context, std::string_view word) const override {
     std::string text(context);
-    if (NeedsSpace(context, word)) text += ' ';
     text += word;
 
     CasedText result;
@@ -171,7 +170,11 @@ class MappedTruecaser final : public Truecaser {
     if (context.empty()) {
       result.context_bytes = 0;
     } else if (compat_) {
-      result.context_bytes = BeginOfLastWords(result.text, CountWords(word));
+      const bool is_apart = word.empty() || IsPythonSpace(CharacterAt(word, 0).value) ||
+                            IsPythonSpace(CharacterBefore(context, context.size()).value);
+      result.context_bytes =
+          is_apart ? BeginOfLastWords(result.text, CountWords(word))
+                   : SameCharacters(text, context.size(), result.text, CountWords(word));
     }
     return result;
   }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "lmfusion/errors.h"
+#include "lmfusion/join.h"
 #include "text/stage/path_writer.h"
 #include "text/stage/text_tokens.h"
 #include "text/unicode/python_string.h"
@@ -50,6 +51,11 @@ bool EndsInSpace(std::string_view text) {
 // Positions of the model that a history leaves to a candidate.
 constexpr int64_t kCandidatePositions = 16;
 
+// A word with what joins it to its context.
+std::string Separated(const JoinAfter& joins, const std::string& word) {
+  return std::string(joins.Separator(word)) + word;
+}
+
 }  // namespace
 
 struct TextStage::Impl {
@@ -85,14 +91,27 @@ struct TextStage::Impl {
   }
 
   TokenPaths Continuations(const std::vector<std::string>& contexts,
-                           const std::vector<std::vector<std::string>>& candidate_words,
+                           const std::vector<std::vector<std::string>>& candidate_words, Join join,
                            const TextBefore& before, TextCounters* counters) const;
   // The candidates of contexts[i] under a casing that reads a context alike before any word, and
   // under any casing.
   void SameContext(const std::string& context, const std::vector<std::string>& words, size_t i,
-                   const TextBefore& before, TokenPaths* paths, TextCounters* counters) const;
+                   Join join, const TextBefore& before, TokenPaths* paths,
+                   TextCounters* counters) const;
   void AnyContext(const std::string& context, const std::vector<std::string>& words, size_t i,
-                  const TextBefore& before, TokenPaths* paths, TextCounters* counters) const;
+                  Join join, const TextBefore& before, TokenPaths* paths,
+                  TextCounters* counters) const;
+
+  std::vector<CasedText> Forms(const std::string& context, const std::string& word,
+                               const Where& where) const {
+    try {
+      return casing->Alternatives(context, word);
+    } catch (const TextError& error) {
+      throw TextError(where() + ": " + error.what());
+    } catch (const std::invalid_argument& error) {
+      throw std::invalid_argument(where() + ": " + error.what());
+    }
+  }
 
   // Whether L(text) has an end of a word.
   bool EndsWord(std::string_view text) const {
@@ -197,17 +216,18 @@ void BeginAlternative(TokenPaths* paths) { paths->candidate_of.push_back(paths->
 }  // namespace
 
 void TextStage::Impl::SameContext(const std::string& context, const std::vector<std::string>& words,
-                                  size_t i, const TextBefore& before, TokenPaths* paths,
+                                  size_t i, Join join, const TextBefore& before, TokenPaths* paths,
                                   TextCounters* counters) const {
   std::string text = left_to_right->Context(context);
   CheckUtf8At(text, {"contexts", i});
   const size_t context_bytes = text.size();
   ContextPaths writer(*this, before, text, paths, counters);
+  const JoinAfter joins(context, join);
   for (size_t j = 0; j < words.size(); ++j) {
     const Where where{"candidate_words", i, "", j};
     CheckUtf8At(words[j], where);
     text.resize(context_bytes);
-    left_to_right->Append(words[j], &text);
+    left_to_right->Append(Separated(joins, words[j]), &text);
     CheckCased(text, context_bytes, context_bytes, where);
     BeginCandidate(paths);
     BeginAlternative(paths);
@@ -217,8 +237,9 @@ void TextStage::Impl::SameContext(const std::string& context, const std::vector<
 }
 
 void TextStage::Impl::AnyContext(const std::string& context, const std::vector<std::string>& words,
-                                 size_t i, const TextBefore& before, TokenPaths* paths,
+                                 size_t i, Join join, const TextBefore& before, TokenPaths* paths,
                                  TextCounters* counters) const {
+  const JoinAfter joins(context, join);
   std::optional<ContextPaths> writer;  // of `cased_context`, met last
   std::string cased_context;
   bool truncated = false;
@@ -226,7 +247,7 @@ void TextStage::Impl::AnyContext(const std::string& context, const std::vector<s
     const Where where{"candidate_words", i, "", j};
     CheckUtf8At(words[j], where);
     BeginCandidate(paths);
-    for (const CasedText& cased : casing->Alternatives(context, words[j])) {
+    for (const CasedText& cased : Forms(context, Separated(joins, words[j]), where)) {
       CheckCased(cased.text, cased.context_bytes, 0, where);
       const auto own = std::string_view(cased.text).substr(0, cased.context_bytes);
       if (!writer || cased_context != own) {
@@ -243,8 +264,8 @@ void TextStage::Impl::AnyContext(const std::string& context, const std::vector<s
 
 TokenPaths TextStage::Impl::Continuations(
     const std::vector<std::string>& contexts,
-    const std::vector<std::vector<std::string>>& candidate_words, const TextBefore& before,
-    TextCounters* counters) const {
+    const std::vector<std::vector<std::string>>& candidate_words, Join join,
+    const TextBefore& before, TextCounters* counters) const {
   TokenPaths paths;
   size_t candidates = 0;
   for (const auto& words : candidate_words) candidates += words.size();
@@ -254,7 +275,7 @@ TokenPaths TextStage::Impl::Continuations(
     CheckUtf8At(contexts[i], {"contexts", i});
     if (candidate_words[i].empty()) continue;
     const auto one_context = left_to_right != nullptr ? &Impl::SameContext : &Impl::AnyContext;
-    (this->*one_context)(contexts[i], candidate_words[i], i, before, &paths, counters);
+    (this->*one_context)(contexts[i], candidate_words[i], i, join, before, &paths, counters);
   }
   return paths;
 }
@@ -275,8 +296,9 @@ TextStage::~TextStage() = default;
 
 TokenPaths TextStage::Continuations(const std::vector<std::string>& contexts,
                                     const std::vector<std::vector<std::string>>& candidate_words,
-                                    TextCounters* counters, const TextBefore& before) const {
-  return impl_->Continuations(contexts, candidate_words, before, counters);
+                                    Join join, TextCounters* counters,
+                                    const TextBefore& before) const {
+  return impl_->Continuations(contexts, candidate_words, join, before, counters);
 }
 
 TokenPaths TextStage::Texts(const std::vector<std::string>& texts, bool eos, TextCounters* counters,
@@ -353,17 +375,17 @@ TextBefore TextStage::Before(const History& history, TextCounters* counters) con
   return before;
 }
 
-CasedText TextStage::Cased(const std::string& context, const std::string& word) const {
+CasedText TextStage::Cased(const std::string& context, const std::string& word, Join join) const {
   CheckUtf8At(context, {"contexts", 0});
   CheckUtf8At(word, {"candidate_words", 0, "", 0});
-  return impl_->casing->Apply(context, word);
+  return impl_->casing->Apply(context, Separated(JoinAfter(context, join), word));
 }
 
-std::vector<CasedText> TextStage::Alternatives(const std::string& context,
-                                               const std::string& word) const {
+std::vector<CasedText> TextStage::Alternatives(const std::string& context, const std::string& word,
+                                               Join join) const {
   CheckUtf8At(context, {"contexts", 0});
   CheckUtf8At(word, {"candidate_words", 0, "", 0});
-  return impl_->casing->Alternatives(context, word);
+  return impl_->casing->Alternatives(context, Separated(JoinAfter(context, join), word));
 }
 
 }  // namespace lmfusion

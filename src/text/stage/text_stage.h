@@ -40,7 +40,7 @@ class TextStage {
 
   // One candidate per word, in order. Shapes are checked by the caller.
   TokenPaths Continuations(const std::vector<std::string>& contexts,
-                           const std::vector<std::vector<std::string>>& candidate_words,
+                           const std::vector<std::vector<std::string>>& candidate_words, Join join,
                            TextCounters* counters, const TextBefore& before = {}) const;
   // One candidate per text; whole texts are cased too. Throws std::invalid_argument for `eos` and
   // the ending "" where the model has no end token.
@@ -52,8 +52,9 @@ class TextStage {
                      TextCounters* counters, const TextBefore& before = {}) const;
   // For people: the cased text of one candidate, and all its forms, in the order of the
   // alternatives that Continuations writes.
-  CasedText Cased(const std::string& context, const std::string& word) const;
-  std::vector<CasedText> Alternatives(const std::string& context, const std::string& word) const;
+  CasedText Cased(const std::string& context, const std::string& word, Join join) const;
+  std::vector<CasedText> Alternatives(const std::string& context, const std::string& word,
+                                      Join join) const;
 
  private:
   struct Impl;

@@ -1,0 +1,127 @@
+#include "lmfusion/join.h"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace lmfusion {
+namespace {
+
+struct Case {
+  std::string context, word, text;
+};
+
+std::string Joined(const Case& one, Join join) {
+  return one.context + std::string(Separator(one.context, one.word, join)) + one.word;
+}
+
+// The texts as people write them.
+TEST(Join, AutoWritesAsPeopleDo) {
+  for (const Case& one : std::vector<Case>{{"the cat", "sat", "the cat sat"},
+                                           {"chapter", "3", "chapter 3"},
+                                           {"3", "4", "3 4"},
+                                           {"she said", "naïve", "she said naïve"},
+                                           // Chinese, Japanese, Thai, Khmer, Lao, Myanmar; Korean
+                                           {"今天天气", "很好", "今天天气很好"},
+                                           {"私は", "学生です", "私は学生です"},
+                                           {"コーヒー", "を飲む", "コーヒーを飲む"},
+                                           {"ฉันชอบ", "กินข้าว", "ฉันชอบกินข้าว"},
+                                           {"ខ្ញុំ", "ចូលចិត្ត", "ខ្ញុំចូលចិត្ត"},
+                                           {"ຂ້ອຍ", "ມັກ", "ຂ້ອຍມັກ"},
+                                           {"ကျွန်တော်", "ကြိုက်တယ်", "ကျွန်တော်ကြိုက်တယ်"},
+                                           {"저는", "학생입니다", "저는 학생입니다"},
+                                           {"大韓民國", "서울", "大韓民國 서울"},
+                                           // with marks between, and mixed
+                                           {"今天，", "很好", "今天，很好"},
+                                           {"今天,", "很好", "今天,很好"},
+                                           {"今天", "。", "今天。"},
+                                           {"今天", "“很好", "今天“很好"},
+                                           {"今天", "iPhone", "今天iPhone"},
+                                           {"iPhone", "很好", "iPhone很好"},
+                                           {"最新の", "iPhone", "最新のiPhone"},
+                                           {"2024", "年", "2024年"},
+                                           {"第", "3", "第3"},
+                                           {"今天", "😀", "今天😀"},
+                                           {"ใช้", "iPhone", "ใช้ iPhone"},
+                                           {"ปี", "2024", "ปี 2024"},
+                                           {"hello", "😀", "hello 😀"},
+                                           // punctuation
+                                           {"i like tea", ".", "i like tea."},
+                                           {"what", "?!", "what?!"},
+                                           {"well", "...", "well..."},
+                                           {"(so", ")", "(so)"},
+                                           {"about 50", "%", "about 50%"},
+                                           {"he said", ":", "he said:"},
+                                           {"so", ".5", "so .5"},
+                                           {"the", ".net", "the .net"},
+                                           {"so", "(", "so ("},
+                                           {"so (", "then", "so (then"},
+                                           {"so", "“", "so “"},
+                                           {"so “", "then", "so “then"},
+                                           {"so “then", "”", "so “then”"},
+                                           {"so “then”", "he", "so “then” he"},
+                                           {"he said", "\"", "he said \""},
+                                           {"he said \"", "so", "he said \"so"},
+                                           {"he said \"so", "\"", "he said \"so\""},
+                                           {"he said \"so\"", "and", "he said \"so\" and"},
+                                           {"he said \"so", "\".", "he said \"so\"."},
+                                           {"¿", "qué", "¿qué"},
+                                           {"well-", "known", "well-known"},
+                                           {"he said -", "and", "he said - and"},
+                                           {"and/", "or", "and/or"},
+                                           {"it costs $", "5", "it costs $5"},
+                                           {"the $", "sign", "the $ sign"},
+                                           {"क्या", "।", "क्या।"},
+                                           // clitics
+                                           {"it", "'s", "it's"},
+                                           {"it", "’s", "it’s"},
+                                           {"do", "n't", "don't"},
+                                           {"do", "n’t", "don’t"},
+                                           {"DO", "N'T", "DON'T"},
+                                           {"they", "'re", "they're"},
+                                           {"i", "'LL", "i'LL"},
+                                           {"is", "n't,", "isn't,"},
+                                           {"the dogs", "'", "the dogs'"},
+                                           {"the dogs'", "bowl", "the dogs' bowl"},
+                                           {"get", "'em", "get 'em"},
+                                           {"it", "'tis", "it 'tis"},
+                                           {"a", "n", "a n"},
+                                           {"l'", "homme", "l'homme"},
+                                           {"parce qu’", "il", "parce qu’il"},
+                                           // white space of all kinds
+                                           {"", "a", "a"},
+                                           {"a", "", "a"},
+                                           {"a ", "b", "a b"},
+                                           {"a", " b", "a b"},
+                                           {"a\n", "b", "a\nb"},
+                                           {"a", "\tb", "a\tb"},
+                                           {"a\u00a0", "b", "a\u00a0b"},
+                                           {"a", "\u3000b", "a\u3000b"},
+                                           {"ฉัน\u200b", "ชอบ", "ฉัน\u200bชอบ"}}) {
+    EXPECT_EQ(Joined(one, Join::kAuto), one.text);
+  }
+}
+
+TEST(Join, SpaceAndNoneAskNobody) {
+  for (const Case& one :
+       std::vector<Case>{{"今天", "很好", ""}, {"it", "'s", ""}, {"a", "b", ""}}) {
+    EXPECT_EQ(Joined(one, Join::kSpace), one.context + " " + one.word);
+    EXPECT_EQ(Joined(one, Join::kNone), one.context + one.word);
+  }
+  for (const char* space : {" ", "\n", "\t", "\u00a0", "\u2028", "\u3000"}) {
+    EXPECT_EQ(Separator(std::string("a") + space, "b", Join::kSpace), "");
+    EXPECT_EQ(Separator("a", std::string(space) + "b", Join::kSpace), "");
+  }
+  EXPECT_EQ(Separator("", "b", Join::kSpace), "");
+  EXPECT_EQ(Separator("a", "", Join::kSpace), "");
+}
+
+TEST(Join, ByName) {
+  for (const char* name : {"auto", "space", "none"}) EXPECT_STREQ(Name(JoinByName(name)), name);
+  EXPECT_THROW(JoinByName("no"), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace lmfusion
