@@ -35,11 +35,6 @@ enum class Join {
 Join JoinByName(const std::string& name);  // "auto", "space", "none"; std::invalid_argument
 const char* Name(Join join);
 
-// What text that spells a control token ("<|endoftext|>") is.
-enum class SpecialTokens {
-  kText,   // its letters
-  kAllow,  // the token, as Hugging Face's tokenizers read it
-};
 SpecialTokens SpecialTokensByName(const std::string& name);  // "text", "allow"
 const char* Name(SpecialTokens special_tokens);
 

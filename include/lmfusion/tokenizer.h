@@ -16,9 +16,8 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Token ids of `text` (UTF-8) without start or end token. Control tokens such as "<|endoftext|>"
-  // are never produced from text: their characters are tokenized like any others.
-  // Throws TextError where `text` is not valid UTF-8.
+  // Token ids of `text` (UTF-8) without start or end token. Throws TextError where `text` is not
+  // valid UTF-8.
   virtual std::vector<int32_t> Encode(std::string_view text) const = 0;
 
   // A place where `text` can be tokenized in two parts: the largest byte c, 0 < c <= at, for which
@@ -29,6 +28,11 @@ class Tokenizer {
 
   // Token ids of what follows a cut.
   virtual std::vector<int32_t> EncodeAfterCut(std::string_view rest) const;
+
+  // The text of tokens, control tokens as the vocabulary writes them; Decode(Encode(text)) is
+  // `text` as far as the tokenizer keeps it. Not UTF-8 where a token is a part of a character.
+  // Throws std::invalid_argument for an id out of range, and where the tokenizer has no pieces.
+  virtual std::string Decode(const std::vector<int32_t>& ids) const;
 
   // Whether a token begins a new word: its text starts with white space (" the", "▁the", "\n").
   // Throws std::invalid_argument where `id` is not in [0, VocabularySize()).
@@ -45,12 +49,20 @@ class Tokenizer {
   virtual int32_t VocabularySize() const = 0;
 };
 
+// What text that spells a control token ("<|endoftext|>") is.
+enum class SpecialTokens {
+  kText,   // its letters, tokenized like any others: no text gives a control token
+  kAllow,  // the token, as Hugging Face's tokenizers read it unless told otherwise
+};
+
 // A Hugging Face tokenizer.json, given as its text: byte-level BPE, or SentencePiece-style BPE.
 // Throws TokenizerError, naming the part, where it has a model, normaliser or pre-tokenizer that
 // is not implemented here.
-std::shared_ptr<const Tokenizer> TokenizerFromJson(std::string_view json);
+std::shared_ptr<const Tokenizer> TokenizerFromJson(
+    std::string_view json, SpecialTokens special_tokens = SpecialTokens::kText);
 
-// A SentencePiece model (tokenizer.model), given as its bytes. Throws TokenizerError.
+// A SentencePiece model (tokenizer.model), given as its bytes; control tokens in text are letters.
+// Throws TokenizerError.
 std::shared_ptr<const Tokenizer> TokenizerFromSentencePiece(std::string_view model);
 
 // Any function from text to token ids. It has no pieces, no cuts, and no word boundaries (the

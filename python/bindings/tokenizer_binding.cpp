@@ -8,6 +8,7 @@
 
 #include "arguments.h"
 #include "bindings.h"
+#include "lmfusion/options.h"
 #include "lmfusion/tokenizer.h"
 
 namespace py = pybind11;
@@ -33,11 +34,13 @@ void BindTokenizer(py::module_& m) {
       m, "Tokenizer", "Text to token ids, as the model was trained on. Thread safe.")
       .def_static(
           "from_json",
-          [](const py::object& json) {
+          [](const py::object& json, const std::string& special_tokens) {
             const std::string text = Utf8OrBytes(json);
-            return Unlocked([&] { return Mutable(TokenizerFromJson(text)); });
+            const SpecialTokens special = SpecialTokensByName(special_tokens);
+            return Unlocked([&] { return Mutable(TokenizerFromJson(text, special)); });
           },
-          py::arg("json"), "Reads the text of a tokenizer.json. Raises TokenizerError.")
+          py::arg("json"), py::kw_only(), py::arg("special_tokens") = "text",
+          "Reads the text of a tokenizer.json. Raises TokenizerError.")
       .def_static(
           "from_sentencepiece",
           [](const py::bytes& model) {
@@ -52,6 +55,16 @@ void BindTokenizer(py::module_& m) {
             return Unlocked([&] { return self.Encode(utf8); });
           },
           py::arg("text"), "Token ids of a text (str, or UTF-8), without start or end token.")
+      .def(
+          "decode",
+          [](const Tokenizer& self, const py::object& ids) {
+            const std::string text = self.Decode(ReadIntegers(ids, {"ids"}));
+            return py::reinterpret_steal<py::str>(
+                PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+          },
+          py::arg("ids"),
+          "The text of token ids, control tokens as the vocabulary writes them; U+FFFD where a\n"
+          "token is a part of a character. Raises ValueError for a tokenizer that is a function.")
       .def(
           "last_cut",
           [](const Tokenizer& self, const py::object& text, size_t at) {

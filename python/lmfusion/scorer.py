@@ -49,7 +49,8 @@ class LMFusionScorer:
         kv_cache_bytes: hard limit of the cache in bytes, or "auto": 1 GiB on the CPU, half of the
             free memory of a device.
         max_batch_tokens: tokens of one forward pass at most.
-        bos: the token before every text: "auto", "tokenizer", "none", or a token.
+        bos: the token before every text: "auto", "tokenizer", "none", or a token, as its vocabulary
+            writes it or its id.
         bos_id: the same by its id, in place of `bos`.
         boundary: "plain", or "word" for the end-of-word correction (docs/boundaries.md).
         special_tokens: what text that spells a control token is: "text", its letters, or "allow",
@@ -78,7 +79,7 @@ class LMFusionScorer:
                  join: str = "auto", truecaser: str | os.PathLike[str] | None = None,
                  tokenizer: Callable[[str], Sequence[int]] | None = None,
                  kv_cache_bytes: int | str = "auto", max_batch_tokens: int = 512,
-                 bos: str = "auto", bos_id: int | str = "auto", boundary: str = "plain",
+                 bos: str | int = "auto", bos_id: int | str = "auto", boundary: str = "plain",
                  special_tokens: str = "text", mode: str = "tree", kv_dtype: str = "auto",
                  selfcheck_every: int = 0,
                  compat: str | None = None) -> None:
@@ -91,6 +92,8 @@ class LMFusionScorer:
                 raise ValueError(f'compat = "hf" decides the start token; bos = {bos!r} given too')
             options["bos"] = "tokenizer"
             options["join"] = "space" if join == "auto" else join
+        if not isinstance(bos, str) and hasattr(bos, "__index__") and bos_id == "auto":
+            options["bos"], options["bos_id"] = "auto", bos
         options["device"] = str(device)
         options["truecaser"] = "" if truecaser is None else os.fspath(truecaser)
         self._open(os.fspath(model), options)
@@ -506,7 +509,8 @@ class LMFusionScorer:
 
     @property
     def tokenizer(self) -> _core.Tokenizer:
-        """The tokenizer: `encode(text)`, `piece(id)`, `piece_id(piece)`, `vocabulary_size`."""
+        """The tokenizer: `encode(text)`, `decode(ids)`, `piece(id)`, `piece_id(piece)`,
+        `vocabulary_size`."""
         return self._core.tokenizer
 
     def close(self) -> None:

@@ -14,8 +14,17 @@ constexpr int64_t kLeastCandidatePositions = 16;
 }  // namespace
 
 std::shared_ptr<const Tokenizer> MakeTokenizer(const ScorerOptions& options, const Bundle& bundle) {
+  const bool is_json = bundle.description.tokenizer == "tokenizer.json";
+  if (options.special_tokens == SpecialTokens::kAllow &&
+      (options.tokenizer != nullptr || !is_json)) {
+    throw std::invalid_argument(
+        "special_tokens = \"allow\" is for models with a tokenizer.json; a tokenizer function "
+        "reads "
+        "control tokens as it will, so give one that does (option tokenizer) and leave this at "
+        "\"text\"");
+  }
   if (options.tokenizer != nullptr) return options.tokenizer;
-  if (bundle.description.tokenizer == "tokenizer.json") return TokenizerFromJson(bundle.tokenizer);
+  if (is_json) return TokenizerFromJson(bundle.tokenizer, options.special_tokens);
   if (bundle.description.tokenizer == "tokenizer.model") {
     return TokenizerFromSentencePiece(bundle.tokenizer);
   }
@@ -43,7 +52,8 @@ int32_t StartToken(const ScorerOptions& options, const ModelDescription& model,
       throw std::invalid_argument("bos = \"" + options.bos + "\" and bos_id = " +
                                   std::to_string(options.bos_id) + " are both given; one expected");
     }
-    if (options.bos_id >= 0 && options.bos_id < model.vocabulary_size) {
+    const int64_t tokens = model.vocabulary_size > 0 ? model.vocabulary_size : INT32_MAX;
+    if (options.bos_id >= 0 && options.bos_id < tokens) {
       return static_cast<int32_t>(options.bos_id);
     }
     throw std::invalid_argument("bos_id = " + std::to_string(options.bos_id) +

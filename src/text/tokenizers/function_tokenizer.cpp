@@ -12,6 +12,11 @@ size_t Tokenizer::LastCut(std::string_view, size_t) const { return 0; }
 
 std::vector<int32_t> Tokenizer::EncodeAfterCut(std::string_view rest) const { return Encode(rest); }
 
+std::string Tokenizer::Decode(const std::vector<int32_t>&) const {
+  throw std::invalid_argument(
+      "this tokenizer has no pieces to make text of (a function from text to ids has none)");
+}
+
 namespace {
 
 class FunctionTokenizer : public Tokenizer {

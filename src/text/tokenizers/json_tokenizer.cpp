@@ -87,10 +87,12 @@ std::vector<int32_t> Forbidden(const TokenizerParts& parts) {
   return ids;
 }
 
-AddedTokenMatcher Matcher(const TokenizerParts& parts, bool normalized) {
+AddedTokenMatcher Matcher(const TokenizerParts& parts, bool normalized,
+                          SpecialTokens special_tokens) {
   std::vector<AddedToken> tokens;
   for (AddedToken token : parts.added_tokens) {
     if (token.normalized != normalized) continue;
+    if (special_tokens == SpecialTokens::kAllow) token.special = false;
     if (normalized) token.content = parts.normalizer.Apply(token.content);
     tokens.push_back(std::move(token));
   }
@@ -99,15 +101,15 @@ AddedTokenMatcher Matcher(const TokenizerParts& parts, bool normalized) {
 
 class JsonTokenizer : public Tokenizer {
  public:
-  explicit JsonTokenizer(TokenizerParts parts)
-      : raw_tokens_(Matcher(parts, false)),
-        normalized_tokens_(Matcher(parts, true)),
+  JsonTokenizer(TokenizerParts parts, SpecialTokens special_tokens)
+      : raw_tokens_(Matcher(parts, false, special_tokens)),
+        normalized_tokens_(Matcher(parts, true, special_tokens)),
         normalizer_(std::move(parts.normalizer)),
         pre_tokenizer_(std::move(parts.pre_tokenizer)),
         byte_level_(pre_tokenizer_.WritesBytes()),
         table_(MakeTable(parts, byte_level_)),
         added_(IdsOfAdded(parts)),
-        bpe_(Model(&parts)),
+        bpe_(Model(&parts, special_tokens)),
         divides_(!byte_level_ && bpe_.DividesBefore(kSpaceMarkUtf8)) {
     const bool spaces = !normalizer_.WritesSpaceMarks();
     cuts_ = raw_tokens_.AllowsCuts() && normalized_tokens_.AllowsCuts() &&
@@ -121,6 +123,12 @@ class JsonTokenizer : public Tokenizer {
   }
   std::vector<int32_t> EncodeAfterCut(std::string_view rest) const override {
     return EncodeText(rest, true);
+  }
+  std::string Decode(const std::vector<int32_t>& ids) const override {
+    std::string text = Joined(ids);
+    if (byte_level_ || text.empty() || text[0] != ' ') return text;
+    const bool puts_space_before_texts = Joined(EncodeText("a", false)) == " a";
+    return puts_space_before_texts ? text.substr(1) : text;
   }
   size_t LastCut(std::string_view text, size_t at) const override {
     return cuts_ ? LastSimpleSpace(text, at) : 0;
@@ -140,8 +148,8 @@ class JsonTokenizer : public Tokenizer {
   int32_t VocabularySize() const override { return table_.size(); }
 
  private:
-  static Bpe Model(TokenizerParts* parts) {
-    parts->model.forbidden = Forbidden(*parts);
+  static Bpe Model(TokenizerParts* parts, SpecialTokens special_tokens) {
+    if (special_tokens == SpecialTokens::kText) parts->model.forbidden = Forbidden(*parts);
     return Bpe(std::move(parts->model));
   }
 
@@ -152,6 +160,19 @@ class JsonTokenizer : public Tokenizer {
                                   std::to_string(VocabularySize()) + ")");
     }
     return table_.Find(id);
+  }
+
+  std::string Joined(const std::vector<int32_t>& ids) const {
+    std::string text;
+    for (const int32_t id : ids) {
+      const auto* token = Find(id);
+      if (token == nullptr) continue;
+      const bool is_added = byte_level_ && added_.count(token->piece) != 0;
+      text += is_added      ? token->piece
+              : byte_level_ ? ReadByteLevel(token->piece)
+                            : ReadSpaceMarks(token->piece);
+    }
+    return text;
   }
 
   std::vector<int32_t> EncodeText(std::string_view text, bool after_cut) const {
@@ -243,8 +264,9 @@ class JsonTokenizer : public Tokenizer {
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> TokenizerFromJson(std::string_view json) {
-  return std::make_shared<const JsonTokenizer>(ReadTokenizerJson(json));
+std::shared_ptr<const Tokenizer> TokenizerFromJson(std::string_view json,
+                                                   SpecialTokens special_tokens) {
+  return std::make_shared<const JsonTokenizer>(ReadTokenizerJson(json), special_tokens);
 }
 
 }  // namespace lmfusion

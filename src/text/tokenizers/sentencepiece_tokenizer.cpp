@@ -66,6 +66,14 @@ class SentencePieceTokenizer : public Tokenizer {
     return cuts_ ? LastSimpleSpace(text, at) : 0;
   }
 
+  std::string Decode(const std::vector<int32_t>& ids) const override {
+    for (const int32_t id : ids) Checked(id);
+    std::string text;
+    const auto status = processor_.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
+    if (!status.ok()) throw Error("sentencepiece cannot decode tokens: " + status.ToString());
+    return text;
+  }
+
   bool BeginsWord(int32_t id) const override {
     const std::string& piece = processor_.IdToPiece(Checked(id));
     if (processor_.IsControl(id) || processor_.IsUnknown(id)) return false;
