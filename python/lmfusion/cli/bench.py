@@ -106,7 +106,7 @@ def _replayed(scorer: LMFusionScorer, mode: str, requests: list[Request], advanc
 
 def _read(path: Path, most: int | None) -> Iterator[Request]:
     count = 0
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

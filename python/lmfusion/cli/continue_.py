@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
+from lmfusion.cli.lines import lines_of_stdin
 from lmfusion.cli.output import AsJson, print_json, print_table
 from lmfusion.cli.scorer_options import ChosenScorer, scores
 
@@ -18,7 +18,7 @@ def continue_(scorer: ChosenScorer,
                   metavar="[WORD]...", help="candidates; default: the lines of stdin")] = None,
               json_: AsJson = False) -> None:
     """Print log p(word | context) in nats and the score of every candidate, the likeliest first."""
-    candidates = words or [line for each in sys.stdin if (line := each.rstrip("\r\n"))]
+    candidates = words or [line for line in lines_of_stdin() if line]
     opened = scorer.open()
     [log_probs] = opened.log_probs([context], [candidates])
     [weighed] = opened.score_continuations([context], [candidates])

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lmfusion.cli.lines import lines_of_file
 from lmfusion.cli.output import AsJson, print_json, progress_bar
 from lmfusion.cli.scorer_options import ChosenScorer, scores
 
@@ -29,7 +30,8 @@ def prime(scorer: ChosenScorer,
     opened = scorer.open()
     with progress_bar() as bar:
         task = bar.add_task("computing", total=None, rate="")
-        opened.prime(_lines(contexts), vocabulary=[word for word in _lines(words) if word],
+        opened.prime([] if contexts is None else list(lines_of_file(contexts)),
+                     vocabulary=[] if words is None else list(filter(None, lines_of_file(words))),
                      progress=lambda done, total: bar.update(task, completed=done, total=total))
     tokens = opened.save_cache(output)
     size = output.stat().st_size
@@ -37,10 +39,3 @@ def prime(scorer: ChosenScorer,
         print_json({"path": str(output), "tokens": tokens, "bytes": size})
     else:
         print(f"{output}: {tokens} tokens, {size} bytes")
-
-
-def _lines(path: Path | None) -> list[str]:
-    if path is None:
-        return []
-    with open(path, encoding="utf-8") as file:
-        return [line.rstrip("\n") for line in file]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmfusion.cli.lines import lines_of_stdin
 from lmfusion.cli.output import AsJson, print_table
 from lmfusion.cli.scorer_options import ChosenScorer, scores
 
@@ -44,7 +44,7 @@ def score(scorer: ChosenScorer,
     if per_token and per_word:
         raise ValueError("give --per-token or --per-word, one of them")
     opened = scorer.open()
-    given = iter(texts or (line.rstrip("\r\n") for line in sys.stdin))
+    given = iter(texts or lines_of_stdin())
     number = 0
     while batch := list(itertools.islice(given, TEXTS_A_CALL)):
         for found in _scored(opened, batch, eos, per_token, per_word, perplexity, base):

@@ -31,15 +31,16 @@ class FileShape:
 
 
 def opened(path: Path, mode: str = "r") -> IO[str]:
-    """A text file in UTF-8, compressed where its name ends in .gz; line ends are kept.
+    """A text file in UTF-8, compressed where its name ends in .gz; line ends are kept, a byte-order
+    mark before them is not.
 
     What is compressed has neither name nor time in it: the same text is the same bytes.
     """
     if path.suffix == ".gz":
         if mode == "w":
             return io.TextIOWrapper(_Gzip(path), encoding="utf-8", newline="")
-        return cast(IO[str], gzip.open(path, mode + "t", encoding="utf-8", newline=""))
-    return open(path, mode, encoding="utf-8", newline="")
+        return cast(IO[str], gzip.open(path, mode + "t", encoding="utf-8-sig", newline=""))
+    return open(path, mode, encoding="utf-8" if mode == "w" else "utf-8-sig", newline="")
 
 
 class _Gzip(gzip.GzipFile):
