@@ -199,8 +199,8 @@ double Selfcheck(LMFusionScorer::Impl& scorer, const std::vector<std::string>& c
                  const std::string& cache_namespace) {
   CheckShapes(contexts, words);
   ScorerCall call(scorer, cache_namespace);
-  const double difference =
-      call.Selfcheck(scorer.Text().Continuations(contexts, words, call.text()));
+  const double difference = call.Selfcheck(
+      scorer.Text().Continuations(contexts, words, scorer.options.join, call.text()));
   call.Finish();
   return difference;
 }
