@@ -53,7 +53,8 @@ def expect_whole(scorer: lmfusion.LMFusionScorer, oracle: Oracle, seed: int) -> 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("what", ["casing", "tokenizer"])
 def test_a_function_of_the_caller_may_fail_at_each_of_its_calls(
-        oracle: Oracle, bundle: Path, make_scorer: MakeScorer, what: str, mode: str) -> None:
+        oracle: Oracle, bundle: Path, make_scorer: MakeScorer, what: str, mode: str,
+        record_property: pytest.RecordProperty) -> None:
     def ids(text: str) -> list[int]:
         return oracle.tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -85,6 +86,7 @@ def test_a_function_of_the_caller_may_fail_at_each_of_its_calls(
             faults += 1
         function.arm(math.inf)
         expect_whole(scorer, oracle, seed=5)
+    record_property("faults", faults)
     assert faults > 10
 
 
