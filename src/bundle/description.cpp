@@ -64,7 +64,7 @@ void ReadTokens(const JsonFields& fields, ModelDescription* d) {
   const int64_t last = d->vocabulary_size - 1;
   d->bos_token_id = static_cast<int32_t>(fields.Integer("bos_token_id", -1, last));
   d->eos_token_id = static_cast<int32_t>(fields.Integer("eos_token_id", -1, last));
-  fields.OneOf("bos_source", {"none", "tokenizer", "config", "eos"});
+  fields.OneOf("bos_source", {"none", "tokenizer", "config", "eos", "measured"});
   d->tokenizer_adds_bos = fields.Flag("tokenizer_adds_bos");
   if (d->tokenizer_adds_bos && d->bos_token_id < 0) {
     fields.Problem("tokenizer_adds_bos", "true, but there is no bos_token_id");

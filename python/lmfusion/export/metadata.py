@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 import torch
 import transformers
 
+from lmfusion.export.start_token import Measured
+
 FORMAT = 3  # kModelFormat in src/bundle/description.h
 
 
@@ -39,8 +41,9 @@ class Metadata:
     vocabulary_size: int  # rows of the output matrix
     max_positions: int  # longest path, start token counted; 0 = no limit
     bos_token_id: int  # -1 = none
-    bos_source: str  # "tokenizer", "config", "eos" or "none"
+    bos_source: str  # "tokenizer", "config", "eos", "measured" or "none"
     tokenizer_adds_bos: bool
+    start_tokens: tuple[Measured, ...]  # what start_token.py measured, the best first
     eos_token_id: int  # -1 = none
     tokenizer: str  # "tokenizer.json", "tokenizer.model" or ""
     weight_types: dict[str, str]  # attribute path -> type of its blocks; see narrow.py

@@ -46,7 +46,7 @@ class StartToken:
     """The token before every text."""
 
     token_id: int  # -1 = none
-    source: str  # "tokenizer", "config", "eos" or "none"
+    source: str  # "tokenizer", "config", "eos", "none", or "measured" (start_token.py)
     tokenizer_adds_it: bool
 
 

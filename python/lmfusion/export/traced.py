@@ -14,7 +14,8 @@ from lmfusion.export.output import OutputHead, read_output_head
 from lmfusion.export.plain_module import trace_plain_module
 from lmfusion.export.replica import float32_replica
 from lmfusion.export.rotary import fix_rotary_frequencies
-from lmfusion.export.tokenizer_file import TokenizerFile, end_token, start_token
+from lmfusion.export.start_token import chosen_start_token
+from lmfusion.export.tokenizer_file import TokenizerFile, end_token
 from lmfusion.export.tree_module import trace_tree_module
 
 
@@ -54,7 +55,8 @@ def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
     limits = [getattr(config, "max_position_embeddings", None) or 0, traced.position_limit or 0]
     architecture, head = traced.architecture, traced.head
     vocabulary = model.get_output_embeddings().weight.shape[0]
-    start = start_token(model, tokenizer, vocabulary)
+    most = min((limit for limit in limits if limit), default=0)
+    start, measured = chosen_start_token(float32_replica(model), tokenizer, vocabulary, most)
     return Metadata(
         kind="plain" if architecture is None else "tree",
         architecture=type(model).__name__,
@@ -68,9 +70,9 @@ def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
         logit_softcap=head.softcap if head else 0.0,
         logit_scale=head.scale if head else 1.0,
         vocabulary_size=vocabulary,
-        max_positions=min((limit for limit in limits if limit), default=0),
+        max_positions=most,
         bos_token_id=start.token_id, bos_source=start.source,
-        tokenizer_adds_bos=start.tokenizer_adds_it,
+        tokenizer_adds_bos=start.tokenizer_adds_it, start_tokens=measured,
         eos_token_id=end_token(model, tokenizer),
         tokenizer=tokenizer_file.name,
         weight_types=traced.stored.block_types, weight_counts=traced.stored.counts,
