@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,15 +87,16 @@ def prepare(files: ModelFiles, forms: tuple[str, ...]) -> dict[str, str]:
 def read_model(files: ModelFiles, casing: str) -> tuple[Converter, ModelSize]:
     """How requests become tokens, and the size of the model."""
     import torch
+    from lmfusion import _core
     from lmfusion.export.sources import load_tokenizer
-    from lmfusion.export.tokenizer_file import end_token, original_ids, start_token
+    from lmfusion.export.tokenizer_file import end_token, original_ids
 
     from peers.limit import ModelSize
     model, tokenizer = load_hugging_face(files.source), load_tokenizer(files.source)
     head = model.get_output_embeddings().weight
     body = sum(module.weight.numel() for module in model.modules()
                if isinstance(module, torch.nn.Linear) and module.weight is not head)
-    start = start_token(model, tokenizer, head.shape[0]).token_id
+    start = json.loads(_core.read_description(str(files.bundle)))["bos_token_id"]
     converter = Converter(lambda text: original_ids(tokenizer, text), start,
                           end_token(model, tokenizer), case_by_name(casing))
     return converter, ModelSize(body, head.numel())

@@ -139,6 +139,7 @@ def is_harmless(name: str) -> bool:
     field = name.split(maxsplit=1)[0]
     return field in {"source", "license", "torch", "transformers", "parity", "architecture",
                      "weight_counts", "tied_embeddings", "weights_sha256", "windows", "bos_source",
+                     "start_tokens",
                      "attention_softcap", "dtype"} or name in {
         # The paths are scored with the start token that they have.
         *(f"{field} = {value}" for field in ("bos_token_id", "eos_token_id")

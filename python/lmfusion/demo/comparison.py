@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lmfusion import LMFusionScorer
+from lmfusion import LMFusionScorer, _core
 from lmfusion.demo.rescoring import Weights
 from lmfusion.demo.workloads import Workload
 from lmfusion.demo.yardstick import HuggingFaceScorer
@@ -83,7 +84,8 @@ def compare(model: Path, source: Path, workloads: Sequence[Workload], best_only:
     Raises:
         RuntimeError: the best texts are not those that the yardstick's scores say.
     """
-    yardstick = _measure(_HuggingFace(source), workloads, done)
+    start = json.loads(_core.read_description(str(model)))["bos_token_id"]
+    yardstick = _measure(_HuggingFace(source, start), workloads, done)
     slow, _, wanted = yardstick[workloads.index(best_only.workload)]
     best = _best_only(model, best_only, slow, wanted)
     done()

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from lmfusion.export.sources import load_model, load_tokenizer
-from lmfusion.export.tokenizer_file import original_ids, start_token
+from lmfusion.export.tokenizer_file import original_ids
 
 BATCH = 32
 _FIRST_PERSON = re.compile(r"(?<!\S)i(?=('(m|ll|d|ve))?[.,?!;:]*(?!\S))")
@@ -37,13 +37,16 @@ class _Text:
 class HuggingFaceScorer:
     """log p by transformers, float32, scaled-dot-product attention."""
 
-    def __init__(self, source: Path) -> None:
-        """Loads a Hugging Face folder or a .gguf file with its tokenizer."""
+    def __init__(self, source: Path, start: int) -> None:
+        """Loads a Hugging Face folder or a .gguf file with its tokenizer.
+
+        Args:
+            start: id of the token before every text.
+        """
         self._model = load_model(source)
         self._model.set_attn_implementation("sdpa")
         self._tokenizer = load_tokenizer(source)
-        matrix = self._model.get_output_embeddings().weight
-        self._start = start_token(self._model, self._tokenizer, matrix.shape[0]).token_id
+        self._start = start
         self.tokens_computed = 0  # positions that went through the model, padding counted
 
     def score_texts(self, texts: Sequence[str], *,
