@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,6 +101,16 @@ def sanitizers(work: Work, name: str) -> None:
             work.outcome.count("programs", len(list((folder / "tests" / "cpp").glob("*_test"))))
 
 
+def arm64(work: Work) -> None:
+    """Its script installs the cross compiler and qemu, as root."""
+    if os.geteuid() != 0:
+        work.outcome.skipped = "not root, which scripts/arm64.sh needs for its packages"
+        return
+    if work.must(str(ROOT / "scripts" / "arm64.sh"), limit=2400):
+        tests = (ROOT / "build-arm64" / "tests" / "cpp").glob("*_test")
+        work.outcome.count("programs", len(list(tests)))
+
+
 STAGES = [
     Stage("differential", "random calls of every architecture against plain Hugging Face",
           differential, share=20),
@@ -115,6 +126,7 @@ STAGES = [
     Stage("soak", "many calls of four threads on a small cache, and the memory they take", soak,
           share=4, fixed=20),
     Stage("fuzz", "libFuzzer over every format and over text", fuzz, share=10, fixed=90),
+    Stage("arm64", "the rooms without torch for 64-bit Arm, under qemu", arm64, fixed=300),
     Stage("mutants", "wrong edits of tree, plan and cache, which a test must notice", mutate,
           share=4, fixed=60),
 ]
