@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from lmfusion import _core
-from lmfusion.scorer import Floor, LMFusionScorer
+from lmfusion.scorer import Floor, LMFusionScorer, needs_deadline
 
 Ragged = list[list[float]]
 
@@ -91,17 +91,27 @@ class CombinedScorer:
     def score_continuations(self, contexts: Sequence[str],
                             candidate_words: Sequence[Sequence[str]], *,
                             floor: Floor | None = None, deadline: float | None = None,
+                            fallback: Callable[[str, str], float] | None = None,
                             join: str | None = None, cache_namespace: str = ""
                             ) -> list[list[float | None]]:
         """[contexts][candidates], as `LMFusionScorer.score_continuations`.
 
         A floor is compared with the whole sum, so it saves no work; what a deadline left unscored
-        is None.
+        is None, or where there is a `fallback(context, word)`, what it says plus the bonus.
+
+        Raises:
+            ValueError: a fallback without a deadline.
         """
+        needs_deadline(fallback, deadline)
         scores: list[list[float | None]] = [
             [None if math.isnan(score) else score for score in row]
             for row in self.combine(self.parts(contexts, candidate_words, deadline=deadline,
                                                join=join, cache_namespace=cache_namespace))]
+        if fallback is not None:
+            for context, words, row in zip(contexts, candidate_words, scores):
+                for i, (word, score) in enumerate(zip(words, row)):
+                    if score is None:
+                        row[i] = fallback(context, word) + self.word_insertion_bonus
         if floor is not None:
             _prune(scores, floor)
         return scores
@@ -126,10 +136,15 @@ class CombinedScorer:
                 total = [[a + weight * b for a, b in zip(*rows)] for rows in zip(total, part)]
         return total
 
-    def score_texts(self, texts: Sequence[str]) -> list[float]:
-        """The weighted sum of whole texts, without the bonus."""
-        parts = [[weight * part for part in self.components[name].score_texts(texts)]
-                 for name, weight in self.weights.items()]
+    def score_texts(self, texts: Sequence[str], *, eos: bool = False,
+                    cache_namespace: str = "") -> list[float]:
+        """The weighted sum of whole texts, without the bonus; `eos`: language models end them."""
+        parts = []
+        for name, weight in self.weights.items():
+            component: Any = self.components[name]
+            whose = ({"eos": eos, "cache_namespace": cache_namespace}
+                     if isinstance(component, LMFusionScorer) else {})
+            parts.append([weight * part for part in component.score_texts(texts, **whose)])
         return [sum(text) for text in zip(*parts)] if parts else [0.0] * len(texts)
 
 

@@ -167,11 +167,12 @@ class LMFusionScorer:
             [contexts][candidates].
 
         Raises:
-            ValueError: the lengths differ, a text is not valid Unicode, or there is a floor and
-                `weight` is not above 0.
+            ValueError: the lengths differ, a text is not valid Unicode, there is a floor and
+                `weight` is not above 0, or a fallback without a deadline.
             CacheBudgetError: one text is larger than `kv_cache_bytes`.
             NumericalError: the model gave NaN or infinity.
         """
+        needs_deadline(fallback, deadline)
         scores: list[list[Any]] = self._core.score_continuations(
             contexts, candidate_words, cache_namespace, floor, deadline, progress, context,
             prompt, join)
@@ -191,6 +192,7 @@ class LMFusionScorer:
 
         Nats, or another logarithm by its `base`, 2 or 10 say; `floor` and `fallback` are nats.
         """
+        needs_deadline(fallback, deadline)
         unit = nats(base)
         log_probs: list[list[Any]] = self._core.log_probs(
             contexts, candidate_words, cache_namespace, floor, deadline, progress, context,
@@ -556,6 +558,13 @@ def _reopened(cls: type[LMFusionScorer], path: str, options: dict[str, Any]) -> 
     scorer = cls.__new__(cls)
     scorer._open(path, options)
     return scorer
+
+
+def needs_deadline(fallback: object, deadline: float | None) -> None:
+    """Refuses a fallback that would never be asked."""
+    if fallback is not None and deadline is None:
+        raise ValueError("fallback without deadline: it is asked only for what a deadline leaves "
+                         "unscored; give a deadline")
 
 
 def _fill(scores: list[list[Any]], contexts: Sequence[str], words: Sequence[Sequence[str]],

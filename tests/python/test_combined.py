@@ -127,6 +127,17 @@ def test_a_combination_takes_what_a_scorer_takes(bundle: Path, oracle: Oracle) -
         combined.score_continuations(contexts, words, floor=math.nan)
     assert combined.score_continuations(contexts, words, deadline=0) == [[None, None], [None]]
     assert combined.score_continuations(contexts, words, deadline=1e9) == plain
+    late = combined.score_continuations(contexts, words, deadline=0, floor=-3.0,
+                                        fallback=lambda context, word: -len(context + word))
+    assert late == [[-math.inf, -math.inf], [-math.inf]]
+    late = combined.score_continuations(contexts, words, deadline=0,
+                                        fallback=lambda context, word: -len(context + word))
+    assert late == [[-6 + 0.25, -7 + 0.25], [-6 + 0.25]]
+    for one in (combined, scorer):
+        with pytest.raises(ValueError, match="fallback without deadline"):
+            one.score_continuations(contexts, words, fallback=lambda context, word: 0.0)
+    ended = scorer.score_texts(["the cat"], eos=True)[0] * 0.5 + 1.5 * 2.0
+    assert combined.score_texts(["the cat"], eos=True) == [pytest.approx(ended)]
     computed = scorer.stats().tokens_computed
     combined.score_continuations(contexts, words, cache_namespace="a")
     assert scorer.stats().tokens_computed > computed  # shares nothing with ""
