@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmfusion import _core
+
 Encode = Callable[[str], Sequence[int]]
 # context, word -> the cased text, and how many characters of it are the context
 Case = Callable[[str, str], tuple[str, int]]
@@ -52,15 +54,17 @@ class Call:
 
 
 def no_casing(context: str, word: str) -> tuple[str, int]:
-    """Joins as the library does: no space after nothing or a space, nor before one."""
-    apart = context and word and not context.endswith(" ") and not word.startswith(" ")
-    return f"{context}{' ' if apart else ''}{word}", len(context)
+    """Joins as the library does, by its own rule (join="auto")."""
+    return f"{context}{_core.separator(context, word, 'auto')}{word}", len(context)
+
+
+WORD = re.compile(r"[^ \t\n\v\f\r]+")
 
 
 def sentence_casing(context: str, word: str) -> tuple[str, int]:
     """Capitals for the first letter (unless a digit is before it) and i, i'm, i'll, i'd, i've."""
-    text, length = no_casing(context, word)
-    text = re.sub(r"[^ \t\n\v\f\r]+", _first_person, text)
+    text, length = no_casing(re.sub(WORD, _first_person, context), word)
+    text = re.sub(WORD, _first_person, text)
     first = next((i for i, letter in enumerate(text) if letter.isalpha() or letter.isdecimal()), 0)
     capital = text[first:first + 1].title()
     if len(capital) == 1:  # a letter that keeps its place

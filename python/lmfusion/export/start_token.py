@@ -55,7 +55,8 @@ class Measured:
 def chosen_start_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
                        vocabulary_size: int, max_positions: int
                        ) -> tuple[StartToken, tuple[Measured, ...]]:
-    """The start token, and what was measured, the best first; nothing without tokenizer.
+    """The start token, and what was measured, the best first; nothing without a tokenizer of
+    transformers.
 
     A token that the tokenizer itself puts before texts stays. Otherwise the declared one (see
     `start_token`) gives way to another control token, or to none, that is better by `MARGIN`, if
@@ -69,7 +70,7 @@ def chosen_start_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
         ExportError: the tokenizer puts more than one token before a text.
     """
     declared = start_token(model, tokenizer, vocabulary_size)
-    if tokenizer is None:
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):  # None, or a GGUF file's SentencePiece
         return declared, ()
     texts = [[token for token in original_ids(tokenizer, sentence)
               if token < vocabulary_size][:(max_positions or 64) - 1] for sentence in SENTENCES]

@@ -60,12 +60,16 @@ class Server:
         self._server.should_exit = True
 
 
+BACKLOG = 2048  # connections that are not taken yet; uvicorn's own
+
+
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        bound.listen(BACKLOG)  # who comes before the first answer waits
     except OSError as error:
         bound.close()
         raise OSError(error.errno, f"port {port} of {host} cannot be had: {error.strerror}; "
