@@ -25,7 +25,7 @@ def main() -> None:
                         float(speed_up))
             for workload, engine, seconds, tokens, speed_up in ROW.findall(text)]
     print(draw(ROOT / "docs" / "demo.png", rates, rows,
-               "the README's figures: float32, 2 threads of an AMD EPYC (Zen 5, AVX-512) virtual machine"))
+               "the README's figures: float32, 2 threads of an AMD EPYC (Zen 5) virtual machine"))
 
 
 if __name__ == "__main__":
