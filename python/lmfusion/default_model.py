@@ -43,12 +43,17 @@ def default_model(*, progress: Callable[[str], None] | None = None) -> Path:
     if bundle.exists():
         return bundle
     bundle.parent.mkdir(parents=True, exist_ok=True)
-    say = progress or (lambda line: print(f"lmfusion: {line}", file=sys.stderr, flush=True))
+    say = progress or say_on_stderr
     with locked(bundle.with_suffix(".lock")):
         if not bundle.exists():
             say(f"building the default model once, into {bundle}")
             _build(bundle, say)
     return bundle
+
+
+def say_on_stderr(line: str) -> None:
+    """The progress of who gives no function of their own."""
+    print(f"lmfusion: {line}", file=sys.stderr, flush=True)
 
 
 def cache_folder() -> Path:

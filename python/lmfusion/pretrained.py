@@ -13,14 +13,14 @@ import importlib.metadata
 import json
 import os
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lmfusion.default_model import cache_folder, default_model, locked
+from lmfusion.default_model import cache_folder, default_model, locked, say_on_stderr
 from lmfusion.errors import ExportError
+from lmfusion.replaced_file import replaced
 
 Progress = Callable[[str], None]
 
@@ -65,7 +65,7 @@ def model_file(model: str | os.PathLike[str] | None = None, *,
         ExportError: the model cannot be exported exactly; says what can be done.
         ValueError: `lora` or `revision` with what cannot have one.
     """
-    say = progress or _say
+    say = progress or say_on_stderr
     path = Path(model) if model is not None else None
     if path is None or (path.is_file() and path.suffix != ".gguf"):
         if lora is not None:
@@ -99,7 +99,7 @@ def source_folder(model: str | os.PathLike[str], revision: str | None = None, *,
     """
     path = Path(model)
     if not path.exists():
-        return _from_hub(os.fspath(model), revision, progress or _say)
+        return _from_hub(os.fspath(model), revision, progress or say_on_stderr)
     if revision is not None:
         raise ValueError(f"revision = {revision!r} is for a name on the hub; {path} is a path")
     return path
@@ -133,10 +133,6 @@ def remove_cached(name: str, cache_dir: str | os.PathLike[str] | None = None) ->
         for path in (model.path, model.path.with_suffix(".json")):
             path.unlink(missing_ok=True)
     return gone
-
-
-def _say(line: str) -> None:
-    print(f"lmfusion: {line}", file=sys.stderr, flush=True)
 
 
 def _from_hub(name: str, revision: str | None, say: Progress) -> Path:
@@ -218,6 +214,5 @@ def _export(source: Path, lora: Path | None, bundle: Path, uncached: bool, origi
 
 
 def _write_json(path: Path, content: object) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    with replaced(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from lmfusion.pipelines.brain_to_text import (
     LENGTH_PENALTY,
     gpt2_lm_decode,
 )
+from lmfusion.replaced_file import replaced
 
 
 @scores(without=("weight", "word_insertion_bonus", "bos", "bos_id"))
@@ -50,10 +50,9 @@ def brain_to_text(
                                         returnConfidence=True, current_context_str=context))
             steps.advance(1)
     if output is not None:
-        temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-        temporary.write_text("\n".join("".join(line + "\n" for line in lines)
-                                       for _, lines, _ in found), encoding="utf-8")
-        os.replace(temporary, output)
+        with replaced(output) as temporary:
+            temporary.write_text("\n".join("".join(line + "\n" for line in lines)
+                                           for _, lines, _ in found), encoding="utf-8")
         note(f"{len(found)} lists in {output}")
     if json_:
         print_json([{"text": text, "confidence": confidence, "lines": lines}

@@ -28,6 +28,7 @@ from lmfusion.export.sources import load_model, load_tokenizer, refuse_encoder_d
 from lmfusion.export.tokenizer_file import SAMPLE_LINES, original_ids, read_tokenizer
 from lmfusion.export.torch_state import callers_state_aside
 from lmfusion.export.traced import describe, trace_plain, trace_tree
+from lmfusion.replaced_file import replaced
 
 __all__ = ["ExportError", "export", "export_folder"]
 
@@ -91,8 +92,7 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
                         source or str(getattr(model.config, "_name_or_path", "")), license)
     paths = _check_paths(metadata, tokenizer)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with replaced(target) as temporary:
         say("checking against eager attention")
         original = float32_replica(model)
         if traced.architecture is None:
@@ -103,9 +103,6 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
         say(f"writing {target}: within {found.max_difference:.1e} nats per token")
         write_model_file(traced.module, replace(metadata, parity=found).to_json(), extra_files,
                          temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return target
 
 

@@ -7,10 +7,11 @@ numbered from 1 in the order in which they are read, as there.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lmfusion.replaced_file import replaced
 
 if TYPE_CHECKING:
     from lmfusion import LMFusionScorer
@@ -44,17 +45,12 @@ def write_sentence_scores(scorer: LMFusionScorer, infile: Path, outfile: Path, *
                  for number, text in enumerate(texts, 1)]
     if not sentences:
         raise ValueError(f"{infile} has no hypotheses; lines of an id and words expected")
-    temporary = outfile.with_name(f".{outfile.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for begin in range(0, len(sentences), TEXTS_A_CALL):
-                some = sentences[begin:begin + TEXTS_A_CALL]
-                for (name, _), costs in zip(some, _costs(scorer, [text for _, text in some], end)):
-                    file.write(f"{name} " + "".join(f"{cost:.4f} " for cost in costs) + "\n")
-                advance(len(some))
-        os.replace(temporary, outfile)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(outfile) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for begin in range(0, len(sentences), TEXTS_A_CALL):
+            some = sentences[begin:begin + TEXTS_A_CALL]
+            for (name, _), costs in zip(some, _costs(scorer, [text for _, text in some], end)):
+                file.write(f"{name} " + "".join(f"{cost:.4f} " for cost in costs) + "\n")
+            advance(len(some))
     return len(sentences)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmfusion.nbest import Utterance
+from lmfusion.replaced_file import replaced
 from lmfusion.tuning.alignment import Alignment, align, normalized
 from lmfusion.tuning.text_form import TextForm
 
@@ -129,9 +130,8 @@ class Parts:
         arrays.update({f"log_probs_{number}": values
                        for number, values in enumerate(self.log_probs.values())})
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp.npz")
-        np.savez_compressed(temporary, **arrays)
-        temporary.replace(path)
+        with replaced(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Parts:
