@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lmfusion.cli.output import AsJson, note, print_json, print_table
+from lmfusion.cli.output import AsJson, print_report
 
 
 def compare(before: Annotated[Path, typer.Argument(metavar="A")],
@@ -36,13 +36,7 @@ def compare(before: Annotated[Path, typer.Argument(metavar="A")],
         (str(before), str(after)), [name or str(number) for number, name in enumerate(names)],
         references, texts, others, align(plain, [normalized(text) for text in texts]),
         align(plain, [normalized(text) for text in others]), output, seed=seed)
-    if json_:
-        print_json(found.facts)
-        return
-    print_table(found.names, found.rows)
-    note(found.verdict)
-    for line in found.notes:
-        note(line)
+    print_report(found, json_)
 
 
 def _in_order(one: list[tuple[str | None, str]], other: list[tuple[str | None, str]],

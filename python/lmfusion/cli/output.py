@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -21,6 +21,9 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from lmfusion.tuning.report import Report
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -49,6 +52,16 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[Any]], *,
     for row in cells:
         table.add_row(*map(Text, row))
     Console(highlight=False).print(table)
+
+
+def print_report(report: Report, json_: bool) -> None:
+    """What tuning or a comparison found: the table, then what it means; or all of it as JSON."""
+    if json_:
+        print_json(report.facts)
+        return
+    print_table(report.names, report.rows)
+    for line in (report.verdict, *report.notes):
+        note(line)
 
 
 def progress_bar(**options: Any) -> Progress:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmfusion.cli.output import AsJson, Steps, note, print_json, print_table
+from lmfusion.cli.output import AsJson, Steps, note, print_report
 from lmfusion.cli.reading_options import (
     BeamSize,
     ColumnNames,
@@ -68,14 +68,9 @@ def tune(scorer: ChosenScorer,
     parts.log_probs = {form: parts.log_probs[form] for form in tried}
     tuned = search(parts, folds=folds, seed=seed)
     found = report(parts, tuned, output, folds=folds, seed=seed)
-    if json_:
-        print_json(found.facts)
-        return
-    print_table(found.names, found.rows)
-    note(found.verdict)
-    for line in found.notes:
-        note(line)
-    note(f"settings: {output / 'settings.json'}   report: {output / 'report.html'}")
+    print_report(found, json_)
+    if not json_:
+        note(f"settings: {output / 'settings.json'}   report: {output / 'report.html'}")
 
 
 def _compute(parts: Parts, tried: list[TextForm], scorer: ChosenScorer, path: Path) -> None:

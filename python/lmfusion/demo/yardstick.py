@@ -7,7 +7,6 @@ only where a token is scored.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,9 @@ import torch
 
 from lmfusion.export.sources import load_model, load_tokenizer
 from lmfusion.export.tokenizer_file import original_ids
+from lmfusion.tuning.text_form import sentence_case
 
 BATCH = 32
-_FIRST_PERSON = re.compile(r"(?<!\S)i(?=('(m|ll|d|ve))?[.,?!;:]*(?!\S))")
-
-
-def sentence_case(text: str) -> str:
-    """"i think i'm late" -> "I think I'm late": what casing="sentence" does."""
-    text = _FIRST_PERSON.sub("I", text)
-    first = next((i for i, letter in enumerate(text) if letter.isalnum()), 0)
-    return text[:first] + text[first:first + 1].upper() + text[first + 1:]
 
 
 @dataclass(frozen=True)

@@ -153,11 +153,9 @@ def best_scored(scorer: LMFusionScorer, settings: Settings, utterances: Sequence
     before = f"{form.prompt} " if form.prompt else ""
     lists = [[before + form.text(one.text) for one in utterance.hypotheses]
              for utterance in utterances]
-    alone = replace(weights, weight=0.0)
-    base = [[row.total for row in sorted(alone.ranked(utterance, [0.0] * len(texts)),
-                                         key=lambda row: row.index)]
-            for utterance, texts in zip(utterances, lists)]
-    # The bonus is in the base scores already.
+    # The bonus is in the base scores already: `texts` have words of the prompt.
+    base = [[weights.row(one, place, 0.0).total for place, one in enumerate(utterance.hypotheses)]
+            for utterance in utterances]
     found = scorer.best(lists, base, weight=weights.weight, word_insertion_bonus=0.0, n=top)
     [prompt] = scorer.score_texts([form.prompt]) if form.prompt else [0.0]
     result: Rows = []
