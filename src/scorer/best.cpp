@@ -9,6 +9,7 @@
 #include "lmfusion/scorer.h"
 #include "scorer/call.h"
 #include "scorer/scorer_impl.h"
+#include "scorer/shapes.h"
 #include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
 
@@ -40,29 +41,19 @@ void CheckOptions(const BestOptions& options) {
   }
   if (options.n < 1) refuse("n", static_cast<double>(options.n), "at least 1 expected");
   if (!(options.gap >= 0)) refuse("gap", options.gap, "0 or more expected");
-  if (std::isnan(options.deadline)) {
-    throw std::invalid_argument("deadline is NaN; seconds expected, 0 or less to score nothing");
-  }
+  CheckDeadline(options.deadline);
 }
 
 void CheckLists(const std::vector<std::vector<std::string>>& lists,
                 const std::vector<std::vector<double>>& base_scores) {
-  if (lists.size() != base_scores.size()) {
-    throw std::invalid_argument("base_scores has " + std::to_string(base_scores.size()) +
-                                " rows for " + std::to_string(lists.size()) +
-                                " lists; one number a text, [lists][texts], expected");
-  }
+  Shape shape{"lists", "text", {}};
+  for (const auto& list : lists) shape.sizes.push_back(list.size());
+  CheckShape("base_scores", base_scores, shape);
   for (size_t i = 0; i < lists.size(); ++i) {
-    const std::string row = "base_scores[" + std::to_string(i) + "]";
-    if (base_scores[i].size() != lists[i].size()) {
-      throw std::invalid_argument(row + " has " + std::to_string(base_scores[i].size()) +
-                                  " numbers for " + std::to_string(lists[i].size()) +
-                                  " texts; one a text expected");
-    }
     for (size_t j = 0; j < lists[i].size(); ++j) {
       if (base_scores[i][j] < std::numeric_limits<double>::infinity()) continue;
-      throw std::invalid_argument(row + "[" + std::to_string(j) + "] is " +
-                                  (std::isnan(base_scores[i][j]) ? "NaN" : "infinity") +
+      throw std::invalid_argument("base_scores[" + std::to_string(i) + "][" + std::to_string(j) +
+                                  "] is " + (std::isnan(base_scores[i][j]) ? "NaN" : "infinity") +
                                   "; a number or -infinity expected");
     }
   }

@@ -8,6 +8,7 @@
 #include "scorer/candidate_sums.h"
 #include "scorer/pruning.h"
 #include "scorer/selfcheck.h"
+#include "scorer/shapes.h"
 
 namespace lmfusion {
 namespace {
@@ -37,22 +38,15 @@ std::vector<double> Thresholds(const std::vector<std::vector<double>>& floors,
     throw std::invalid_argument("floors need a weight above 0, and weight = " +
                                 std::to_string(weight));
   }
-  if (floors.size() != words.size()) {
-    throw std::invalid_argument(
-        "floor has " + std::to_string(floors.size()) + " rows for " + std::to_string(words.size()) +
-        " contexts; one number a candidate, [contexts][candidates], expected");
-  }
+  Shape shape{"contexts", "candidate", {}};
+  for (const auto& row : words) shape.sizes.push_back(row.size());
+  CheckShape("floor", floors, shape);
   std::vector<double> thresholds;
-  for (size_t i = 0; i < words.size(); ++i) {
-    const std::string row = "floor[" + std::to_string(i) + "]";
-    if (floors[i].size() != words[i].size()) {
-      throw std::invalid_argument(row + " has " + std::to_string(floors[i].size()) +
-                                  " numbers for " + std::to_string(words[i].size()) +
-                                  " candidates; one a candidate expected");
-    }
+  for (size_t i = 0; i < floors.size(); ++i) {
     for (size_t j = 0; j < floors[i].size(); ++j) {
       if (std::isnan(floors[i][j])) {
-        throw std::invalid_argument(row + "[" + std::to_string(j) + "] is NaN; a number expected");
+        throw std::invalid_argument("floor[" + std::to_string(i) + "][" + std::to_string(j) +
+                                    "] is NaN; a number expected");
       }
       thresholds.push_back((floors[i][j] - bonus) / weight);
     }
@@ -172,9 +166,7 @@ std::vector<std::vector<double>> ScoreContinuations(
     const std::vector<std::vector<std::string>>& words, const CallOptions& options, double weight,
     double bonus) {
   CheckShapes(contexts, words);
-  if (std::isnan(options.deadline)) {
-    throw std::invalid_argument("deadline is NaN; seconds expected, 0 or less to score nothing");
-  }
+  CheckDeadline(options.deadline);
   const std::vector<double> thresholds = Thresholds(options.floors, words, weight, bonus);
   const Join join = options.join.value_or(scorer.options.join);
   ScorerCall call(scorer, options.cache_namespace);

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "lmfusion/errors.h"
-#include "text/unicode/python_string.h"
+#include "lmfusion/join.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
@@ -37,12 +37,7 @@ size_t FirstKept(const std::vector<int64_t>& sizes, int64_t most) {
 }  // namespace
 
 std::string TextBefore::Joined(std::string_view text_after) const {
-  const char32_t last = CharacterBefore(text, text.size()).value;
-  const char32_t first = CharacterAt(text_after, 0).value;
-  std::string joined = text;
-  const bool both = last != kNoCharacter && first != kNoCharacter;
-  if (both && !IsPythonSpace(last) && !IsPythonSpace(first)) joined += ' ';
-  return joined.append(text_after);
+  return std::string(text).append(Separator(text, text_after, Join::kSpace)).append(text_after);
 }
 
 TextBefore MakeTextBefore(const History& history, const Casing& casing, const TextTokens& tokens,
