@@ -118,26 +118,30 @@ float Weigh(const QueryScores& q, Softmax* softmax) {
   return decay;
 }
 
-void MultiplyKeysOfTile(const KeyTile& tile) {
-  switch (tile.dim) {
-    case 64: return MultiplyKeysOf<64>(tile);
-    case 80: return MultiplyKeysOf<80>(tile);
-    case 96: return MultiplyKeysOf<96>(tile);
-    case 128: return MultiplyKeysOf<128>(tile);
-    case 256: return MultiplyKeysOf<256>(tile);
-    default: return MultiplyKeysOf<0>(tile);
+template <int kSize>
+struct HeadSize {
+  static constexpr int kDim = kSize;
+};
+
+// Calls body(HeadSize<.>()) for heads of `dim`.
+template <class Body>
+inline void ForHeadSize(int dim, Body body) {
+  switch (dim) {
+    case 64: return body(HeadSize<64>());
+    case 80: return body(HeadSize<80>());
+    case 96: return body(HeadSize<96>());
+    case 128: return body(HeadSize<128>());
+    case 256: return body(HeadSize<256>());
+    default: return body(HeadSize<0>());
   }
 }
 
+void MultiplyKeysOfTile(const KeyTile& tile) {
+  ForHeadSize(tile.dim, [&](auto size) { MultiplyKeysOf<decltype(size)::kDim>(tile); });
+}
+
 void AddValuesOfTile(const KeyTile& tile) {
-  switch (tile.dim) {
-    case 64: return AddValuesOf<64>(tile);
-    case 80: return AddValuesOf<80>(tile);
-    case 96: return AddValuesOf<96>(tile);
-    case 128: return AddValuesOf<128>(tile);
-    case 256: return AddValuesOf<256>(tile);
-    default: return AddValuesOf<0>(tile);
-  }
+  ForHeadSize(tile.dim, [&](auto size) { AddValuesOf<decltype(size)::kDim>(tile); });
 }
 
 }  // namespace

@@ -14,20 +14,19 @@
 namespace lmfusion {
 namespace {
 
-// The best set, or the best up to the one that LMFUSION_CPU names.
-InstructionSet FirstInstructionSet() {
-  const char* const wanted = std::getenv("LMFUSION_CPU");
-  const CpuFeatures cpu = FeaturesOfThisCpu();
+// The best set of this CPU, or the best up to the one named `most`.
+InstructionSet BestUpTo(const CpuFeatures& cpu, const char* most) {
   InstructionSet best = InstructionSet::kPortable;
   for (const InstructionSet set : kInstructionSets) {
     if (Has(cpu, set)) best = set;
-    if (wanted != nullptr && wanted == std::string(Name(set))) break;
+    if (most != nullptr && most == std::string(Name(set))) break;
   }
   return best;
 }
 
 std::atomic<InstructionSet>& Current() {
-  static std::atomic<InstructionSet> current{FirstInstructionSet()};
+  static std::atomic<InstructionSet> current{
+      BestUpTo(FeaturesOfThisCpu(), std::getenv("LMFUSION_CPU"))};
   return current;
 }
 
@@ -62,13 +61,7 @@ bool Has(const CpuFeatures& cpu, InstructionSet set) {
   return false;
 }
 
-InstructionSet BestInstructionSet(const CpuFeatures& cpu) {
-  InstructionSet best = InstructionSet::kPortable;
-  for (const InstructionSet set : kInstructionSets) {
-    if (Has(cpu, set)) best = set;
-  }
-  return best;
-}
+InstructionSet BestInstructionSet(const CpuFeatures& cpu) { return BestUpTo(cpu, nullptr); }
 
 CpuFeatures FeaturesOfThisCpu() {
   CpuFeatures cpu;

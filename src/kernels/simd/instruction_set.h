@@ -41,20 +41,16 @@ void SetInstructionSet(InstructionSet set);
 
 // Declares kTable of every namespace of Note [Lanes] (kernels/simd/lanes.h), and CurrentTable(),
 // the one for CurrentInstructionSet().
+#define LMFUSION_TABLE(set, Table) \
+  namespace set {                  \
+  extern const Table k##Table;     \
+  }
 #if defined(__x86_64__) && defined(__GNUC__)
 #define LMFUSION_KERNELS(Table)                                      \
-  namespace portable {                                               \
-  extern const Table k##Table;                                       \
-  }                                                                  \
-  namespace avx2 {                                                   \
-  extern const Table k##Table;                                       \
-  }                                                                  \
-  namespace avx2_vnni {                                              \
-  extern const Table k##Table;                                       \
-  }                                                                  \
-  namespace avx512 {                                                 \
-  extern const Table k##Table;                                       \
-  }                                                                  \
+  LMFUSION_TABLE(portable, Table)                                    \
+  LMFUSION_TABLE(avx2, Table)                                        \
+  LMFUSION_TABLE(avx2_vnni, Table)                                   \
+  LMFUSION_TABLE(avx512, Table)                                      \
   inline const Table& Current##Table() {                             \
     switch (CurrentInstructionSet()) {                               \
       case InstructionSet::kAvx2: return avx2::k##Table;             \
@@ -66,15 +62,9 @@ void SetInstructionSet(InstructionSet set);
   }
 #elif defined(__aarch64__) && defined(__GNUC__)
 #define LMFUSION_KERNELS(Table)                                 \
-  namespace portable {                                          \
-  extern const Table k##Table;                                  \
-  }                                                             \
-  namespace neon {                                              \
-  extern const Table k##Table;                                  \
-  }                                                             \
-  namespace neon_dot {                                          \
-  extern const Table k##Table;                                  \
-  }                                                             \
+  LMFUSION_TABLE(portable, Table)                               \
+  LMFUSION_TABLE(neon, Table)                                   \
+  LMFUSION_TABLE(neon_dot, Table)                               \
   inline const Table& Current##Table() {                        \
     switch (CurrentInstructionSet()) {                          \
       case InstructionSet::kNeon: return neon::k##Table;        \
@@ -83,10 +73,8 @@ void SetInstructionSet(InstructionSet set);
     }                                                           \
   }
 #else
-#define LMFUSION_KERNELS(Table) \
-  namespace portable {          \
-  extern const Table k##Table;  \
-  }                             \
+#define LMFUSION_KERNELS(Table)   \
+  LMFUSION_TABLE(portable, Table) \
   inline const Table& Current##Table() { return portable::k##Table; }
 #endif
 
