@@ -33,6 +33,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_model_needs_a_token_to_begin_with(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    from lmfusion.export import export
+    from lmfusion.lm_eval.model import LMFusion
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
+    tokenizer = tiny_models.tiny_tokenizer()
+    for one in (model.config, model.generation_config, tokenizer):
+        one.bos_token_id = one.eos_token_id = None
+    with pytest.raises(ValueError, match="neither a start nor an end token"):
+        LMFusion(str(export(model, tokenizer, tmp_path / "bare.lmf")))
+    model.config.eos_token_id = 2
+    begun = LMFusion(str(export(model, tokenizer, tmp_path / "ends.lmf")))
+    assert begun.prefix_token_id == begun.eot_token_id == 2
+
+
 @pytest.fixture(scope="module")
 def tasks(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of tasks: their documents and their .yaml files."""

@@ -47,10 +47,12 @@ class LMFusion(TemplateLM):
             pretrained, lora=lora, revision=revision, device=_present(device), **options)
         self._pretrained = str(pretrained)
         description = self.scorer.description
-        self._bos, self._eos = description["bos_token_id"], description["eos_token_id"]
-        if self._bos is None and self._eos is None:
+        bos, eos = description["bos_token_id"], description["eos_token_id"]  # -1: none
+        if bos < 0 and eos < 0:
             raise ValueError("the model has neither a start nor an end token, one of which begins "
                              "a text without context")
+        self._bos: int | None = bos if bos >= 0 else None
+        self._begins, self._ends = (bos if bos >= 0 else eos), (eos if eos >= 0 else bos)
         self._adds_bos = (bool(description["tokenizer_adds_bos"]) if add_bos_token is None
                           else bool(add_bos_token))
         self.max_length = int(max_length or description["max_positions"] or 2048)
@@ -58,12 +60,12 @@ class LMFusion(TemplateLM):
     @property
     def eot_token_id(self) -> int:
         """The end of a text."""
-        return int(self._eos if self._eos is not None else self._bos)
+        return int(self._ends)
 
     @property
     def prefix_token_id(self) -> int:
         """What begins a text that has no context."""
-        return int(self._bos if self._bos is not None else self._eos)
+        return int(self._begins)
 
     @property
     def tokenizer_name(self) -> str:
