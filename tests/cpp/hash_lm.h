@@ -3,8 +3,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <limits>
-#include <map>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -43,10 +41,13 @@ struct HashModel {
     for (size_t i = 0; i < size; ++i) hash = Extend(hash, path[i]);
     return hash;
   }
+  // log p(token | the path of that hash).
+  static double LogProbAfter(uint64_t hash, int32_t token) {
+    return Logit(hash, token) - LogSum(hash, false);
+  }
   // log p(path[i] | path[0, i)).
   static double LogProb(const std::vector<int32_t>& path, size_t i) {
-    const uint64_t hash = Hash(path, i);
-    return Logit(hash, path[i]) - LogSum(hash, false);
+    return LogProbAfter(Hash(path, i), path[i]);
   }
   static double WordEnd(const std::vector<int32_t>& path) {
     const uint64_t hash = Hash(path, path.size());
@@ -73,7 +74,8 @@ class HashLM : public CausalLM {
       slots_.at(plan.slots[t]) = {static_cast<int32_t>(plan.tokens[t]), true, 0};
     }
     for (int64_t t = 0; t < plan.size(); ++t) {
-      std::map<int64_t, int32_t> seen;  // position -> token
+      seen_.assign(plan.positions[t] + 1, kUnseen);
+      int64_t count = 0;
       for (const BatchPlan::Segment& segment : plan.segments) {
         if (t < segment.token_begin || t >= segment.token_end) continue;
         for (int32_t key = segment.key_begin; key < segment.key_end; ++key) {
@@ -81,16 +83,15 @@ class HashLM : public CausalLM {
           if (position > plan.positions[t]) continue;
           const Slot& slot = slots_.at(plan.segment_slots[key]);
           if (!slot.filled) throw std::logic_error("a slot is read before it is filled");
-          if (!seen.emplace(position, slot.token).second) {
+          if (std::exchange(seen_.at(position), slot.token) != kUnseen) {
             throw std::logic_error("a position is seen twice");
           }
+          ++count;
         }
       }
-      if (static_cast<int64_t>(seen.size()) != plan.positions[t] + 1) {
-        throw std::logic_error("an ancestor is not seen");
-      }
+      if (count != plan.positions[t] + 1) throw std::logic_error("an ancestor is not seen");
       uint64_t hash = 1;
-      for (const auto& [position, token] : seen) hash = HashModel::Extend(hash, token);
+      for (const int32_t token : seen_) hash = HashModel::Extend(hash, token);
       slots_[plan.slots[t]].hash = hash;
       if (static_cast<int32_t>(plan.tokens[t]) == poisoned_token) finite_ = false;
     }
@@ -136,8 +137,10 @@ class HashLM : public CausalLM {
     uint32_t filled = false;
     uint64_t hash = 0;
   };
+  static constexpr int32_t kUnseen = -1;
   ModelDescription description_;
   std::vector<Slot> slots_;
+  std::vector<int32_t> seen_;  // by one token: the tokens at positions 0, 1, ...
   bool finite_ = true;
 };
 

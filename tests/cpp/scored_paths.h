@@ -61,10 +61,12 @@ inline void ExpectRight(const std::vector<Tokens>& texts, const std::vector<int3
   for (size_t i = 0; i < texts.size(); ++i) {
     ASSERT_EQ(scores.log_probs[i].size(), texts[i].size() - scored_begin[i]);
     compared_scores += static_cast<int64_t>(scores.log_probs[i].size());
+    uint64_t hash = HashModel::Hash(texts[i], scored_begin[i]);
     for (size_t k = 0; k < scores.log_probs[i].size(); ++k) {
-      ASSERT_NEAR(scores.log_probs[i][k], HashModel::LogProb(texts[i], scored_begin[i] + k),
-                  kTolerance)
+      const int32_t token = texts[i][scored_begin[i] + k];
+      ASSERT_NEAR(scores.log_probs[i][k], HashModel::LogProbAfter(hash, token), kTolerance)
           << "path " << i << " token " << scored_begin[i] + k;
+      hash = HashModel::Extend(hash, token);
     }
     if (ends_word && !texts[i].empty()) {
       ASSERT_NEAR(scores.word_end[i], HashModel::WordEnd(texts[i]), kTolerance) << "path " << i;
