@@ -96,6 +96,18 @@ def test_the_parts_are_those_of_a_path(scorer: lmfusion.LMFusionScorer) -> None:
             + BONUS * len(path.words), abs=1e-9)
 
 
+@pytest.mark.parametrize(("join", "text"), [("none", "thecat日本"), ("space", "the cat 日本"),
+                                            ("auto", "the cat日本")])
+def test_words_join_as_the_scorer_joins_them(oracle: Oracle, bundle: Path, make_scorer: MakeScorer,
+                                             join: str, text: str) -> None:
+    scorer = make_scorer(bundle, join=join)
+    words = ("the", "cat", "日本")
+    one_path = Lattice([Arc(i, i + 1, word) for i, word in enumerate(words)], {3: (0.0, 0.0)})
+    path = scorer.best_path(one_path, weight=1.0, word_insertion_bonus=0.0).paths[0]
+    assert path.text == text
+    assert path.total == pytest.approx(oracle.text(text), abs=TOLERANCE * 20)
+
+
 @pytest.mark.parametrize("endings", [["."], [".", "?", ""]])
 def test_endings(oracle: Oracle, scorer: lmfusion.LMFusionScorer, endings: list[str]) -> None:
     lattice = random_lattice(1)

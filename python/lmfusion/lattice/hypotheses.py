@@ -54,14 +54,15 @@ def beginning(graph: WordGraph) -> Hypothesis:
     return Hypothesis((), "", "", 0.0, {graph.start: 0.0}, best, best, scored=True)
 
 
-def successors(hypothesis: Hypothesis, graph: WordGraph, weight: float,
-               bonus: float) -> list[Hypothesis]:
+def successors(hypothesis: Hypothesis, graph: WordGraph, weight: float, bonus: float,
+               join: str) -> list[Hypothesis]:
     """One more word, not yet scored, and the end, where the lattice has them.
 
     Args:
         hypothesis: scored.
         weight: of log p.
         bonus: of a word.
+        join: how words join (docs/boundaries.md).
     """
     before = weight * hypothesis.log_prob if weight else 0.0
     words: dict[str, Targets] = {}
@@ -78,8 +79,8 @@ def successors(hypothesis: Hypothesis, graph: WordGraph, weight: float,
     for word, reached in words.items():
         best = max(score + graph.backward[node] for node, score in reached.items())
         found.append(Hypothesis((*hypothesis.words, word), hypothesis.text,
-                                joined(hypothesis.text, word), hypothesis.log_prob, reached, best,
-                                before + best))
+                                joined(hypothesis.text, word, join), hypothesis.log_prob,
+                                reached, best, before + best))
     if end > -math.inf:
         found.append(Hypothesis(hypothesis.words, hypothesis.context, hypothesis.text,
                                 hypothesis.log_prob, {}, end, before + end, ended=True))

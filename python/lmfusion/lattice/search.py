@@ -21,6 +21,7 @@ from typing import Any
 from lmfusion import _core
 from lmfusion.lattice.hypotheses import Hypothesis, Key, beginning, successors
 from lmfusion.lattice.word_graph import WordGraph
+from lmfusion.state import join_of
 
 LAST: Key = (math.inf, (), True)  # behind every key
 ROUNDING = 1e-4  # nats that float32 may put a log-probability above 0
@@ -70,7 +71,7 @@ class Search:
         self.work = Work()
         self.sound = True
         self._scorer, self._graph, self._limits = scorer, graph, limits
-        self._weight, self._bonus = weight, bonus
+        self._weight, self._bonus, self._join = weight, bonus, join_of(scorer)
         self._endings, self._namespace = list(endings), cache_namespace
         self._open = [beginning(graph)]
         self._begun = time.monotonic()
@@ -136,7 +137,7 @@ class Search:
         del self.best[self._limits.n:]
 
     def _successors(self, hypothesis: Hypothesis) -> list[Hypothesis]:
-        found = successors(hypothesis, self._graph, self._weight, self._bonus)
+        found = successors(hypothesis, self._graph, self._weight, self._bonus, self._join)
         self.work.paths_extended += 1
         self.work.paths_opened += len(found)
         return found
