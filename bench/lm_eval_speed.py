@@ -1,10 +1,11 @@
 """lm-eval with --model lmfusion beside --model hf: few-shot prompts, four long choices.
 
     python bench/lm_eval_speed.py [--documents 24] [--shots 8] [--words 24] [--model FOLDER]
+                                  [--batch-sizes 1 4 8 16]
 
 A Markdown table: seconds of each (loading left out), tokens that went through the model, accuracy,
-and the largest difference of a log-likelihood. The default model is written as a Hugging Face
-folder first.
+and the largest difference of a log-likelihood. "hf" gets the batch size that is the fastest on the
+first documents. The default model is written as a Hugging Face folder first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +23,10 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from lmfusion.lm_eval import LMFusion
 from sentences import SENTENCES
 
 TASK = """task: choices
@@ -42,7 +48,9 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=24)
     parser.add_argument("--shots", type=int, default=8)
     parser.add_argument("--words", type=int, default=24, help="of a choice, about")
-    parser.add_argument("--batch-size", type=int, default=8, help="of hf")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16],
+                        help="of hf, the best of which is taken")
+    parser.add_argument("--tune", type=int, default=4, help="documents that choose it")
     parser.add_argument("--model", type=Path, help="a Hugging Face folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -50,7 +58,9 @@ def main() -> None:
         os.environ["HF_DATASETS_CACHE"] = str(folder / "cache")
         model = arguments.model or default_folder(folder / "model")
         write_task(folder, arguments)
-        results = [run(name, model, folder, arguments) for name in ("hf", "lmfusion")]
+        batch_size = best_batch_size(model, folder, arguments)
+        results = [run(f"hf, batch size {batch_size}", hf(model, batch_size), folder, arguments),
+                   run("lmfusion", LMFusion(str(model)), folder, arguments)]
     print("| model | seconds | tokens computed | acc | acc_norm | largest difference, nats |")
     print("|---|---|---|---|---|---|")
     largest = max(abs(one - other) for one, other in zip(results[0]["scores"],
@@ -89,27 +99,41 @@ def write_task(folder: Path, arguments: argparse.Namespace) -> None:
     (folder / "choices.yaml").write_text(TASK.format(documents=file))
 
 
-def run(name: str, model: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-    from lmfusion.lm_eval import LMFusion
-    tokens = [0]
-    if name == "hf":
-        lm: Any = HFLM(pretrained=str(model), device="cpu", dtype="float32",
-                       batch_size=arguments.batch_size)
-        lm.model.register_forward_pre_hook(
-            lambda module, given, named: tokens.append(
-                (given[0] if given else named["input_ids"]).numel()), with_kwargs=True)
-    else:
-        lm = LMFusion(str(model))
+def hf(model: Path, batch_size: int) -> HFLM:
+    """lm-eval's own, which counts the tokens of its forward passes."""
+    lm = HFLM(pretrained=str(model), device="cpu", dtype="float32", batch_size=batch_size)
+    lm.tokens = 0
+
+    def count(module: Any, given: Any, named: Any) -> None:
+        lm.tokens += (given[0] if given else named["input_ids"]).numel()
+
+    lm.model.register_forward_pre_hook(count, with_kwargs=True)
+    return lm
+
+
+def best_batch_size(model: Path, folder: Path, arguments: argparse.Namespace) -> int:
+    """The fastest on the first documents."""
+    sizes = arguments.batch_sizes
+    if len(sizes) == 1:
+        return sizes[0]
+    seconds = {}
+    for size in sizes:
+        seconds[size] = run("hf", hf(model, size), folder, arguments, arguments.tune)["seconds"]
+        print(f"batch size {size}: {seconds[size]:.1f} s for {arguments.tune} documents",
+              file=sys.stderr, flush=True)
+    return min(seconds, key=seconds.__getitem__)
+
+
+def run(name: str, lm: Any, folder: Path, arguments: argparse.Namespace,
+        documents: int | None = None) -> dict[str, Any]:
     begin = time.monotonic()
     with torch.inference_mode():
         found = simple_evaluate(
             model=lm, tasks=["choices"], num_fewshot=arguments.shots, bootstrap_iters=0,
+            limit=documents,
             task_manager=TaskManager(include_path=str(folder), include_defaults=False))
     seconds = time.monotonic() - begin
-    computed = sum(tokens) if name == "hf" else lm.scorer.stats().tokens_computed
+    computed = lm.tokens if isinstance(lm, HFLM) else lm.scorer.stats().tokens_computed
     result = found["results"]["choices"]
     return {"name": name, "seconds": seconds, "tokens": computed, "acc": result["acc,none"],
             "acc_norm": result["acc_norm,none"],

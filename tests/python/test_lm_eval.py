@@ -144,11 +144,19 @@ def test_results_equal_those_of_hf(name: str, folder: Path, tasks: Path, max_len
         assert ours.scorer.stats().tokens_computed * 3 < computed
 
 
-def test_the_command(folder: Path, tasks: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["lmfusion.lm_eval", "lm_eval"])
+def test_the_command(command: str, folder: Path, tasks: Path, tmp_path: Path) -> None:
+    """Ours with a task by its name; lm-eval's own with a task file that names us."""
+    task, more = "lmfusion_choices", ["--include_path", tasks]
+    if command == "lm_eval":
+        file = tmp_path / "own.yaml"
+        file.write_text((tasks / "choices.yaml").read_text()
+                        + "process_docs: !function lmfusion.lm_eval.documents\n")
+        task, more = str(file), []
     done = subprocess.run(
-        [sys.executable, "-m", "lmfusion.lm_eval", "--model", "lmfusion", "--model_args",
-         f"pretrained={folder},max_length=200", "--tasks", "lmfusion_choices",
-         "--include_path", tasks, "--output_path", tmp_path / "out"],
+        [sys.executable, "-m", command, "--model", "lmfusion", "--model_args",
+         f"pretrained={folder},max_length=200", "--tasks", task, *more,
+         "--output_path", tmp_path / "out"],
         text=True, capture_output=True, check=False,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1",
              "PYTHONPATH": str(Path(__file__).parents[2] / "python")})
@@ -161,3 +169,17 @@ def test_nothing_is_generated(folder: Path) -> None:
     model = LMFusion(str(folder))
     with pytest.raises(NotImplementedError, match="does not generate"):
         model.generate_until([])
+
+
+def test_a_text_without_context_begins_as_in_hf(tmp_path: Path) -> None:
+    """With the tokenizer's token, also where lmfusion's own start token is another one."""
+    pytest.importorskip("lm_eval")
+    from lm_eval.models.huggingface import HFLM
+    from lmfusion.lm_eval import LMFusion
+    tokenizer = tiny_models.tiny_tokenizer()
+    tokenizer.bos_token = tokenizer.convert_ids_to_tokens(5)
+    tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    hf, ours = HFLM(pretrained=str(tmp_path), device="cpu"), LMFusion(str(tmp_path))
+    assert ours.prefix_token_id == hf.prefix_token_id == 5 != ours.scorer.description["bos_token_id"]
+    assert LMFusion(str(tmp_path), prefix_token_id=3).prefix_token_id == 3

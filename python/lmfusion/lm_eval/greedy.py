@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
+from lmfusion.likeliest import log_probs_until_certain
 from lmfusion.scorer import LMFusionScorer
 
 CERTAIN = math.log(0.5)  # a token above it is the likeliest
-FIRST = 1024  # tokens asked first: vocabularies begin with frequent ones
+FREQUENT = 256  # tokens of the requests that are asked before others
 
 
 class Greedy:
@@ -16,11 +18,14 @@ class Greedy:
 
     Args:
         scorer: whose vocabulary is compared with.
+        paths: of all requests: what they say often is likely to be likeliest.
     """
 
-    def __init__(self, scorer: LMFusionScorer) -> None:
+    def __init__(self, scorer: LMFusionScorer, paths: Iterable[Sequence[int]] = ()) -> None:
         self._scorer = scorer
         self._best: dict[tuple[int, ...], float] = {}  # log p of some token after a prefix
+        counts = Counter(token for path in paths for token in path)
+        self._frequent = [token for token, _ in counts.most_common(FREQUENT)]
 
     def note(self, path: Sequence[int], log_probs: Sequence[float]) -> None:
         """Remembers log p of the last tokens of a path."""
@@ -43,12 +48,11 @@ class Greedy:
                    for end, log_prob in enumerate(log_probs, begin))
 
     def _is_best(self, prefix: Sequence[int], token: int, log_prob: float) -> bool:
-        size = self._scorer.tokenizer.vocabulary_size
-        for some in (range(min(FIRST, size)), range(min(FIRST, size), size)):
-            rows = self._scorer.score_token_paths([[*prefix, other] for other in some],
-                                                  [len(prefix)] * len(some))
-            for other, (other_log_prob,) in zip(some, rows):
-                if other_log_prob > log_prob or (other_log_prob == log_prob and other < token):
-                    self.note([*prefix, other], [other_log_prob])
-                    return False
+        for known, bound in log_probs_until_certain(self._scorer, prefix, first=self._frequent):
+            other, highest = max(known.items(), key=lambda one: (one[1], -one[0]))
+            self.note([*prefix, other], [highest])
+            if highest > log_prob or (highest == log_prob and other < token):
+                return False
+            if log_prob > bound:
+                return True
         return True

@@ -5,6 +5,8 @@ Tokens, start tokens and truncation are those of lm-eval's own "hf", so that res
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lm_eval import utils
@@ -13,6 +15,7 @@ from lm_eval.api.registry import register_model
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from lmfusion.lm_eval.greedy import Greedy
+from lmfusion.pretrained import source_folder
 from lmfusion.scorer import LMFusionScorer
 
 PATHS_A_CALL = 256
@@ -26,8 +29,10 @@ class LMFusion(TemplateLM):
     Args:
         pretrained: a Hugging Face folder, a .gguf file, a name on the hub, or a model file.
         max_length: tokens of a path at most, older ones are dropped; default: the model's.
-        add_bos_token: whether the tokenizer's texts begin with the start token; None: as the
-            tokenizer has it.
+        add_bos_token: whether the tokenizer's texts begin with its BOS; None: as it has it.
+        prefix_token_id: what begins a text that has no context; default: as in "hf" the
+            tokenizer's BOS, else its EOS, which need not be the start token that lmfusion measured.
+            A model file does not hold the tokenizer's: there it is the start token.
         device: "cpu" takes the place of a CUDA device that is not there, as in "hf", since
             lm-eval's command asks for "cuda:0" by itself.
         batch_size, max_batch_size: of lm-eval's command; batches are `max_batch_tokens`.
@@ -38,7 +43,8 @@ class LMFusion(TemplateLM):
     """
 
     def __init__(self, pretrained: str, *, max_length: int | None = None,
-                 add_bos_token: bool | None = None, device: str | None = None,
+                 add_bos_token: bool | None = None, prefix_token_id: int | None = None,
+                 device: str | None = None,
                  batch_size: int | str | None = None, max_batch_size: int | None = None,
                  lora: str | None = None, revision: str | None = None, **options: Any) -> None:
         super().__init__()
@@ -47,12 +53,12 @@ class LMFusion(TemplateLM):
             pretrained, lora=lora, revision=revision, device=_present(device), **options)
         self._pretrained = str(pretrained)
         description = self.scorer.description
-        bos, eos = description["bos_token_id"], description["eos_token_id"]  # -1: none
-        if bos < 0 and eos < 0:
+        self._bos, self._eos = _named_tokens(pretrained, revision, description)
+        begins = [token for token in (prefix_token_id, self._bos, self._eos) if token is not None]
+        if not begins:
             raise ValueError("the model has neither a start nor an end token, one of which begins "
-                             "a text without context")
-        self._bos: int | None = bos if bos >= 0 else None
-        self._begins, self._ends = (bos if bos >= 0 else eos), (eos if eos >= 0 else bos)
+                             "a text without context; give prefix_token_id")
+        self._begins = begins[0]
         self._adds_bos = (bool(description["tokenizer_adds_bos"]) if add_bos_token is None
                           else bool(add_bos_token))
         self.max_length = int(max_length or description["max_positions"] or 2048)
@@ -60,12 +66,12 @@ class LMFusion(TemplateLM):
     @property
     def eot_token_id(self) -> int:
         """The end of a text."""
-        return int(self._ends)
+        return self._begins if self._eos is None else self._eos
 
     @property
     def prefix_token_id(self) -> int:
         """What begins a text that has no context."""
-        return int(self._begins)
+        return self._begins
 
     @property
     def tokenizer_name(self) -> str:
@@ -85,7 +91,7 @@ class LMFusion(TemplateLM):
                               ) -> list[tuple[float, bool]]:
         del override_bs
         found, paths = self._scored(requests, disable_tqdm)
-        greedy = Greedy(self.scorer)
+        greedy = Greedy(self.scorer, paths)
         for path, log_probs in zip(paths, found):
             greedy.note(path, log_probs)
         return [(sum(log_probs), greedy.holds(path, log_probs))
@@ -137,6 +143,18 @@ class LMFusion(TemplateLM):
         """Not there: lmfusion scores."""
         raise NotImplementedError("lmfusion scores and does not generate: tasks with output_type "
                                   "generate_until need another model, such as --model hf")
+
+
+def _named_tokens(pretrained: str, revision: str | None,
+                  description: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """BOS and EOS of the original tokenizer, where it is there; else start and end token."""
+    path = Path(pretrained)
+    if path.is_file() and path.suffix != ".gguf":
+        bos, eos = description["bos_token_id"], description["eos_token_id"]  # -1: none
+        return (bos if bos >= 0 else None), (eos if eos >= 0 else None)
+    from lmfusion.export.sources import load_tokenizer
+    tokenizer = load_tokenizer(source_folder(path, revision))
+    return tokenizer.bos_token_id, tokenizer.eos_token_id
 
 
 def _present(device: str | None) -> str:
