@@ -22,6 +22,8 @@
 #include "hash_lm.h"
 #include "lmfusion/errors.h"
 #include "scored_paths.h"
+#include "scorer/pruning.h"
+#include "search/best_search.h"
 
 namespace lmfusion {
 namespace {
@@ -39,7 +41,16 @@ class Watchdog {
 // Fails the n-th time that it is called from Arm on.
 class FaultyLM final : public HashLM {
  public:
-  enum class Fault { kThrow, kNoMemory, kNotFinite, kNormalizerNaN, kLogitNaN };
+  enum class Fault {
+    kThrow,
+    kNoHostMemory,
+    kNoMemory,
+    kNotFinite,
+    kNormalizerNaN,
+    kNormalizerInfinite,
+    kLogitNaN,
+    kLogitInfinite
+  };
 
   void Arm(Fault fault, int64_t calls) {
     fault_ = fault;
@@ -63,12 +74,16 @@ class FaultyLM final : public HashLM {
     const bool now = Now();
     OutputAnswers answers = HashLM::Answer(questions);
     if (!now) return answers;
-    if (fault_ == Fault::kNormalizerNaN && !answers.normalizers.empty()) {
-      answers.normalizers.back() = std::numeric_limits<float>::quiet_NaN();
-      return answers;
-    }
-    if (fault_ == Fault::kLogitNaN && !answers.logits.empty()) {
-      answers.logits.back() = std::numeric_limits<float>::quiet_NaN();
+    const bool infinite = fault_ == Fault::kNormalizerInfinite || fault_ == Fault::kLogitInfinite;
+    const float wrong =
+        infinite ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
+    const bool logit = fault_ == Fault::kLogitNaN || fault_ == Fault::kLogitInfinite;
+    const bool normalizer = fault_ == Fault::kNormalizerNaN || fault_ == Fault::kNormalizerInfinite;
+    std::vector<float>* const values = logit        ? &answers.logits
+                                       : normalizer ? &answers.normalizers
+                                                    : nullptr;
+    if (values != nullptr && !values->empty()) {
+      values->back() = wrong;
       return answers;
     }
     Throw();
@@ -90,6 +105,7 @@ class FaultyLM final : public HashLM {
   }
   [[noreturn]] void Throw() const {
     if (fault_ == Fault::kNoMemory) throw OutOfDeviceMemory("no memory");
+    if (fault_ == Fault::kNoHostMemory) throw std::bad_alloc();
     throw std::runtime_error("the model failed");
   }
 
@@ -129,6 +145,24 @@ class CacheFaults : public testing::TestWithParam<Mode> {
         [=] {
           scorer_->Score(Paths({Tokens(kCapacity, 5), {1, 2}, {7, 8, 9}}, {1, 1, 2}), "");
         }};
+    calls.push_back([=] { scorer_->ScoreUncached(Paths(kTexts, begins, true)); });
+    calls.push_back([=] { scorer_->Known(Paths(kTexts, begins, true), ""); });
+    calls.push_back([=] {
+      const std::vector<double> floors{-3, -100, -4, -2};
+      ScoreWithPruning(*scorer_, Paths(kTexts, {2, 2, 2, 1}), floors, "pruned");
+    });
+    calls.push_back([=] {
+      HypothesisLists lists;
+      lists.paths = Paths(kTexts, std::vector<int32_t>(kTexts.size(), 1));
+      lists.ends = {kTexts.size()};
+      lists.base = {1, 0, 2, 0};
+      lists.bonus.assign(kTexts.size(), 0);
+      BestSearchOptions options;
+      options.max_batch_tokens = 3;
+      options.shares_prefixes = GetParam() == Mode::kTree;
+      BestSearch search(*scorer_, lists, options, "best");
+      while (!search.done()) search.Round();
+    });
     if (GetParam() != Mode::kTree) return calls;
     const std::vector<int32_t> whole = LastTokens(kTexts, 0);
     calls.push_back([=] { scorer_->Prime(Paths(kTexts, whole), ""); });
@@ -139,6 +173,10 @@ class CacheFaults : public testing::TestWithParam<Mode> {
     calls.push_back([=] {
       const TokenPaths some = Paths({{1, 2, 3}}, {3});
       scorer_->Save(File("some"), &some, "");
+    });
+    calls.push_back([=] {
+      const std::string primed = "primed";
+      scorer_->Clear(&primed);
     });
     calls.push_back([=] { scorer_->Clear(); });
     return calls;
@@ -200,8 +238,9 @@ TEST_P(CacheFaults, EachUseOfTheModelMayFail) {
   const Watchdog watchdog;
   using Fault = FaultyLM::Fault;
   int64_t faults = 0;
-  for (const Fault fault : {Fault::kThrow, Fault::kNoMemory, Fault::kNotFinite,
-                            Fault::kNormalizerNaN, Fault::kLogitNaN}) {
+  for (const Fault fault : {Fault::kThrow, Fault::kNoHostMemory, Fault::kNoMemory,
+                            Fault::kNotFinite, Fault::kNormalizerNaN, Fault::kNormalizerInfinite,
+                            Fault::kLogitNaN, Fault::kLogitInfinite}) {
     int index = 0;
     for (const auto& call : Calls()) {
       for (int64_t count = 0;; ++count) {
@@ -212,6 +251,8 @@ TEST_P(CacheFaults, EachUseOfTheModelMayFail) {
         try {
           call();
         } catch (const std::runtime_error&) {
+          failed = true;
+        } catch (const std::bad_alloc&) {
           failed = true;
         }
         model_->Disarm();

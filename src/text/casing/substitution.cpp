@@ -6,13 +6,13 @@
 #include <stdexcept>
 
 #include "lmfusion/errors.h"
+#include "text/match_data.h"
 
 namespace lmfusion {
 namespace {
 
 struct Free {
   void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
 };
 
 constexpr uint32_t kGroups = 5;  // more than any pattern has
@@ -40,8 +40,7 @@ Substitution::~Substitution() = default;
 Substitution::Substitution(Substitution&&) noexcept = default;
 
 void Substitution::Apply(std::string* text) const {
-  thread_local const std::unique_ptr<pcre2_match_data, Free> data(
-      pcre2_match_data_create(kGroups, nullptr));
+  thread_local const MatchData data(kGroups);
   uint32_t options = PCRE2_NO_UTF_CHECK;
   int result = pcre2_match(code_->pcre.get(), Units(text->data()), text->size(), 0, options,
                            data.get(), nullptr);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "lmfusion/errors.h"
+#include "text/match_data.h"
 #include "text/tokenizers/cuts.h"
 #include "text/tokenizers/pattern_syntax.h"
 #include "text/unicode/utf8.h"
@@ -40,11 +41,7 @@ struct SplitPattern::Code {
 
 bool SplitPattern::Code::Find(std::string_view text, size_t from, size_t* begin,
                               size_t* end) const {
-  struct FreeData {
-    void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-  };
-  thread_local const std::unique_ptr<pcre2_match_data, FreeData> data(
-      pcre2_match_data_create(1, nullptr));
+  thread_local const MatchData data(1);
   const auto match = [&](uint32_t options) {
     return pcre2_match(pcre.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
                        PCRE2_NO_UTF_CHECK | options, data.get(), nullptr);
