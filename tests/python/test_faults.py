@@ -4,13 +4,16 @@ the next call is right, and every token of the cache's budget can still be used.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lmfusion
 import pytest
 import torch
 from devices import MakeScorer
+from lmfusion.export import export
 from oracle import Oracle, check, requests
 
 MODES = ["tree", "grouped", "uncached"]
@@ -88,6 +91,29 @@ def test_a_function_of_the_caller_may_fail_at_each_of_its_calls(
         expect_whole(scorer, oracle, seed=5)
     record_property("faults", faults)
     assert faults > 10
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Longer ones cannot be written, as on a full disk (Python ignores the signal)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_full_disk_leaves_the_model_file_that_was_there(oracle: Oracle, tmp_path: Path,
+                                                          share: float) -> None:
+    path = tmp_path / "model.lmf"
+    path.write_bytes(b"what was there")
+    size = sum(tensor.nbytes for tensor in oracle.model.state_dict().values())
+    with files_up_to(int(share * size)), pytest.raises(OSError, match="no room for a model file"):
+        export(oracle.model, oracle.tokenizer, path)
+    assert path.read_bytes() == b"what was there"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -16,6 +16,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ import torch
 DESCRIPTION = "extra/lmfusion.json"
 PARTS = "extra/lmfusion.parts.json"
 PIECE = 1 << 20  # bytes read at once
+ROOM = 16 << 20  # bytes for what is not the numbers of tensors: code, tables, padding
 
 
 def write_model_file(module: torch.jit.ScriptModule, description: str,
@@ -34,7 +36,11 @@ def write_model_file(module: torch.jit.ScriptModule, description: str,
         description: the content of `lmfusion.json`.
         extra_files: name -> content of the files beside it.
         path: file to write; replaced if there is one.
+
+    Raises:
+        OSError: the disk has no room for it, or cannot be written.
     """
+    _find_room(module, extra_files, Path(path))
     torch.jit.save(module, os.fspath(path), _extra_files=dict(extra_files))
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         folder = archive.namelist()[0].partition("/")[0]
@@ -43,6 +49,22 @@ def write_model_file(module: torch.jit.ScriptModule, description: str,
                  for entry in archive.infolist()}
         table = {"parts": parts, "tensors": _describe_tensors(module, parts)}
         archive.writestr(zipfile.ZipInfo(f"{folder}/{PARTS}"), json.dumps(table))
+
+
+def _find_room(module: torch.nn.Module, extra_files: Mapping[str, str | bytes],
+               path: Path) -> None:
+    """Takes the room of the file and gives it back: a write that fails ends torch's process."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+                for tensor in module.state_dict().values()}
+    size = sum(storages.values()) + sum(map(len, extra_files.values())) + ROOM
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, f"no room for a model file of {size} bytes: {error.strerror}",
+                      str(path)) from None
+    path.unlink()
 
 
 def _describe_part(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> dict[str, Any]:
