@@ -6,6 +6,7 @@ import gzip
 import math
 import random
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +184,82 @@ def test_kaldi(tmp_path: Path, content: str, name: str) -> None:
         read(path, symbols={1: "its", 2: "it's", 3: "fine", 4: "good"})
 
 
-def test_binary_kaldi_archives_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "lat.1"
-    path.write_bytes(b"u1 \xd6\xfd\xb2\x7e\x06\0\0\0vector\x11\0\0\0compactlattice44")
-    with pytest.raises(LatticeError, match="lattice-copy"):
-        read(path)
+def binary(content: str, compact: bool) -> bytes:
+    """A text archive of Kaldi's as OpenFst's documentation writes binary FSTs."""
+    archive = b""
+    for block in content.strip().split("\n\n"):
+        name, *lines = block.splitlines()
+        states: dict[int, tuple[bytes, list[bytes]]] = {}
+
+        def weight(fields: list[str]) -> bytes:
+            parts = (fields[0] if fields else "0,0,").split(",")
+            transitions = [int(one) for one in parts[2].split("_") if one] if compact else []
+            return struct.pack("<ff", *map(float, parts[:2])) + (struct.pack(
+                f"<{1 + len(transitions)}i", len(transitions), *transitions) if compact else b"")
+
+        for fields in map(str.split, lines):
+            final, arcs = states.setdefault(int(fields[0]), (b"", []))
+            if len(fields) <= 2:
+                states[int(fields[0])] = (weight(fields[1:]), arcs)
+            else:
+                label = int(fields[2 if compact else 3])
+                arcs.append(struct.pack("<ii", label if compact else int(fields[2]), label)
+                            + weight(fields[3 if compact else 4:])
+                            + struct.pack("<i", int(fields[1])))
+                states.setdefault(int(fields[1]), (b"", []))
+        no_end = struct.pack("<ff", math.inf, math.inf) + (b"\0" * 4 if compact else b"")
+        kind = b"compactlattice44" if compact else b"lattice4"
+        archive += name.encode() + b" " + struct.pack(
+            f"<ii6si{len(kind)}siiQqqq", 2125659606, 6, b"vector", len(kind), kind, 2, 0, 3,
+            int(lines[0].split()[0]), len(states), sum(len(arcs) for _, arcs in states.values()))
+        for state in range(len(states)):
+            final, arcs = states[state]
+            archive += (final or no_end) + struct.pack("<q", len(arcs)) + b"".join(arcs)
+    return archive
+
+
+@pytest.mark.parametrize("name", ["lat.1", "lat.1.gz"])
+@pytest.mark.parametrize("content", [COMPACT, LATTICE])
+def test_binary_kaldi_archives(tmp_path: Path, content: str, name: str) -> None:
+    archive = binary(content, content == COMPACT)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(archive) if name.endswith(".gz") else archive)
+    words = written(tmp_path, SYMBOLS, "words.txt")
+    first, second = read_all(path, symbols=words)
+    assert (first.name, texts(first)) == ("u1", EXPECTED)
+    assert (second.name, texts(second)) == ("u2", {"good": (-1.25, -0.25)})
+    damaged = tmp_path / "damaged"
+    for size in range(20, len(archive) - 1, 7):  # an error, or only the lattices before it
+        damaged.write_bytes(archive[:size])
+        try:
+            assert len(list(read_all(damaged, symbols=words, format="kaldi"))) == 1
+        except LatticeError as error:
+            assert str(damaged) in str(error)
+    for old, new, message in ((b"vector", b"vectoz", "kind 'vectoz'"),
+                              (b"lattice4", b"lattice8", "lattice8"),
+                              (b"u2 ", b"u2 x", "something else"), (b"\4\0\0\0", b"\5\0\0\0",
+                                                                   "symbol table has no such")):
+        damaged.write_bytes(archive.replace(old, new))
+        with pytest.raises(LatticeError, match=message):
+            list(read_all(damaged, symbols=words, format="kaldi"))
+
+
+def test_a_binary_kaldi_lattice_that_kaldifst_wrote(tmp_path: Path) -> None:
+    kaldifst = pytest.importorskip("kaldifst")
+    lattice = kaldifst.Lattice()
+    for _ in range(3):
+        lattice.add_state()
+    lattice.start = 0
+    for start, label, graph, acoustic, end in ((0, 1, 1.0, 2.0, 1), (0, 2, 0.5, 4.0, 1),
+                                               (1, 3, 0.25, 0.5, 2)):
+        lattice.add_arc(start, kaldifst.LatticeArc(
+            9, label, kaldifst.LatticeWeight(graph, acoustic), end))
+    lattice.set_final(2, kaldifst.LatticeWeight(0.125, 0.0))
+    path = tmp_path / "one.fst"
+    assert lattice.write(str(path))
+    found = read(path, symbols=written(tmp_path, SYMBOLS, "words.txt"))
+    assert found.name == "one"
+    assert texts(found) == {"its fine": (-2.5, -1.375), "it's fine": (-4.5, -0.875)}
 
 
 def test_srilm_mesh(tmp_path: Path) -> None:

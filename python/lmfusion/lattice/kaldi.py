@@ -1,6 +1,6 @@
-"""Kaldi's text lattices, `lattice-copy ark:... ark,t:...`: any number of utterances in a file.
+"""Kaldi's lattices, any number of utterances in a file; binary ones are read by kaldi_binary.py.
 
-A line is the id of an utterance, an arc, a final state, or empty after the last of an utterance.
+In a text (`lattice-copy ark:... ark,t:...`) a line is the id of an utterance, an arc, a final state, or empty after the last of an utterance.
 Compact lattices have arcs "from to word graph,acoustic,transitions", lattices "from to transition
 word graph,acoustic"; a weight that is left out is 0,0. Both parts are costs: negated logarithms
 (nats), the acoustic one unscaled. The graph cost holds the language model's, pronunciations' and
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lmfusion.errors import LatticeError
+from lmfusion.lattice import kaldi_binary
 from lmfusion.lattice.lattice import Arc, Lattice
 from lmfusion.lattice.symbols import Symbols, SymbolTable, number, score
 from lmfusion.nbest.file_shape import lines_of
@@ -33,14 +34,13 @@ def read(path: Path, *, symbols: Symbols | None = None) -> Iterator[Lattice]:
         symbols: words.txt; without it labels are the words (`int2sym.pl -f 3`, or 4). 0 is epsilon.
 
     Raises:
-        LatticeError: the file is binary or no such archive, a label is not known, or a lattice
+        LatticeError: the file is no such archive or damaged, a label is not known, or a lattice
             cannot be searched.
     """
-    with open(path, "rb") as file:
-        if b"\0" in file.read(1024) and path.suffix != ".gz":
-            raise LatticeError(f"{path} is binary; as text: lattice-copy ark:{path.name} "
-                               f"ark,t:{path.stem}.txt")
     table = SymbolTable(symbols)
+    if kaldi_binary.is_binary(path):
+        yield from kaldi_binary.read(path, table)
+        return
     name: str | None = None
     lines: list[tuple[str, list[str]]] = []
     for count, line in enumerate(lines_of(path), 1):

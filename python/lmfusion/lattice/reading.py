@@ -67,7 +67,7 @@ def _format(path: Path) -> str:
     try:
         head = list(itertools.islice(lines_of(path), HEAD))
     except UnicodeDecodeError:
-        return "kaldi"  # which says how binary lattices become text
+        return "kaldi"  # whose archives may be binary
     for name, matches in _MATCHES.items():
         if matches(head):
             return name
