@@ -30,7 +30,7 @@ std::vector<BestList> Best(LMFusionScorer& self, const py::object& given,
                            const py::object& bonus, const py::object& n, const py::object& gap,
                            const py::object& eos, const py::object& deadline,
                            const py::object& cache_namespace, const py::object& context,
-                           const py::object& prompt) {
+                           const py::object& prompt, const py::object& progress) {
   const std::vector<std::vector<std::string>> lists = ReadTextLists(given, "lists");
   std::vector<std::vector<double>> base;
   if (given_base.is_none()) {
@@ -47,7 +47,7 @@ std::vector<BestList> Best(LMFusionScorer& self, const py::object& given,
   if (!deadline.is_none()) options.deadline = ReadNumber(deadline, {"deadline"});
   options.cache_namespace = ReadText(cache_namespace, {"cache_namespace"});
   options.history = ReadHistory(context, prompt);
-  return Watched(py::none(), [&] { return self.best(lists, base, options); });
+  return Watched(progress, [&] { return self.best(lists, base, options); });
 }
 
 }  // namespace
@@ -77,7 +77,7 @@ void BindBest(py::module_& m) {
       .def("best", &Best, "lists"_a, "base_scores"_a = py::none(), "weight"_a = py::none(),
            "word_insertion_bonus"_a = py::none(), "n"_a = 1, "gap"_a = 0.0, "eos"_a = false,
            "deadline"_a = py::none(), "cache_namespace"_a = "", "context"_a = py::tuple(),
-           "prompt"_a = "");
+           "prompt"_a = "", "progress"_a = py::none());
 }
 
 }  // namespace lmfusion

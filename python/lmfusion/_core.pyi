@@ -205,6 +205,7 @@ class LMFusionScorer:
         cache_namespace: str = "",
         context: str | Sequence[str] = (),
         prompt: str = "",
+        progress: _Progress | None = None,
     ) -> list[BestList]: ...
     def token_log_probs(
         self,

@@ -220,7 +220,8 @@ class LMFusionScorer:
              weight: float | None = None, word_insertion_bonus: float | None = None, n: int = 1,
              gap: float = 0.0, eos: bool = False, deadline: float | None = None,
              context: str | Sequence[str] = (), prompt: str = "",
-             cache_namespace: str = "") -> list[_core.BestList]:
+             cache_namespace: str = "",
+             progress: Progress | None = None) -> list[_core.BestList]:
         """The n best texts of each list, exactly, computed no further than it takes to know.
 
         total = base score + weight * log p(text) + word_insertion_bonus * words, where log p is
@@ -238,6 +239,7 @@ class LMFusionScorer:
             deadline: seconds. No pass is begun later; what is known by then is returned.
             context, prompt: before every text, as in `score_continuations`.
             cache_namespace: calls of different namespaces share nothing.
+            progress: as in `score_continuations`, of texts whose place is settled.
 
         Returns:
             [lists] of objects with `best`, the n best (all of a shorter list), best first, equal
@@ -253,7 +255,7 @@ class LMFusionScorer:
             NumericalError: the model gave NaN or infinity.
         """
         return self._core.best(lists, base_scores, weight, word_insertion_bonus, n, gap, eos,
-                               deadline, cache_namespace, context, prompt)
+                               deadline, cache_namespace, context, prompt, progress)
 
     def token_log_probs(self, texts: Sequence[str], *, base: float = math.e,
                         cache_namespace: str = "",

@@ -58,6 +58,12 @@ class CachedScorer final : public PathScorer {
 
   int64_t Capacity() const override { return cache_.capacity(); }
 
+  std::shared_ptr<const void> Hold(const std::shared_ptr<const TokenPaths::Tokens>& tokens,
+                                   const std::string& cache_namespace) override {
+    if (options_.mode != Mode::kTree) return nullptr;
+    return cache_.held().Hold({tokens, cache_namespace});
+  }
+
   int64_t Prime(const TokenPaths& paths, const std::string& cache_namespace) override {
     if (options_.mode != Mode::kTree) return PathScorer::Prime(paths, cache_namespace);
     CheckPaths(paths, model().description());

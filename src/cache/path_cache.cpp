@@ -96,15 +96,18 @@ void PathCache::Try(Call* first, const Call* end, Stats* counters) {
 // Every distinct prefix once, in as few chunks as the cache allows.
 void PathCache::InTree(Call* first, const Call* end, Stats* counters) {
   std::optional<CallChunk> chunk;
+  int64_t room = capacity_ - UseHeld();
   for (Call* call = first; call != end; call = call->next) {
     const NodeId root = namespaces_.Root(*call->cache_namespace);
     for (size_t i = 0; i < call->paths->paths.size(); ++i) {
       const Path& path = call->paths->paths[i];
       CheckCapacity(path);
-      // Shared tokens are counted twice here, which matters only near the limit.
-      if (chunk && chunk->size() + path.size() > capacity_) {
+      // Shared tokens are counted twice here, and those that are held, which matters only near the
+      // limit. A path that does not fit beside what is held is alone, and takes what it needs.
+      if (chunk && chunk->size() + path.size() > room) {
         chunk->Run(counters);
         chunk.reset();
+        room = capacity_ - UseHeld();
       }
       if (!chunk) chunk.emplace(tree_, *model_, numbers_, options_.max_batch_tokens, at_work_);
       chunk->Add(root, call, i);
@@ -241,6 +244,28 @@ void PathCache::Clear(const std::string* cache_namespace) noexcept {
   } else if (const NodeId root = namespaces_.Find(*cache_namespace); root != kNoNode) {
     tree_.RemoveChildren(root);
   }
+}
+
+int64_t PathCache::UseHeld() noexcept {
+  int64_t tokens = 0;
+  held_.ForEach([&](const HeldPaths::Held& held) {
+    const NodeId root = namespaces_.Find(held.cache_namespace);
+    if (root == kNoNode) return;
+    NodeId last = root;
+    for (const int32_t token : *held.tokens) {
+      const NodeId next = tree_.Find(last, token);
+      if (next == kNoNode) break;
+      tree_.Pin(next);
+      last = next;
+      ++tokens;
+    }
+    while (last != root) {  // children first
+      const NodeId parent = tree_.parent(last);
+      tree_.Unpin(last);
+      last = parent;
+    }
+  });
+  return tokens;
 }
 
 void PathCache::CheckHolds(int64_t bytes) const {

@@ -6,6 +6,7 @@
 
 #include "cache/cache_snapshot.h"
 #include "cache/call.h"
+#include "cache/held_paths.h"
 #include "cache/namespaces.h"
 #include "cache/path_scorer.h"
 #include "lmfusion/stats.h"
@@ -44,8 +45,12 @@ class PathCache {
   int64_t Load(const std::string& file, const std::string& cache_namespace);
   void Clear(const std::string* cache_namespace) noexcept;  // null: all
 
+  // What is held is given up last; any thread may add to it at any time.
+  HeldPaths& held() { return held_; }
+
   // After each work: keeps to the budget.
   void Trim() noexcept {
+    if (tree_.bytes() > options_.kv_cache_bytes) UseHeld();
     tree_.Trim();
     namespaces_.ForgetSome();
   }
@@ -62,6 +67,9 @@ class PathCache {
   void Grouped(Call* call, Stats* counters);
   void Uncached(Call* call, Stats* counters);
 
+  // Makes what is held the most recently used. Returns how many tokens the tree has of it.
+  int64_t UseHeld() noexcept;
+
   // bytes: of all but the roots of the namespaces.
   bool Holds(int64_t bytes) const { return bytes + namespaces_.bytes() <= options_.kv_cache_bytes; }
   void CheckHolds(int64_t bytes) const;
@@ -74,6 +82,7 @@ class PathCache {
   TokenTree tree_;
   Namespaces namespaces_;
   NodeNumbers numbers_;
+  HeldPaths held_;
   Call* at_work_ = nullptr;  // the list that DoCalls or Prime is called for
 };
 

@@ -43,6 +43,14 @@ class PathScorer {
   // Tokens that are kept at once at most.
   virtual int64_t Capacity() const { return std::numeric_limits<int64_t>::max(); }
 
+  // While the result lives, what the cache holds of these tokens is given up after all else: only
+  // where a call could not go on without. Computes nothing.
+  virtual std::shared_ptr<const void> Hold(
+      const std::shared_ptr<const TokenPaths::Tokens>& /*tokens*/,
+      const std::string& /*cache_namespace*/) {
+    return nullptr;
+  }
+
   // Computes what Score(paths) would, and of each path with nothing to score the path itself with
   // the log-normaliser after it. Returns the number of tokens computed. Whatever else the cache
   // holds may be forgotten for it, but none of these. Calls that come meanwhile wait. Throws as

@@ -76,8 +76,8 @@ std::vector<BestList> LMFusionScorer::best(const std::vector<std::vector<std::st
     hypotheses.base.insert(hypotheses.base.end(), base_scores[i].begin(), base_scores[i].end());
     hypotheses.ends.push_back(texts.size());
   }
-  hypotheses.paths = scorer.Text().Texts(texts, options.eos, call.text(),
-                                         scorer.Text().Before(options.history, call.text()));
+  hypotheses.paths =
+      scorer.Text().Texts(texts, options.eos, call.text(), call.Before(options.history));
   for (const std::string& text : texts) {
     hypotheses.bonus.push_back(bonus * static_cast<double>(WordCount(text)));
   }

@@ -68,6 +68,12 @@ void ScorerCall::Begin(int64_t candidates) {
   if (watch_ != nullptr && !std::exchange(began_, true)) watch_->Begin(candidates);
 }
 
+TextBefore ScorerCall::Before(const History& history) {
+  TextBefore before = scorer_.Text().Before(history, &text_);
+  if (!before.empty()) held_ = scorer_.path_scorer->Hold(before.path, cache_namespace_);
+  return before;
+}
+
 void ScorerCall::CountPaths(const TokenPaths& paths) {
   Begin(paths.candidates);
   counts_.text_seconds += stage_.Lap();
@@ -141,7 +147,14 @@ std::vector<BestList> ScorerCall::Best(HypothesisLists lists, const BestSearchOp
                                        double deadline) {
   CountPaths(lists.paths);
   BestSearch search(*scorer_.path_scorer, std::move(lists), options, cache_namespace_);
-  while (!search.done() && total_.Seconds() < deadline) search.Round();
+  const auto tell = [&] {  // what a pass settles is known after it
+    if (watch_ != nullptr) watch_->BeginPiece(search.settled(), 0);
+  };
+  tell();
+  while (!search.done() && total_.Seconds() < deadline) {
+    search.Round();
+    tell();
+  }
   stage_.Lap();
   return search.Results();
 }
@@ -171,7 +184,7 @@ std::vector<std::vector<double>> ScoreContinuations(
   const Join join = options.join.value_or(scorer.options.join);
   ScorerCall call(scorer, options.cache_namespace);
   const TextStage& text = scorer.Text();
-  const TextBefore before = text.Before(options.history, call.text());
+  const TextBefore before = call.Before(options.history);
   const std::vector<double> log_probs =
       options.deadline == kInfinity
           ? call.Score(text.Continuations(contexts, words, join, call.text(), before), thresholds)

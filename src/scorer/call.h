@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ class ScorerCall {
 
   // Where the text stage counts.
   TextCounters* text() { return &text_; }
+
+  // What of a history stands before the texts of the call; the cache keeps it until the call's end.
+  TextBefore Before(const History& history);
 
   // [candidates] of log p, nats. thresholds: [candidates], nats, or empty; a candidate that is less
   // likely gets -infinity.
@@ -61,6 +65,7 @@ class ScorerCall {
   Stats counts_;
   CallWatch* const watch_ = CallWatch::Current();
   bool began_ = false;
+  std::shared_ptr<const void> held_;  // in the cache
 };
 
 // score = weight * log p + bonus of every candidate, [contexts][candidates]: the body of

@@ -96,7 +96,7 @@ std::vector<double> LMFusionScorer::score_texts(const std::vector<std::string>& 
                                                 const History& history) {
   ScorerCall call(impl(), cache_namespace);
   const TextStage& text = impl().Text();
-  const TextBefore before = text.Before(history, call.text());
+  const TextBefore before = call.Before(history);
   const std::vector<double> scores = call.Score(text.Texts(texts, eos, call.text(), before));
   call.Finish();
   return scores;
@@ -125,7 +125,7 @@ std::vector<std::vector<double>> LMFusionScorer::score_endings(
     const std::string& cache_namespace, const History& history) {
   ScorerCall call(impl(), cache_namespace);
   const TextStage& text = impl().Text();
-  const TextBefore before = text.Before(history, call.text());
+  const TextBefore before = call.Before(history);
   const std::vector<double> scores = call.Score(text.Endings(texts, endings, call.text(), before));
   call.Finish();
   std::vector<std::vector<double>> rows;

@@ -31,6 +31,7 @@ LMFusionScorer::Impl::Impl(const std::string& path, ScorerOptions given)
   text.max_context_length = ContextLength(options, model);
   text.max_path_length = model.max_positions;
   text.boundary = options.boundary;
+  text.join = options.join;
   std::vector<bool> begins_word;
   if (tokenizer != nullptr) {
     text_stage = std::make_unique<TextStage>(tokenizer, MakeCasing(options, loaded.bundle), text);

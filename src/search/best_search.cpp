@@ -177,6 +177,15 @@ bool BestSearch::IsBeaten(size_t h, const List& list) const {
 
 bool BestSearch::IsKnown(NodeId node) const { return !std::isnan(tree_.log_prob(node)); }
 
+int64_t BestSearch::settled() const {
+  int64_t open = 0;
+  for (size_t i = 0; i < all_.size(); ++i) {
+    const bool admitted = i < next_list_;
+    open += static_cast<int64_t>(admitted ? all_[i].open.size() : all_[i].end - all_[i].begin);
+  }
+  return static_cast<int64_t>(hypotheses_.size()) - open;
+}
+
 void BestSearch::Round() {
   TokenPaths asked;
   std::vector<size_t> path_of;  // of what is asked, among the paths of the lists

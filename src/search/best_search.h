@@ -50,6 +50,8 @@ class BestSearch {
   bool done() const { return open_lists_.empty() && next_list_ == all_.size(); }
   // One pass. Throws as PathScorer::Score.
   void Round();
+  // Hypotheses whose place is settled: finished, or beaten.
+  int64_t settled() const;
   // Of every list, as far as it is known.
   std::vector<BestList> Results() const;
 

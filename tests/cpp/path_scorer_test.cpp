@@ -75,6 +75,34 @@ TEST(PathScorer, EachPrefixIsComputedOnceAndForEver) {
   EXPECT_EQ(StatsOf(*scorer).tokens_computed, 13u);
 }
 
+TEST(PathScorer, WhatIsHeldGoesLast) {
+  const std::vector<Tokens> prompt{{1, 2, 3, 4, 5, 6, 7, 8, 9}};
+  for (const bool holds : {false, true}) {
+    const auto scorer = HashScorer(20);
+    std::shared_ptr<const void> held;
+    if (holds) held = scorer->Hold(std::make_shared<const Tokens>(prompt[0]), "");
+    scorer->Score(Paths(prompt, {9}), "");
+    const auto computed = [&](const std::vector<Tokens>& texts, int32_t begin) {
+      const uint64_t before = StatsOf(*scorer).tokens_computed;
+      const std::vector<int32_t> begins(texts.size(), begin);
+      ExpectRight(texts, begins, scorer->Score(Paths(texts, begins), ""));
+      return StatsOf(*scorer).tokens_computed - before;
+    };
+    EXPECT_EQ(computed({{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}}, 9), 9u);
+    for (int32_t text = 20; text < 40; ++text) {  // of other calls, more than the cache holds
+      computed({{text, 11, 12, 13, 14, 15, 16}}, 1);
+    }
+    EXPECT_EQ(computed({{1, 2, 3, 4, 5, 6, 7, 8, 9, 11}}, 9), holds ? 0u : 9u);
+    // A text that needs all of the cache goes before what is held.
+    Tokens longest(20, 3);
+    EXPECT_EQ(computed({longest}, 1), 19u);
+    held.reset();
+    computed({{40, 11, 12, 13, 14, 15, 16}, {41, 11, 12, 13, 14, 15, 16}}, 1);
+    computed({{42, 11, 12, 13, 14, 15, 16}, {43, 11, 12, 13, 14, 15, 16}}, 1);
+    EXPECT_EQ(computed({{1, 2, 3, 4, 5, 6, 7, 8, 9, 12}}, 9), 9u);
+  }
+}
+
 TEST(PathScorer, GroupedIsOnePrefillAContextAndOnePassAWord) {
   const auto scorer = HashScorer(1000, Mode::kGrouped);
   const std::vector<Tokens> texts{{1, 2, 3, 4, 5}, {1, 2, 3, 6}, {1, 2, 7, 8}};

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import lmfusion
 import pytest
@@ -100,6 +103,89 @@ def test_the_best_after_others(bundle: Path, make_scorer: MakeScorer, options: d
             [log_probs[i] for i in ranked[:2]], abs=1e-4)
         for each in one.beaten:
             assert each.total >= totals[each.index] - 1e-4
+
+
+JOINED = {  # before, text -> what stands between them under join="auto"
+    ("今天天气", "很好"): "", ("今日は", "いい天気です"): "", ("วันนี้", "อากาศดี"): "",
+    ("今天天气。", "很好"): "", ("我用", "Python 写"): "", ("오늘", "날씨가 좋다"): " ",
+    ("the cat", "sat"): " ", ("the cat", "'s mat"): "", ("the cat", "’s mat"): "",
+    ("the cat", ". sat"): "", ("(", "cat"): "", ("the cat\t", "sat"): "",
+    ("the cat\u00a0", "sat"): "", ("the cat", "\u3000sat"): "", ("the cat\n\n", "sat"): "",
+}
+
+
+@pytest.mark.parametrize("join", ["auto", "space", "none"])
+@pytest.mark.parametrize(("before", "text"), JOINED)
+def test_what_stands_before_joins_as_words_do(bundle: Path, oracle: Oracle, before: str, text: str,
+                                              join: str) -> None:
+    separator = {"auto": JOINED[before, text], "none": "", "space":
+                 "" if before[-1].isspace() or text[0].isspace() else " "}[join]
+    whole = before + separator + text
+    wanted = oracle.text(whole) - oracle.text(before)
+    scorer = lmfusion.LMFusionScorer(bundle, join=join)
+    tolerance = TOLERANCE * len(oracle.ids(whole))
+    givens: list[dict[str, Any]] = [{"context": before}, {"prompt": before},
+                                    {"context": ["", before]}]
+    for history_of in givens:
+        assert scorer.score_texts([text], **history_of)[0] == pytest.approx(wanted, abs=tolerance)
+        (best,) = scorer.best([[text]], weight=1.0, **history_of)
+        assert best.best[0].log_prob == pytest.approx(wanted, abs=tolerance)
+        assert scorer.log_probs([""], [[text]], **history_of)[0][0] == pytest.approx(
+            wanted, abs=tolerance)
+        words = text.split(" ")
+        states = lmfusion.StateScorer(scorer, join="space", **history_of)
+        total, state = 0.0, states.start()
+        for word in words:  # wherever it is split, the scores sum to the text's
+            log_prob, state = states.score(state, word)
+            total += log_prob
+        if text[0] != "\u3000":
+            assert total == pytest.approx(wanted, abs=tolerance)
+        ended = scorer.score_endings([text], ["."], **history_of)[0][0]
+        assert ended == pytest.approx(oracle.text(whole + ".") - oracle.text(whole),
+                                      abs=tolerance)
+    three = scorer.score_texts(["x"], prompt=before, context=[text])[0]  # utterances among them
+    after_all = whole + scorer_separator(whole, "x", join)
+    assert three == pytest.approx(oracle.text(after_all + "x") - oracle.text(whole), abs=tolerance)
+
+
+def scorer_separator(before: str, text: str, join: str) -> str:
+    """A Latin letter after these: Chinese and Japanese take no space, others do."""
+    last = before.rstrip("。")[-1]
+    return "" if join == "none" or (join == "auto" and last in "好す天写") else " "
+
+
+def test_another_call_between_passes_does_not_drop_the_prompt(bundle: Path,
+                                                              oracle: Oracle) -> None:
+    probe = lmfusion.LMFusionScorer(bundle)
+    probe.score_texts(["the cat sat on a mat"])
+    token = probe.stats().cache_bytes // probe.stats().cached_tokens
+    prompt = " ".join(["the cat sat on a mat"] * 4)
+    words = ["cat sat on", "mat cat you", "and sand hand"]
+    alone = lmfusion.LMFusionScorer(bundle, weight=1.0)
+    alone.score_continuations([""], [words], prompt=prompt, floor=-1e9)
+    scorer = lmfusion.LMFusionScorer(bundle, weight=1.0,
+                                     kv_cache_bytes=(len(oracle.ids(prompt)) + 45) * token)
+    others: list[threading.Thread] = []
+    asked = [" ".join((WORDS[i:] + WORDS[:i])[:7]) for i in range(8)]
+
+    def progress(done: int, total: int) -> None:
+        """Calls of other threads, which fill the cache, wait for the end of this pass."""
+        if not others:
+            others.extend(threading.Thread(target=scorer.score_texts, args=([text],),
+                                           kwargs={"cache_namespace": "other"}) for text in asked)
+            for other in others:
+                other.start()
+            time.sleep(0.2)
+
+    scorer.score_continuations([""], [words], prompt=prompt, floor=-1e9, progress=progress)
+    for other in others:
+        other.join()
+    assert scorer.stats().evictions > 0
+    whole = lmfusion.LMFusionScorer(bundle)
+    for text in asked:
+        whole.score_texts([text], cache_namespace="other")
+    assert (scorer.stats().tokens_computed - whole.stats().tokens_computed
+            - alone.stats().tokens_computed) < len(oracle.ids(prompt)) / 2
 
 
 def test_casing_is_of_each_text_alone(bundle: Path, make_scorer: MakeScorer,

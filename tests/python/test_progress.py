@@ -47,6 +47,9 @@ CALLS: dict[str, tuple[Call, int]] = {
     "score_endings": (lambda s, p: s.score_endings(texts(6), progress=p), 18),
     "score_token_paths": (lambda s, p: s.score_token_paths(
         [[1, 2 + i, *range(3, 12)] for i in range(6)], [1] * 6, progress=p), 6),
+    "best": (lambda s, p: s.best([texts(6), texts(4)], weight=1.0, progress=p), 10),
+    "best, all of it": (lambda s, p: s.best(
+        [texts(6), texts(4)], weight=-1.0, progress=p), 10),
     "prime": (lambda s, p: s.prime(texts(6), vocabulary=WORDS[:3], progress=p), 10),
 }
 

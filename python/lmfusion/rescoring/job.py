@@ -150,20 +150,18 @@ def best_scored(scorer: LMFusionScorer, settings: Settings, utterances: Sequence
     """log p of every utterance's `top` best hypotheses and of what else became known; None of what
     is worse for certain."""
     weights, form = settings.weights, settings.form
-    before = f"{form.prompt} " if form.prompt else ""
-    lists = [[before + form.text(one.text) for one in utterance.hypotheses]
-             for utterance in utterances]
-    # The bonus is in the base scores already: `texts` have words of the prompt.
+    lists = [[form.text(one.text) for one in utterance.hypotheses] for utterance in utterances]
+    # The bonus is in the base scores already: it is of the words as they were recognised.
     base = [[weights.row(one, place, 0.0).total for place, one in enumerate(utterance.hypotheses)]
             for utterance in utterances]
-    found = scorer.best(lists, base, weight=weights.weight, word_insertion_bonus=0.0, n=top)
-    [prompt] = scorer.score_texts([form.prompt]) if form.prompt else [0.0]
+    found = scorer.best(lists, base, weight=weights.weight, word_insertion_bonus=0.0, n=top,
+                        prompt=form.prompt)
     result: Rows = []
     for texts, each in zip(lists, found):
         row: list[float | None] = [None] * len(texts)
         for one in (*each.best, *each.beaten):
             if one.exact:
-                row[one.index] = one.log_prob - prompt
+                row[one.index] = one.log_prob
         result.append(row)
     return result
 

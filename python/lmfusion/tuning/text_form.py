@@ -49,11 +49,7 @@ class TextForm:
 
     def log_probs(self, scorer: LMFusionScorer, texts: Sequence[str]) -> list[float]:
         """log p of hypotheses in this form, nats; `scorer` has casing "none" and this `bos`."""
-        written = [self.text(text) for text in texts]
-        if not self.prompt:
-            return scorer.score_texts(written)
-        [row] = scorer.log_probs([self.prompt], [written])
-        return [float(log_prob or 0.0) for log_prob in row]
+        return scorer.score_texts([self.text(text) for text in texts], prompt=self.prompt)
 
     def __str__(self) -> str:
         parts = [{"none": "as it is", "lower": "lower case", "sentence": "sentence case"}[

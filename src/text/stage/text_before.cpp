@@ -6,6 +6,7 @@
 
 #include "lmfusion/errors.h"
 #include "lmfusion/join.h"
+#include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
@@ -36,18 +37,26 @@ size_t FirstKept(const std::vector<int64_t>& sizes, int64_t most) {
 
 }  // namespace
 
-std::string TextBefore::Joined(std::string_view text_after) const {
-  return std::string(text).append(Separator(text, text_after, Join::kSpace)).append(text_after);
+std::string_view TextBefore::SeparatorTo(std::string_view text_after) const {
+  size_t end = 0;
+  while (end < text_after.size()) {
+    const Utf8Character c = CharacterAt(text_after, end);
+    if (IsPythonSpace(c.value)) break;
+    end += c.bytes;
+  }
+  // White space at the beginning is for Separator to see.
+  return Separator(text, end == 0 ? text_after : text_after.substr(0, end), join);
 }
 
-TextBefore MakeTextBefore(const History& history, const Casing& casing, const TextTokens& tokens,
-                          int64_t room, uint64_t* bytes_tokenized, bool* dropped) {
+TextBefore MakeTextBefore(const History& history, Join join, const Casing& casing,
+                          const TextTokens& tokens, int64_t room, uint64_t* bytes_tokenized,
+                          bool* dropped) {
   const int64_t start = static_cast<int64_t>(tokens.Find("", bytes_tokenized)->tokens->size());
   const auto size_of = [&](const std::string& text) {
     return static_cast<int64_t>(tokens.Find(text, bytes_tokenized)->tokens->size()) - start;
   };
   CheckUtf8In(history.prompt, "prompt");
-  TextBefore before{history.prompt, size_of(history.prompt)};
+  TextBefore before{history.prompt, size_of(history.prompt), join, nullptr};
   if (room > 0 && before.tokens > room) {
     throw std::invalid_argument("prompt has " + std::to_string(before.tokens) +
                                 " tokens, and the model's positions leave " + std::to_string(room) +
@@ -65,8 +74,11 @@ TextBefore MakeTextBefore(const History& history, const Casing& casing, const Te
   const int64_t left = room > 0 ? room - before.tokens : kHistoryTokens;
   const size_t kept = FirstKept(sizes, std::min(kHistoryTokens, left));
   *dropped = kept > 0;
-  for (size_t i = kept; i < utterances.size(); ++i) before.text = before.Joined(utterances[i]);
-  before.tokens = size_of(before.text);
+  for (size_t i = kept; i < utterances.size(); ++i) {
+    before.text.append(before.SeparatorTo(utterances[i])).append(utterances[i]);
+  }
+  before.path = tokens.Find(before.text, bytes_tokenized)->tokens;
+  before.tokens = static_cast<int64_t>(before.path->size()) - start;
   return before;
 }
 

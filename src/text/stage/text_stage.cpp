@@ -132,7 +132,9 @@ class TextStage::Impl::ContextPaths {
       : stage_(stage),
         before_(before),
         counters_(counters),
-        context_(stage.tokens.Find(before.Joined(context), &counters->bytes_tokenized)),
+        separator_(context.empty() ? "" : before.SeparatorTo(context)),
+        context_is_empty_(context.empty()),
+        context_(stage.tokens.Find(Behind(separator_, context), &counters->bytes_tokenized)),
         ends_word_(stage.EndsWord(context_->source)),
         writer_(context_->tokens, stage.limits(before), paths) {}
 
@@ -140,7 +142,8 @@ class TextStage::Impl::ContextPaths {
 
   // log p(text) - log p(context); `text` begins with the context. With the text's end where `eos`.
   void Extended(std::string_view given, const Where& where, bool eos = false) {
-    const std::string joined = before_.empty() ? "" : before_.Joined(given);
+    const std::string_view separator = context_is_empty_ ? before_.SeparatorTo(given) : separator_;
+    const std::string joined = before_.empty() ? "" : Behind(separator, given);
     const std::string_view text = before_.empty() ? given : std::string_view(joined);
     const size_t size = context_->source.size();
     const size_t cut = stage_.tokens.LastCut(text, size);
@@ -169,6 +172,11 @@ class TextStage::Impl::ContextPaths {
   }
 
  private:
+  // A text behind what stands before it.
+  std::string Behind(std::string_view separator, std::string_view text) const {
+    return std::string(before_.text).append(separator).append(text);
+  }
+
   void Write(PathWriter::Span span, const Where& where) { writer_.Write(std::move(span), where); }
 
   // The number of tokens that the context and a text have in common, where `tail` follows the
@@ -201,6 +209,8 @@ class TextStage::Impl::ContextPaths {
   const Impl& stage_;
   const TextBefore& before_;
   TextCounters* const counters_;
+  const std::string_view separator_;  // between what stands before and the context
+  const bool context_is_empty_;
   const std::shared_ptr<const TokenizedText> context_;
   const bool ends_word_;
   PathWriter writer_;
@@ -369,8 +379,8 @@ TextBefore TextStage::Before(const History& history, TextCounters* counters) con
   const int64_t room = std::max<int64_t>(1, impl_->Positions() - half);
   bool dropped = false;
   TextBefore before =
-      MakeTextBefore(history, *impl_->casing, impl_->tokens, options.max_path_length > 0 ? room : 0,
-                     &counters->bytes_tokenized, &dropped);
+      MakeTextBefore(history, options.join, *impl_->casing, impl_->tokens,
+                     options.max_path_length > 0 ? room : 0, &counters->bytes_tokenized, &dropped);
   if (dropped) ++counters->truncated_contexts;
   return before;
 }

@@ -20,6 +20,7 @@ struct TextStageOptions {
   int64_t max_context_length = 512;  // tokens
   int64_t max_path_length = 0;       // tokens of a path that the model takes; 0: no limit
   Boundary boundary = Boundary::kPlain;
+  Join join = Join::kAuto;  // of a history and of what follows it
 };
 
 struct TextCounters {
