@@ -20,6 +20,8 @@ TOTALS = {
     "damaged model files and snapshots opened": "damaged files",
     "inputs of fuzzers": "fuzz inputs",
     "calls of soaks": "soak calls",
+    "calls of sixteen threads beside each other, each against its own right scores":
+        "calls of threads",
     "mutants of the tree and the plan": "mutants",
 }
 

@@ -50,6 +50,7 @@ def differential(work: Work) -> None:
 
 def faults(work: Work) -> None:
     work.tests("cache_faults", [program("cache_faults_test")], limit=600)
+    work.tests("text_faults", [program("text_faults_test")], limit=600)
     work.tests("tree", [program("token_tree_test")], limit=600)
     work.tests("snapshots", [program("warm_start_test")], limit=600)
     work.tests("callers", [*PYTEST, PYTHON_TESTS / "test_faults.py"], limit=600)
@@ -66,6 +67,8 @@ def soak(work: Work) -> None:
 
 def threads(work: Work) -> None:
     """Also what tests of other names do from several threads."""
+    work.tests("many_calls", [program("many_calls_test")], limit=1200,
+               environment={"LMFUSION_TEST_CALLS": "10000"})
     work.tests("cache_threads", [program("cache_threads_test")], limit=600)
     work.tests("fork", [program("fork_test")], limit=600)
     work.tests("threads", [*PYTEST, "-k", "thread or interrupt or fork", PYTHON_TESTS], limit=1200)

@@ -104,6 +104,7 @@ class HashLM : public CausalLM {
     for (const SlotId slot : questions.normalizer_slots) {
       const double all = HashModel::LogSum(slots_.at(slot).hash, false);
       answers.normalizers.push_back(static_cast<float>(all));
+      if (!questions.word_ends) continue;
       answers.word_end_log_probs.push_back(
           static_cast<float>(HashModel::LogSum(slots_[slot].hash, true) - all));
     }
