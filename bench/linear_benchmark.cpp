@@ -1,9 +1,13 @@
 // What linear layers of SmolLM2-135M's sizes take, beside what the machine can read and multiply:
 //   linear_benchmark [--benchmark_filter=...]
-// bytes_per_second counts the weights once, items_per_second multiplications and additions.
+// bytes_per_second counts the weights once, items_per_second multiplications and additions. The
+// instruction set is LMFUSION_CPU's, the number of threads OMP_NUM_THREADS'.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -73,6 +77,20 @@ void Layers(benchmark::State& state) {
   state.SetLabel(std::string(Name(compute)) + " " + matrices[0]->format());
 }
 
+// One matrix that stays in the second cache.
+void InCache(benchmark::State& state) {
+  const auto compute = static_cast<Compute>(state.range(0));
+  const int64_t rows = state.range(2), out = 256, in = 576;
+  const auto matrix = Matrix(state.range(1), out, in, compute);
+  const at::Tensor x = at::randn({rows, in});
+  at::Tensor y = at::empty({rows, out});
+  for (auto _ : state) {
+    Multiply(matrix->weight(), x.const_data_ptr<float>(), rows, y.data_ptr<float>());
+  }
+  state.SetItemsProcessed(state.iterations() * 2 * rows * out * in);
+  state.SetLabel(std::string(Name(compute)) + " " + matrix->format());
+}
+
 void LayersOfEveryType(benchmark::internal::Benchmark* benchmark) {
   const std::pair<Compute, Weights> kinds[] = {
       {Compute::kFloat32, kFloat32Weights},   {Compute::kFloat32, kBFloat16Weights},
@@ -90,6 +108,11 @@ BENCHMARK(Layers)
     ->ArgNames({"compute", "weights", "rows"})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
+BENCHMARK(InCache)
+    ->Apply(LayersOfEveryType)
+    ->ArgNames({"compute", "weights", "rows"})
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
 
 void Normalizer(benchmark::State& state) {
   const auto compute = static_cast<Compute>(state.range(0));
@@ -124,6 +147,43 @@ void Read(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * memory.size() * sizeof(int64_t));
 }
 BENCHMARK(Read)->UseRealTime()->Unit(benchmark::kMillisecond);
+
+#if defined(__x86_64__)
+// The limit of many rows: products and sums of floats that never leave the registers, in twelve
+// independent chains, on all threads.
+constexpr int64_t kSteps = 1 << 16, kChains = 12;
+__attribute__((target("avx2,fma"))) void ChainsOfAvx2() {
+  __m256 sums[kChains];
+  const __m256 half = _mm256_set1_ps(0.5f);
+  for (__m256& sum : sums) sum = half;
+  for (int64_t i = 0; i < kSteps; ++i) {
+#pragma GCC unroll 12
+    for (__m256& sum : sums) sum = _mm256_fmadd_ps(sum, half, half);
+  }
+  for (__m256& sum : sums) benchmark::DoNotOptimize(sum);
+}
+__attribute__((target("avx512f"))) void ChainsOfAvx512() {
+  __m512 sums[kChains];
+  const __m512 half = _mm512_set1_ps(0.5f);
+  for (__m512& sum : sums) sum = half;
+  for (int64_t i = 0; i < kSteps; ++i) {
+#pragma GCC unroll 12
+    for (__m512& sum : sums) sum = _mm512_fmadd_ps(sum, half, half);
+  }
+  for (__m512& sum : sums) benchmark::DoNotOptimize(sum);
+}
+void Peak(benchmark::State& state) {
+  const InstructionSet set = CurrentInstructionSet();
+  if (set == InstructionSet::kPortable) return state.SkipWithError("no vectors of its own");
+  const bool avx2 = set == InstructionSet::kAvx2 || set == InstructionSet::kAvx2Vnni;
+  const int64_t threads = at::get_num_threads();
+  for (auto _ : state) {
+    ParallelFor(0, threads, 1, [&](int64_t, int64_t) { avx2 ? ChainsOfAvx2() : ChainsOfAvx512(); });
+  }
+  state.SetItemsProcessed(state.iterations() * threads * kSteps * kChains * (avx2 ? 16 : 32));
+}
+BENCHMARK(Peak)->UseRealTime()->Unit(benchmark::kMicrosecond);
+#endif
 
 // What a parallel loop costs besides its work.
 void EmptyLoop(benchmark::State& state) {

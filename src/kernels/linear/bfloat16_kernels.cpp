@@ -86,7 +86,7 @@ void Narrow(PanelFormat format, const uint8_t* panel, int64_t blocks, uint32_t* 
   }
 }
 
-template <int kTokens = kMaxTokens>
+template <int kTokens = kMostTokens>
 constexpr void AddProducts(BFloat16Kernels* kernels) {
   if constexpr (kTokens > 0) {
     kernels->products[kTokens] = &BFloat16Product<kTokens>;

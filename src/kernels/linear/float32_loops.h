@@ -147,10 +147,6 @@ inline void ForPanels(const PanelProduct& p, ManyPanels many, OnePanel one) {
   for (; panel < panels; ++panel) one(panel);
 }
 
-// Inputs whose products go into one sum; the sums of such stretches are added. A sum over all
-// inputs would lose a digit in wide layers.
-constexpr int64_t kSumBlocks = 4;
-
 // sums += the products of blocks [begin, end) of some panels.
 template <class Block, int kTokens, int kPanels>
 inline void AddBlocks(const PanelProduct& p, const uint8_t* weights, int64_t begin, int64_t end,
@@ -201,6 +197,38 @@ void Float32Product(const PanelProduct& p) {
       [&](int64_t panel) { Float32Panels<Block, kTokens, 1>(p, panel); });
 }
 
+// Every input that is read serves all registers of kPanels panels, and every weight all tokens; in
+// a loop of single inputs the compiler leaves all sums where they are.
+template <int kTokens, int kPanels>
+void AddStretch(const StretchProduct& p) {
+  F sums[kTokens][kPanels];
+  for (auto& of_token : sums) {
+    for (F& sum : of_token) sum = Zero();
+  }
+  for (int64_t i = 0; i < p.inputs; ++i) {
+    F weights[kPanels];
+#pragma GCC unroll 2
+    for (int k = 0; k < kPanels; ++k) {
+      weights[k] = AsFloat(LoadWords(p.panels + k * p.panel_bytes + i * kWordRowBytes));
+      __builtin_prefetch(p.ahead + k * p.ahead_panel_bytes + i * p.ahead_step);
+    }
+#pragma GCC unroll 24
+    for (int t = 0; t < kTokens; ++t) {
+      const F input = Splat(p.activations[i * kTokens + t]);
+#pragma GCC unroll 2
+      for (int k = 0; k < kPanels; ++k) sums[t][k] = MulAdd(weights[k], input, sums[t][k]);
+    }
+  }
+  float* total = p.totals;
+#pragma GCC unroll 24
+  for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+    for (int k = 0; k < kPanels; ++k, total += kPanelOutputs) {
+      Store(total, Add(Load(total), sums[t][k]));
+    }
+  }
+}
+
 // A panel as panels kFloat32 hold it.
 template <class Block, int i = 0>
 inline void WidenRow(const Block& block, int row, float* out) {
@@ -211,22 +239,21 @@ inline void WidenRow(const Block& block, int row, float* out) {
 }
 
 template <class Block>
-void WidenPanel(const uint8_t* panel, int64_t blocks, float* out) {
-  for (int64_t b = 0; b < blocks; ++b) {
+void WidenBlocks(const uint8_t* panel, int64_t blocks, int64_t begin, int64_t end, float* out) {
+  for (int64_t b = begin; b < end; ++b, out += kBlockInputs * kPanelOutputs) {
     const Block block(panel, blocks, b);
-    for (int row = 0; row < Block::kRows; ++row) {
-      WidenRow(block, row, out + b * kBlockInputs * kPanelOutputs);
-    }
+    for (int row = 0; row < Block::kRows; ++row) WidenRow(block, row, out);
   }
 }
 
-inline void Widen(PanelFormat format, const uint8_t* panel, int64_t blocks, float* out) {
+inline void Widen(PanelFormat format, const uint8_t* panel, int64_t blocks, int64_t begin,
+                  int64_t end, float* out) {
   switch (format) {
-    case PanelFormat::kFloat32: return WidenPanel<Float32Block>(panel, blocks, out);
-    case PanelFormat::kBFloat16: return WidenPanel<BFloat16Block>(panel, blocks, out);
-    case PanelFormat::kQ4: return WidenPanel<Q4Block>(panel, blocks, out);
-    case PanelFormat::kQ8: return WidenPanel<Q8Block>(panel, blocks, out);
-    case PanelFormat::kInt8: return WidenPanel<Int8Block>(panel, blocks, out);
+    case PanelFormat::kFloat32: return WidenBlocks<Float32Block>(panel, blocks, begin, end, out);
+    case PanelFormat::kBFloat16: return WidenBlocks<BFloat16Block>(panel, blocks, begin, end, out);
+    case PanelFormat::kQ4: return WidenBlocks<Q4Block>(panel, blocks, begin, end, out);
+    case PanelFormat::kQ8: return WidenBlocks<Q8Block>(panel, blocks, begin, end, out);
+    case PanelFormat::kInt8: return WidenBlocks<Int8Block>(panel, blocks, begin, end, out);
   }
 }
 
@@ -238,8 +265,19 @@ constexpr void AddFloat32Kernels(LinearKernels* kernels) {
   }
 }
 
+template <int kPanels, int kTokens = kMaxTokens>
+constexpr void AddStretchKernels(LinearKernels* kernels) {
+  if constexpr (kTokens > 0) {
+    kernels->stretches[kPanels][kTokens] = &AddStretch<kTokens, kPanels>;
+    AddStretchKernels<kPanels, kTokens - 1>(kernels);
+  }
+}
+
 constexpr void AddFloat32Kernels(LinearKernels* kernels) {
   kernels->max_tokens = kMaxTokens;
+  kernels->panels_of_tokens = kPanelsOfTokens;
+  AddStretchKernels<1>(kernels);
+  if constexpr (kPanelsOfTokens == 2) AddStretchKernels<2>(kernels);
   AddFloat32Kernels<Float32Block>(kernels);
   AddFloat32Kernels<BFloat16Block>(kernels);
   AddFloat32Kernels<Q4Block>(kernels);

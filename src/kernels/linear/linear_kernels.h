@@ -14,6 +14,11 @@ constexpr int kMostTokens = 24;
 // for each other. Several sums for each output would do as well, but see Note [Same bits].
 constexpr int64_t PanelsAtOnce(int64_t tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
 
+// Inputs (in blocks) whose products go into one sum; the sums of such stretches are added. A sum
+// over all inputs would lose a digit in wide layers.
+constexpr int64_t kSumBlocks = 4;
+constexpr int64_t kSumInputs = kSumBlocks * kBlockInputs;
+
 // A product of some panels with the packed activations of a few tokens.
 struct PanelProduct {
   const uint8_t* panels;  // the first panel
@@ -26,6 +31,20 @@ struct PanelProduct {
   int64_t outputs;  // all of these panels, the last of which need not be full
 };
 using PanelKernel = void (*)(const PanelProduct& product);
+
+// A stretch of inputs of some panels, as floats, with the same of a few tokens.
+struct StretchProduct {
+  const uint8_t* panels;  // [inputs][16] floats of the first panel
+  int64_t panel_bytes;    // from one panel's to the next one's
+  int64_t inputs;
+  const float* activations;  // [inputs][tokens]
+  float* totals;             // [tokens][panels][16]; the sums are added to them
+  // Weights that are needed next: bytes [begin, begin + inputs * step) of as many panels.
+  const uint8_t* ahead;
+  int64_t ahead_step, ahead_panel_bytes;
+};
+using StretchKernel = void (*)(const StretchProduct& product);
+constexpr int kMostPanelsOfTokens = 2;
 
 // Note [Activations]
 // Kernels read the activations of a few tokens (n) as words [.][n], to be broadcast one by one:
@@ -46,8 +65,8 @@ struct Activations {
 // On one kind of CPU, a token's numbers have the same bits whatever else is in its batch, however
 // many threads there are, and whether its ancestors were computed with it or before it:
 //   - a product adds up an output's inputs in their order, in stretches that the weight alone gives
-//     (kSumBlocks), so tiles of any number of tokens, panels side by side and unpacked panels
-//     agree;
+//     (kSumBlocks), so tiles of any number of tokens, panels side by side and one stretch after
+//     another agree;
 //   - which kernel runs depends on the weight, not on the number of rows;
 //   - attention weighs and adds keys in the order of their positions, in stretches that begin at
 //     fixed positions (kKeyStretch), wherever the tree's segments begin;
@@ -55,20 +74,25 @@ struct Activations {
 struct LinearKernels {
   int max_tokens;                                       // a kernel exists for 1..max_tokens tokens
   int max_int8_tokens;                                  // as many of int8
+  int panels_of_tokens;                                 // that a kernel of stretches takes at most
   PanelKernel float32[kPanelFormats][kMostTokens + 1];  // all but kInt8; exact
   PanelKernel int8[kPanelFormats][kMostTokens + 1];     // panels kQ4 and kInt8; may be null
+  // The same as float32, to the bit, where many tokens share a stretch of weights:
+  // [panels][tokens].
+  StretchKernel stretches[kMostPanelsOfTokens + 1][kMostTokens + 1];
 
   void (*pack_float32)(const Activations& activations);
   void (*pack_int8)(const Activations& activations);
 
-  // One panel as panels kFloat32 hold it.
-  void (*widen)(PanelFormat format, const uint8_t* panel, int64_t blocks, float* out);
+  // Blocks [begin, end) of one panel of `blocks` as panels kFloat32 hold them.
+  void (*widen)(PanelFormat format, const uint8_t* panel, int64_t blocks, int64_t begin,
+                int64_t end, float* out);
 };
 LMFUSION_KERNELS(LinearKernels)
 
 // Products of bfloat16 with sums of float32 by instructions made for them.
 struct BFloat16Kernels {
-  PanelKernel products[kMostTokens + 1];  // panels kBFloat16; for as many tokens as LinearKernels'
+  PanelKernel products[kMostTokens + 1];  // panels kBFloat16
   void (*pack)(const Activations& activations);
   // One panel as panels kBFloat16 (rounded) hold it.
   void (*narrow)(PanelFormat format, const uint8_t* panel, int64_t blocks, uint32_t* out);

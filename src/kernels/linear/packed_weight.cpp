@@ -44,7 +44,7 @@ void Widen(const PackedWeight& weight, float* out) {
   ParallelFor(0, PanelsOf(weight.out), 4, [&](int64_t begin, int64_t end) {
     std::vector<float> columns(blocks * kBlockInputs * kPanelOutputs);
     for (int64_t panel = begin; panel < end; ++panel) {
-      widen(weight.format, weight.panels.get() + panel * weight.panel_bytes(), blocks,
+      widen(weight.format, weight.panels.get() + panel * weight.panel_bytes(), blocks, 0, blocks,
             columns.data());
       const int64_t rows = std::min(kPanelOutputs, weight.out - panel * kPanelOutputs);
       float* to = out + panel * kPanelOutputs * weight.in;

@@ -12,8 +12,8 @@ namespace {
 constexpr int64_t kChunkOperations = 16384;
 // Inputs that one thread packs in about the time that it takes another one to join it.
 constexpr int64_t kSerialInputs = 16384;
-// Of token tiles: so many times weights are unpacked in registers rather than once in memory.
-constexpr int64_t kFewTiles = 2;
+constexpr auto kWordBytes = static_cast<int64_t>(sizeof(uint32_t));
+constexpr int64_t kWideBytes = kSumBlocks * BlockBytes(PanelFormat::kFloat32);
 
 float Rounded(float value) { return ToFloat(Convert<BFloat16>::From(value)); }
 
@@ -48,7 +48,7 @@ PanelProducts::PanelProducts(const PackedWeight& weight, const float* x, int64_t
   const int64_t lanes = path_ == Path::kFloat32 ? 32 : path_ == Path::kBFloat16 ? 16 : 12;
   const int64_t operations = blocks_ * (lanes * rows + 96);
   const int64_t share = PanelsOf(weight.out) / (4 * ThreadCount());
-  const int64_t at_once = PanelsAtOnce(rows);
+  const int64_t at_once = stretches_ ? kernels_.panels_of_tokens : PanelsAtOnce(rows);
   grain_ = std::min(share, (kChunkOperations + operations - 1) / operations);
   grain_ = std::max<int64_t>(1, (grain_ + at_once - 1) / at_once) * at_once;
 }
@@ -67,7 +67,7 @@ void PanelProducts::ChoosePath(int64_t rows) {
     case Compute::kBFloat16:
       if (bfloat16_ != nullptr) {
         path_ = Path::kBFloat16;
-        unpack_ = format != PanelFormat::kBFloat16;
+        narrow_ = format != PanelFormat::kBFloat16;
         return;
       }
       round_ = true;
@@ -76,8 +76,16 @@ void PanelProducts::ChoosePath(int64_t rows) {
     case Compute::kFloat32: break;
   }
   path_ = Path::kFloat32;
-  unpack_ = format == PanelFormat::kInt8 ||
-            (format != PanelFormat::kFloat32 && rows > kFewTiles * kernels_.max_tokens);
+  stretches_ = rows > kernels_.max_tokens || format == PanelFormat::kInt8;
+}
+
+int64_t PanelProducts::MostTokens() const {
+  switch (path_) {
+    case Path::kBFloat16: return kMostTokens;
+    case Path::kInt8: return kernels_.max_int8_tokens;
+    case Path::kFloat32: break;
+  }
+  return kernels_.max_tokens;
 }
 
 int64_t PanelProducts::WordsPerRow() const {
@@ -90,9 +98,8 @@ int64_t PanelProducts::WordsPerRow() const {
 }
 
 void PanelProducts::Pack(const float* x, int64_t rows) {
-  constexpr auto kWordBytes = static_cast<int64_t>(sizeof(uint32_t));
   const int64_t in = weight_.in;
-  const int64_t most = path_ == Path::kInt8 ? kernels_.max_int8_tokens : kernels_.max_tokens;
+  const int64_t most = MostTokens();
   const int64_t count = (rows + most - 1) / most;
   const int64_t words_per_row = WordsPerRow();
   packed_.emplace(rows * words_per_row * kWordBytes);
@@ -124,48 +131,109 @@ void PanelProducts::Pack(const float* x, int64_t rows) {
 }
 
 PanelKernel PanelProducts::KernelFor(int tokens) const {
-  const PanelFormat format = unpack_ ? PanelFormat::kFloat32 : weight_.format;
   switch (path_) {
     case Path::kBFloat16: return bfloat16_->products[tokens];
-    case Path::kInt8: return kernels_.int8[static_cast<int>(format)][tokens];
+    case Path::kInt8: return kernels_.int8[static_cast<int>(weight_.format)][tokens];
     case Path::kFloat32: break;
   }
-  return kernels_.float32[static_cast<int>(format)][tokens];
+  return kernels_.float32[static_cast<int>(weight_.format)][tokens];
 }
 
 void PanelProducts::Compute(int64_t first_panel, int64_t panels, float* y, int64_t y_stride) const {
   const uint8_t* weights = weight_.panels.get() + first_panel * panel_bytes_;
-  const float* bias =
-      weight_.bias.empty() ? nullptr : weight_.bias.data() + first_panel * kPanelOutputs;
-  const int64_t outputs =
-      std::min(panels * kPanelOutputs, weight_.out - first_panel * kPanelOutputs);
-  PanelProduct product{weights, panel_bytes_, blocks_, bias, nullptr, y, y_stride, outputs};
-  if (!unpack_) {
-    for (const TokenTile& tile : token_tiles_) {
-      product.activations = tile.packed;
-      product.y = y + tile.first * y_stride;
-      KernelFor(tile.tokens)(product);
-    }
-    return;
+  const int64_t first = first_panel * kPanelOutputs;
+  const float* bias = weight_.bias.empty() ? nullptr : weight_.bias.data() + first;
+  const int64_t outputs = std::min(panels * kPanelOutputs, weight_.out - first);
+  const PanelProduct product{weights, panel_bytes_, blocks_, bias, nullptr, y, y_stride, outputs};
+  if (stretches_) {
+    MultiplyStretches(product);
+  } else if (narrow_) {
+    MultiplyNarrowed(product);
+  } else {
+    MultiplyTiles(product);
   }
-  const Scratch panel_memory(blocks_ * BlockBytes(PanelFormat::kFloat32));
-  auto* const wide = panel_memory.As<uint32_t>();
-  for (int64_t panel = 0; panel < panels; ++panel) {
-    const int64_t first = panel * kPanelOutputs;
-    if (path_ == Path::kBFloat16) {
-      bfloat16_->narrow(weight_.format, weights + panel * panel_bytes_, blocks_, wide);
-    } else {
-      kernels_.widen(weight_.format, weights + panel * panel_bytes_, blocks_,
-                     reinterpret_cast<float*>(wide));
+}
+
+void PanelProducts::MultiplyTiles(PanelProduct product) const {
+  float* const y = product.y;
+  for (const TokenTile& tile : token_tiles_) {
+    product.activations = tile.packed;
+    product.y = y + tile.first * product.y_stride;
+    KernelFor(tile.tokens)(product);
+  }
+}
+
+void PanelProducts::MultiplyNarrowed(PanelProduct product) const {
+  const Scratch memory(blocks_ * BlockBytes(PanelFormat::kBFloat16));
+  const uint8_t* const weights = product.panels;
+  const int64_t outputs = product.outputs;
+  product.panels = memory.As<uint8_t>();
+  for (int64_t panel = 0; panel < PanelsOf(outputs); ++panel, product.y += kPanelOutputs) {
+    bfloat16_->narrow(weight_.format, weights + panel * panel_bytes_, blocks_,
+                      memory.As<uint32_t>());
+    product.outputs = std::min(kPanelOutputs, outputs - panel * kPanelOutputs);
+    MultiplyTiles(product);
+    if (product.bias != nullptr) product.bias += kPanelOutputs;
+  }
+}
+
+// Weights are read (and widened) once, a stretch at a time, which then lies in the first cache for
+// all tokens.
+void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
+  const int64_t rows = token_tiles_.back().first + token_tiles_.back().tokens;
+  const int64_t most = kernels_.panels_of_tokens;
+  const bool widen = weight_.format != PanelFormat::kFloat32;
+  const Scratch wide_memory(widen ? most * kWideBytes : 0);
+  const Scratch total_memory(rows * most * kPanelOutputs * kWordBytes);
+  auto* const totals = total_memory.As<float>();
+  for (int64_t first = 0; first < PanelsOf(product.outputs); first += most) {
+    const int64_t panels = std::min(most, PanelsOf(product.outputs) - first);
+    const int64_t width = panels * kPanelOutputs;
+    std::fill_n(totals, rows * width, 0.0f);
+    for (int64_t begin = 0; begin < blocks_; begin += kSumBlocks) {
+      AddStretch(product.panels + first * panel_bytes_, panels, begin,
+                 widen ? wide_memory.As<float>() : nullptr, totals);
     }
-    product.panels = reinterpret_cast<const uint8_t*>(wide);
-    product.bias = bias ? bias + first : nullptr;
-    product.outputs = std::min(kPanelOutputs, outputs - first);
-    for (const TokenTile& tile : token_tiles_) {
-      product.activations = tile.packed;
-      product.y = y + tile.first * y_stride + first;
-      KernelFor(tile.tokens)(product);
+    const int64_t first_output = first * kPanelOutputs;
+    const int64_t outputs = std::min(width, product.outputs - first_output);
+    const float* const bias = product.bias ? product.bias + first_output : nullptr;
+    for (int64_t row = 0; row < rows; ++row) {
+      float* const y = product.y + row * product.y_stride + first_output;
+      const float* const total = totals + row * width;
+      for (int64_t i = 0; i < outputs; ++i) y[i] = total[i] + (bias ? bias[i] : 0.0f);
     }
+  }
+}
+
+// The stretch that begins at block `begin`; each tile of tokens asks for its share of the one after
+// it.
+void PanelProducts::AddStretch(const uint8_t* weights, int64_t panels, int64_t begin, float* wide,
+                               float* totals) const {
+  const PanelFormat format = weight_.format;
+  const int64_t end = std::min(begin + kSumBlocks, blocks_);
+  const auto tiles = static_cast<int64_t>(token_tiles_.size());
+  StretchProduct stretch;
+  stretch.inputs = (end - begin) * kBlockInputs;
+  stretch.panels = weights + begin * BlockBytes(format);
+  stretch.panel_bytes = stretch.ahead_panel_bytes = panel_bytes_;
+  if (wide != nullptr) {
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      kernels_.widen(format, weights + panel * panel_bytes_, blocks_, begin, end,
+                     wide + panel * kWideBytes / kWordBytes);
+    }
+    stretch.panels = reinterpret_cast<const uint8_t*>(wide);
+    stretch.panel_bytes = kWideBytes;
+  }
+  const int64_t next = end < blocks_ ? end * BlockBytes(format) : panels * panel_bytes_;
+  const int64_t share = (kSumBlocks * BlockBytes(format) + tiles - 1) / tiles;
+  stretch.ahead_step = (share + stretch.inputs - 1) / stretch.inputs;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const TokenTile& tile = token_tiles_[i];
+    stretch.activations =
+        reinterpret_cast<const float*>(tile.packed) + begin * kBlockInputs * tile.tokens;
+    stretch.totals = totals + tile.first * panels * kPanelOutputs;
+    stretch.ahead = weights + next + i * share;
+    kernels_.stretches[panels][tile.tokens](stretch);
   }
 }
 

@@ -37,14 +37,22 @@ class PanelProducts {
   void ChoosePath(int64_t rows);
   int64_t WordsPerRow() const;
   void Pack(const float* x, int64_t rows);
+  int64_t MostTokens() const;
   PanelKernel KernelFor(int tokens) const;
+  // Compute() of all tokens with panels that lie at `product.panels`.
+  void MultiplyTiles(PanelProduct product) const;
+  void MultiplyNarrowed(PanelProduct product) const;
+  void MultiplyStretches(const PanelProduct& product) const;
+  void AddStretch(const uint8_t* weights, int64_t panels, int64_t begin, float* wide,
+                  float* totals) const;
 
   const PackedWeight& weight_;
   const LinearKernels& kernels_;
   const BFloat16Kernels* const bfloat16_;
   Path path_ = Path::kFloat32;
-  bool round_ = false;   // activations as `compute` has them, before float32 products
-  bool unpack_ = false;  // a panel into floats (or bfloat16) before the kernels run
+  bool round_ = false;      // activations as `compute` has them, before float32 products
+  bool narrow_ = false;     // a panel into bfloat16 before the kernels run
+  bool stretches_ = false;  // float32: all tokens with one stretch of weights after the other
   int64_t blocks_, panel_bytes_, grain_ = 1;
   std::optional<Scratch> packed_;
   std::vector<TokenTile> token_tiles_;

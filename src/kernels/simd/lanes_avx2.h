@@ -16,6 +16,7 @@ struct I {
 };
 
 constexpr int kMaxTokens = 6;
+constexpr int kPanelsOfTokens = 1;
 constexpr int kMaxInt8Tokens = 12;
 
 inline F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
@@ -182,7 +183,53 @@ inline int32_t SumOf(I a, I b) {
   for (int32_t word : words) sum += word;
   return sum;
 }
-inline bool Transposed(const void*, int64_t, int, int, uint32_t*, int64_t) { return false; }
+
+// Columns [0, 8) of up to eight rows, of which the first `count` are written.
+inline void Transpose8(const float* rows, int64_t stride, int tokens, int count, float* out,
+                       int64_t out_stride) {
+  __m256 r[8], s[8];
+#pragma GCC unroll 8
+  for (int t = 0; t < 8; ++t) {
+    r[t] = t < tokens ? _mm256_loadu_ps(rows + t * stride) : _mm256_setzero_ps();
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {  // pairs of rows: columns 0, 1 and 2, 3 of each half
+    s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+    s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {  // four rows: one column of each half
+    r[i] = _mm256_shuffle_ps(s[i], s[i + 2], 0x44);
+    r[i + 1] = _mm256_shuffle_ps(s[i], s[i + 2], 0xee);
+    r[i + 2] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0x44);
+    r[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xee);
+  }
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i written = _mm256_cmpgt_epi32(_mm256_set1_epi32(tokens), lanes);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    s[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+    s[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    if (i < count) _mm256_maskstore_ps(out + i * out_stride, written, s[i]);
+  }
+}
+
+// WriteColumns by transpositions, where there are enough tokens to make them pay.
+inline bool Transposed(const void* rows, int64_t stride, int tokens, int count, uint32_t* out,
+                       int64_t out_stride) {
+  if (tokens < 3) return false;
+  for (int t = 0; t < tokens; t += 8) {
+    for (int i = 0; i < count; i += 8) {
+      Transpose8(static_cast<const float*>(rows) + t * stride + i, stride,
+                 static_cast<int>(tokens - t < 8 ? tokens - t : 8), count - i < 8 ? count - i : 8,
+                 reinterpret_cast<float*>(out) + i * out_stride + t, out_stride);
+    }
+  }
+  return true;
+}
 
 }  // namespace LMFUSION_SIMD
 }  // namespace lmfusion

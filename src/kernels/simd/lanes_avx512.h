@@ -13,8 +13,10 @@ namespace LMFUSION_SIMD {
 using F = __m512;
 using I = __m512i;
 
-// Of 32 registers, 24 hold sums; products of bytes keep a block's words in eight.
-constexpr int kMaxTokens = 24;
+// Of 32 registers, 24 hold sums: of two panels, so that an input that is read serves two
+// instructions. Products of bytes keep a block's words in eight.
+constexpr int kMaxTokens = 12;
+constexpr int kPanelsOfTokens = 2;
 constexpr int kMaxInt8Tokens = 16;
 
 inline F Zero() { return _mm512_setzero_ps(); }

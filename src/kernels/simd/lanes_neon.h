@@ -16,6 +16,7 @@ struct I {
 };
 
 constexpr int kMaxTokens = 6;
+constexpr int kPanelsOfTokens = 1;
 constexpr int kMaxInt8Tokens = 12;
 
 inline F Splat(float v) {

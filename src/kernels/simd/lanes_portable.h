@@ -18,6 +18,7 @@ struct I {
 };
 
 constexpr int kMaxTokens = 4;
+constexpr int kPanelsOfTokens = 1;
 constexpr int kMaxInt8Tokens = kMaxTokens;
 
 #define LMFUSION_EACH_LANE(type, expression)          \
