@@ -85,6 +85,10 @@ void BindTokenizer(py::module_& m) {
            "Whether a token's text starts with white space.")
       .def("piece", &Tokenizer::Piece, py::arg("id"), "A token as its vocabulary writes it.")
       .def("piece_id", &Tokenizer::PieceId, py::arg("piece"), "The id of a piece; -1: none.")
+      .def("__repr__",
+           [](const Tokenizer& self) {
+             return "Tokenizer(vocabulary_size=" + std::to_string(self.VocabularySize()) + ")";
+           })
       .def_property_readonly("vocabulary_size", &Tokenizer::VocabularySize,
                              "Number of ids, added tokens counted.");
 }

@@ -24,7 +24,7 @@ except ImportError as error:
 
 from lmfusion import lattice, nbest
 from lmfusion.client import Client
-from lmfusion.combined import CombinedScorer, PhraseList
+from lmfusion.combined import CombinedScorer
 from lmfusion.default_model import default_model
 from lmfusion.errors import (
     CacheBudgetError,
@@ -40,6 +40,7 @@ from lmfusion.errors import (
 )
 from lmfusion.hugging_face import from_hf
 from lmfusion.memory import memory_plan
+from lmfusion.phrases import PhraseList
 from lmfusion.scorer import LMFusionScorer
 from lmfusion.state import State, StateScorer
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from lmfusion import _core
-from lmfusion.scorer import Floor, LMFusionScorer, needs_deadline
+from lmfusion.arguments import check_number, check_rows, check_texts
+from lmfusion.phrases import PhraseList
+from lmfusion.scorer import Floor, LMFusionScorer, Progress, needs_deadline
+from lmfusion.words import nats
 
 Ragged = list[list[float]]
 
@@ -27,13 +29,17 @@ class Component(Protocol):
 class CombinedScorer:
     """score = sum over models of weight * part + word_insertion_bonus, per candidate word.
 
+    Language models (`LMFusionScorer`) are asked one after another, the others then. Of what stands
+    before a text, `context` and `prompt`, they read all; other models see each text alone.
+
     Args:
         components: the models by name.
         weights: one a model; may be changed at any time.
         word_insertion_bonus: added to every word.
 
     Raises:
-        ValueError: `weights` names other models than `components`.
+        ValueError: `weights` names other models than `components`, or is not finite.
+        TypeError: a weight is no number.
     """
 
     __slots__ = ("components", "weights", "word_insertion_bonus")
@@ -44,8 +50,9 @@ class CombinedScorer:
             raise ValueError(f"weights of {sorted(weights)} for the models {sorted(components)}; "
                              "one weight a model expected")
         self.components = dict(components)
-        self.weights = dict(weights)
-        self.word_insertion_bonus = word_insertion_bonus
+        self.weights = {name: check_number(weight, f"weights[{name!r}]")
+                        for name, weight in weights.items()}
+        self.word_insertion_bonus = check_number(word_insertion_bonus, "word_insertion_bonus")
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}={weight!r} * {self.components[name]!r}"
@@ -53,23 +60,27 @@ class CombinedScorer:
         return f"CombinedScorer({parts}, word_insertion_bonus={self.word_insertion_bonus!r})"
 
     def parts(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
-              deadline: float | None = None, join: str | None = None, cache_namespace: str = ""
-              ) -> dict[str, Ragged]:
+              deadline: float | None = None, join: str | None = None,
+              context: str | Sequence[str] = (), prompt: str = "", cache_namespace: str = "",
+              progress: Progress | None = None) -> dict[str, Ragged]:
         """What each model says, unweighted: name -> [contexts][candidates].
 
         Args:
-            deadline: seconds, for the language models (`LMFusionScorer`), which are asked one after
-                another; what is not scored by then is NaN.
+            deadline: seconds, for the language models together; what is not scored by then is NaN.
             join: how words join their contexts, in place of each model's own.
-            cache_namespace: of the language models' caches.
+            context, prompt, cache_namespace: of the language models, as
+                `LMFusionScorer.score_continuations`.
+            progress: the same; candidates count once for each language model.
         """
         until = math.inf if deadline is None else time.monotonic() + deadline
+        shares = self._shares(progress)
         parts = {}
         for name, component in self.components.items():
             if isinstance(component, LMFusionScorer):
                 left = None if deadline is None else until - time.monotonic()
-                scored = component.log_probs(contexts, candidate_words, deadline=left,
-                                             join=join, cache_namespace=cache_namespace)
+                scored = component.log_probs(
+                    contexts, candidate_words, deadline=left, join=join, context=context,
+                    prompt=prompt, cache_namespace=cache_namespace, progress=next(shares))
                 parts[name] = [[math.nan if part is None else part for part in row]
                                for row in scored]
             elif isinstance(component, PhraseList):
@@ -92,8 +103,9 @@ class CombinedScorer:
                             candidate_words: Sequence[Sequence[str]], *,
                             floor: Floor | None = None, deadline: float | None = None,
                             fallback: Callable[[str, str], float] | None = None,
-                            join: str | None = None, cache_namespace: str = ""
-                            ) -> list[list[float | None]]:
+                            join: str | None = None, context: str | Sequence[str] = (),
+                            prompt: str = "", cache_namespace: str = "",
+                            progress: Progress | None = None) -> list[list[float | None]]:
         """[contexts][candidates], as `LMFusionScorer.score_continuations`.
 
         A floor is compared with the whole sum, so it saves no work; what a deadline left unscored
@@ -102,50 +114,88 @@ class CombinedScorer:
         Raises:
             ValueError: a fallback without a deadline.
         """
-        needs_deadline(fallback, deadline)
-        scores: list[list[float | None]] = [
-            [None if math.isnan(score) else score for score in row]
-            for row in self.combine(self.parts(contexts, candidate_words, deadline=deadline,
-                                               join=join, cache_namespace=cache_namespace))]
-        if fallback is not None:
-            for context, words, row in zip(contexts, candidate_words, scores):
-                for i, (word, score) in enumerate(zip(words, row)):
-                    if score is None:
-                        row[i] = fallback(context, word) + self.word_insertion_bonus
-        if floor is not None:
-            _prune(scores, floor)
-        return scores
+        return self._scores(contexts, candidate_words, self.word_insertion_bonus, floor, fallback,
+                            deadline=deadline, join=join, context=context, prompt=prompt,
+                            cache_namespace=cache_namespace, progress=progress)
 
     def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
-                  join: str | None = None, cache_namespace: str = "") -> Ragged:
-        """The weighted sum of the parts without the bonus; so a `StateScorer` takes this too."""
-        return self.combine(self.parts(contexts, candidate_words, join=join,
-                                       cache_namespace=cache_namespace),
-                            word_insertion_bonus=0.0)
+                  floor: Floor | None = None, deadline: float | None = None,
+                  fallback: Callable[[str, str], float] | None = None, join: str | None = None,
+                  context: str | Sequence[str] = (), prompt: str = "", base: float = math.e,
+                  cache_namespace: str = "",
+                  progress: Progress | None = None) -> list[list[float | None]]:
+        """The same without the bonus, to this base; so a `StateScorer` takes this too."""
+        unit = nats(base)
+        rows = self._scores(contexts, candidate_words, 0.0, floor, fallback,
+                            deadline=deadline, join=join, context=context, prompt=prompt,
+                            cache_namespace=cache_namespace, progress=progress)
+        return [[None if score is None else score / unit for score in row] for row in rows]
 
     def score_endings(self, texts: Sequence[str], endings: Sequence[str] = (".", "?", "!"), *,
-                      cache_namespace: str = "") -> Ragged:
+                      context: str | Sequence[str] = (), prompt: str = "", base: float = math.e,
+                      cache_namespace: str = "", progress: Progress | None = None) -> Ragged:
         """[texts][endings], weighted, of the models that know of endings; an `NGram` does not."""
+        unit = nats(base)
+        given = {"context": context, "prompt": prompt, "cache_namespace": cache_namespace}
+        shares = self._shares(progress)
         total = [[0.0] * len(endings) for _ in texts]
         for name, weight in self.weights.items():
             component: Any = self.components[name]
             if hasattr(component, "score_endings"):
-                whose = ({"cache_namespace": cache_namespace}
-                         if isinstance(component, LMFusionScorer) else {})
-                part = component.score_endings(texts, endings, **whose)
-                total = [[a + weight * b for a, b in zip(*rows)] for rows in zip(total, part)]
+                mine = ({**given, "progress": next(shares)}
+                        if isinstance(component, LMFusionScorer) else {})
+                part = component.score_endings(texts, endings, **mine)
+                total = [[a + weight / unit * b for a, b in zip(*rows)]
+                         for rows in zip(total, part)]
         return total
 
-    def score_texts(self, texts: Sequence[str], *, eos: bool = False,
-                    cache_namespace: str = "") -> list[float]:
+    def score_texts(self, texts: Sequence[str], *, eos: bool = False, base: float = math.e,
+                    context: str | Sequence[str] = (), prompt: str = "",
+                    cache_namespace: str = "",
+                    progress: Progress | None = None) -> list[float]:
         """The weighted sum of whole texts, without the bonus; `eos`: language models end them."""
+        unit = nats(base)
+        given = {"eos": eos, "context": context, "prompt": prompt,
+                 "cache_namespace": cache_namespace}
+        shares = self._shares(progress)
         parts = []
         for name, weight in self.weights.items():
             component: Any = self.components[name]
-            whose = ({"eos": eos, "cache_namespace": cache_namespace}
-                     if isinstance(component, LMFusionScorer) else {})
-            parts.append([weight * part for part in component.score_texts(texts, **whose)])
+            mine = ({**given, "progress": next(shares)}
+                    if isinstance(component, LMFusionScorer) else {})
+            parts.append([weight / unit * part for part in component.score_texts(texts, **mine)])
         return [sum(text) for text in zip(*parts)] if parts else [0.0] * len(texts)
+
+    def _scores(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]],
+                bonus: float, floor: Floor | None,
+                fallback: Callable[[str, str], float] | None, **asked: Any
+                ) -> list[list[float | None]]:
+        needs_deadline(fallback, asked["deadline"])
+        rows = self.combine(self.parts(contexts, candidate_words, **asked),
+                            word_insertion_bonus=bonus)
+        scores: list[list[float | None]] = [
+            [None if math.isnan(score) else score for score in row] for row in rows]
+        if fallback is not None:
+            for text, words, row in zip(contexts, candidate_words, scores):
+                for i, (word, score) in enumerate(zip(words, row)):
+                    if score is None:
+                        row[i] = fallback(text, word) + bonus
+        if floor is not None:
+            _prune(scores, floor)
+        return scores
+
+    def _shares(self, progress: Progress | None) -> Iterator[Progress | None]:
+        """One `progress` a language model, which tells how far all of them are."""
+        count = sum(isinstance(each, LMFusionScorer) for each in self.components.values())
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress: {type(progress).__name__} found; a function of (done, "
+                            "total), or None, expected")
+        for number in range(count):
+            yield None if progress is None else functools.partial(_tell, progress, number, count)
+
+
+def _tell(progress: Progress, number: int, count: int, done: int, total: int) -> None:
+    progress(number * total + done, count * total)
 
 
 def _prune(scores: list[list[float | None]], floor: Floor) -> None:
@@ -195,8 +245,9 @@ class NGram:
     def log_probs(self, contexts: Sequence[str],
                   candidate_words: Sequence[Sequence[str]]) -> Ragged:
         """log p(word | context); a candidate of several words is their sum."""
+        check_rows(contexts, candidate_words)
         rows = []
-        for context, words in zip(contexts, candidate_words, strict=True):
+        for context, words in zip(contexts, candidate_words):
             state = self._state(self._casing(context).split()) if words else None
             rows.append([self._walk(state, self._casing(word).split())[1] for word in words])
         return rows
@@ -207,6 +258,7 @@ class NGram:
 
     def score_texts(self, texts: Sequence[str]) -> list[float]:
         """log p of whole texts, without their end."""
+        check_texts(texts, "texts")
         return [row[0] for row in self.log_probs([""] * len(texts), [[text] for text in texts])]
 
     def _state(self, words: list[str]) -> Any:
@@ -225,106 +277,3 @@ class NGram:
             log10 += self._model.BaseScore(state, word, after)
             state = after
         return state, log10 * math.log(10)
-
-
-class PhraseList:
-    """Phrases that a decoder should favour or avoid, with a weight each ("hotwords").
-
-    Words are compared without case, without punctuation around them, composed (NFC) and with one
-    apostrophe, so a phrase counts however the text is written. A character of a script that is
-    written without spaces is a word of its own. A phrase of n words gives weight / n with each of
-    its words; what the words gave is taken back by the first word that does not go on with it, so
-    only whole phrases count in the end. Of phrases that are begun at once, the furthest counts.
-
-    Args:
-        phrases: phrase -> weight; negative to avoid one.
-
-    Raises:
-        ValueError: a phrase has no words.
-    """
-
-    __slots__ = ("_longest", "_phrases")
-
-    def __init__(self, phrases: Mapping[str, float]) -> None:
-        self._phrases: dict[tuple[str, ...], float] = {}
-        for phrase, weight in phrases.items():
-            words = tuple(_plain_words(phrase))
-            if not words:
-                raise ValueError(f"the phrase {phrase!r} has no words")
-            self._phrases[words] = weight
-        self._longest = max(map(len, self._phrases), default=0)
-
-    def __repr__(self) -> str:
-        phrases = {" ".join(words): weight for words, weight in self._phrases.items()}
-        return f"PhraseList({phrases!r})"
-
-    def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
-                  join: str | None = None) -> Ragged:
-        """[contexts][candidates] of what a candidate adds, joined as `LMFusionScorer` does."""
-        rows = []
-        for context, words in zip(contexts, candidate_words, strict=True):
-            run = "" if context[-1:].isspace() else "".join(context.split()[-1:])  # may grow
-            recent = self._recent(context[:len(context) - len(run)])
-            before = self._value(recent + _plain_words(run))
-            rows.append([self._value(recent + _plain_words(
-                run + _core.separator(context, word, join or "auto") + word)) - before
-                for word in words])
-        return rows
-
-    def score_texts(self, texts: Sequence[str]) -> list[float]:
-        """[texts] of the weights of the whole phrases in them."""
-        return [self._whole(_plain_words(text)) for text in texts]
-
-    def score_endings(self, texts: Sequence[str], endings: Sequence[str] = ("",)) -> Ragged:
-        """[texts][endings] of what an end adds: it takes back what a phrase that it cuts off gave.
-
-        So the words of a decoder's text and its end together give what `score_texts` gives.
-        """
-        rows = []
-        for text in texts:
-            words = _plain_words(text)
-            rows.append([self._whole(words) - self._value(words)] * len(endings))
-        return rows
-
-    def _recent(self, text: str) -> list[str]:
-        """The last words of a text, as many as matter."""
-        return _plain_words(text)[-self._longest:] if self._longest else []
-
-    def _value(self, words: list[str]) -> float:
-        """Whole phrases among `words`, and the share of one that their end has begun."""
-        begun = [weight * size / len(phrase) for phrase, weight in self._phrases.items()
-                 for size in range(1, min(len(phrase), len(words) + 1))
-                 if tuple(words[-size:]) == phrase[:size]]
-        return self._whole(words) + max(begun, key=abs, default=0.0)
-
-    def _whole(self, words: list[str]) -> float:
-        return sum(self._phrases.get(tuple(words[begin:end]), 0.0)
-                   for end in range(1, len(words) + 1)
-                   for begin in range(max(0, end - self._longest), end))
-
-
-APOSTROPHES = str.maketrans("’ʼ＇", "'''")
-
-
-def _plain_words(text: str) -> list[str]:
-    """The words of a text, as `PhraseList` compares them."""
-    words = []
-    plain = unicodedata.normalize("NFC", text).casefold().translate(APOSTROPHES)
-    for word in unicodedata.normalize("NFC", plain).split():
-        letters = [i for i, letter in enumerate(word) if letter.isalnum()]
-        if letters:
-            words += _without_spaces(word[letters[0]:letters[-1] + 1])
-    return words
-
-
-def _without_spaces(word: str) -> list[str]:
-    """A word, where its script needs no spaces its characters."""
-    if word.isascii():
-        return [word]
-    parts = [""]
-    for letter in word:
-        is_mark = unicodedata.category(letter).startswith("M")
-        if not is_mark and any(map(_core.written_without_spaces, (letter, parts[-1]))):
-            parts.append("")
-        parts[-1] += letter
-    return [part for part in parts if any(map(str.isalnum, part))]

@@ -39,7 +39,8 @@ class MemoryPlan:
         return None if self.weight_bytes is None else self.weight_bytes + self.cache_bytes
 
 
-def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: int = 100,
+def memory_plan(description: Mapping[str, Any] | str | os.PathLike[str], *,
+                contexts: int = 50, tokens: int = 100,
                 compute: str = "float32", kv_dtype: str = "auto", device: str = "cuda",
                 parameters: int | None = None) -> MemoryPlan:
     """The memory that contexts of a length take, if they share nothing (the worst case).
@@ -47,7 +48,7 @@ def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: i
     Args:
         description: the fields of `lmfusion.json` (docs/export.md): layers, kv_heads, head_dim,
             hidden_size, vocabulary_size; for weights on the CPU, and for exact ones on a device,
-            also weight_counts, weight_types, tied_embeddings.
+            also weight_counts, weight_types, tied_embeddings. Or a model file.
         contexts: texts that are kept.
         tokens: tokens of each, candidates included.
         compute: type of the weights, as the scorer's option.
@@ -75,6 +76,8 @@ def memory_plan(description: Mapping[str, Any], *, contexts: int = 50, tokens: i
     if on_cpu and (compute == "float16" or kv_dtype not in ("auto", "float32")):
         raise ValueError(f"compute = {compute!r}, kv_dtype = {kv_dtype!r}: the CPU has no float16, "
                          "and keeps keys and values in float32")
+    if isinstance(description, (str, os.PathLike)):
+        description = read_model(description)[0]
     if description.get("kind") == "plain":
         raise ValueError("a plain model keeps no cache; export it with tree attention")
     activation = compute if compute in ("float32", "float16") else "bfloat16"

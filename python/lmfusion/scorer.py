@@ -96,6 +96,9 @@ class LMFusionScorer:
             options["bos"], options["bos_id"] = "auto", bos
         options["device"] = str(device)
         options["truecaser"] = "" if truecaser is None else os.fspath(truecaser)
+        if not isinstance(model, (str, os.PathLike)):
+            raise TypeError(f"model: {type(model).__name__} found; the path of a model file "
+                            "expected; lmfusion.from_hf takes a live model")
         self._open(os.fspath(model), options)
 
     @classmethod

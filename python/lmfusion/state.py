@@ -85,7 +85,10 @@ class StateScorer:
         row_of: dict[State, int] = {}
         words: list[list[str]] = []
         places = []
-        for state, word in questions:
+        for i, (state, word) in enumerate(questions):
+            if not isinstance(state, State):
+                raise TypeError(f"questions[{i}]: {type(state).__name__} found; a State expected, "
+                                "of start() or score()")
             row = row_of.setdefault(state, len(words))
             if row == len(words):
                 words.append([])

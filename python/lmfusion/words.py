@@ -6,13 +6,17 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
+from lmfusion.arguments import check_number, check_texts
+
 
 def nats(base: float) -> float:
     """How many nats a unit of the logarithm to this base is.
 
     Raises:
         ValueError: there is no such logarithm.
+        TypeError: `base` is no number.
     """
+    base = check_number(base, "base")
     if not (base > 0 and base != 1):
         raise ValueError(f"base = {base!r}; a number above 0 other than 1 expected (e, 2, 10)")
     return math.log(base)
@@ -21,6 +25,7 @@ def nats(base: float) -> float:
 def by_words(texts: Sequence[str], score_texts: Callable[[list[str]], list[float]]
              ) -> list[list[tuple[str, float]]]:
     """[texts][words] of (word, what it adds to the score of the text up to its end)."""
+    check_texts(texts, "texts")
     totals = iter(score_texts([text[:end] for text in texts for end in _word_ends(text)]))
     rows = []
     for text in texts:

@@ -55,6 +55,32 @@ REFUSED: dict[str, tuple[Call, str]] = {
     "token": (lambda s: s.score_token_paths([[1, 2.5]], [1]),
               r"^paths\[0\]\[1\]: float found; a whole number expected$"),
     "weight": (lambda s: setattr(s, "weight", "heavy"), "^weight: str found; a number expected$"),
+    "base": (lambda s: s.score_texts([SECRET], base=None), "^base: NoneType found; a number"),
+    "base 2": (lambda s: s.token_log_probs([SECRET], base="2"), "^base: str found; a number"),
+    "words of a str": (lambda s: s.word_log_probs(SECRET), "^texts: str found; a list of str"),
+    "words of None": (lambda s: s.word_log_probs([SECRET, None]), r"^texts\[1\]: NoneType found"),
+    "perplexity": (lambda s: s.perplexity({SECRET}), "^texts: set found; a list of str"),
+    "lists": (lambda s: s.best([{SECRET}]), r"^lists\[0\]: set found; a list of str expected$"),
+    "prompt": (lambda s: s.best([[SECRET]], prompt=3), "^prompt: int found; a str expected$"),
+    "context": (lambda s: s.score_texts([SECRET], context={SECRET}), "^context: set found"),
+    "lattice": (lambda s: s.best_path(SECRET), "^lattice: str found; a Lattice expected"),
+    "state": (lambda s: lmfusion.StateScorer(s).score(SECRET, "a"),
+              r"^questions\[0\]: str found; a State expected"),
+    "model": (lambda s: lmfusion.LMFusionScorer(None), "^model: NoneType found; the path"),
+    "phrases": (lambda s: lmfusion.PhraseList([SECRET]), "^phrases: list found; a mapping"),
+    "phrase": (lambda s: lmfusion.PhraseList({SECRET: 1.0, 3: 1.0}), r"^phrases\[1\]: int found"),
+    "weight of a phrase": (lambda s: lmfusion.PhraseList({SECRET: "x"}),
+                           r"^the weight of phrases\[0\]: str found; a number expected$"),
+    "texts of phrases": (lambda s: lmfusion.PhraseList({"a": 1.0}).score_texts([SECRET, None]),
+                         r"^texts\[1\]: NoneType found; a str expected$"),
+    "contexts of phrases": (lambda s: lmfusion.PhraseList({"a": 1.0}).log_probs(SECRET, [["a"]]),
+                            "^contexts: str found; a list of str expected$"),
+    "words of phrases": (lambda s: lmfusion.PhraseList({"a": 1.0}).log_probs([SECRET], ["a"]),
+                         r"^candidate_words\[0\]: str found; a list of str expected$"),
+    "weight of a model": (lambda s: lmfusion.CombinedScorer({"a": s}, {"a": "x"}),
+                          r"^weights\['a'\]: str found; a number expected$"),
+    "progress of two": (lambda s: lmfusion.CombinedScorer({"a": s}, {"a": 1.0}).score_texts(
+        [SECRET], progress=3), "^progress: int found; a function"),
     "homophones": (lambda s: s.aggregate_homophone_scores(["a"]), r"^scores\[0\]: str found"),
 }
 
@@ -200,3 +226,37 @@ def test_the_parts_below_a_scorer_show_no_text_either(oracle: Oracle) -> None:
         assert SECRET not in str(raised.value)
     with pytest.raises(lmfusion.TextError, match="^text is not valid Unicode"):
         tokenizer.encode("\ud800")
+
+
+@pytest.mark.parametrize("model", [None, "gpt2", 3, torch.nn.Linear(2, 2)], ids=repr)
+def test_what_is_no_live_model_is_named(model: Any, tmp_path: Path) -> None:
+    for call in (lambda: lmfusion.from_hf(model, None),  # type: ignore[arg-type]
+                 lambda: lmfusion.export(model, None, tmp_path / "model.lmf")):
+        with pytest.raises(TypeError, match=f"^model: {type(model).__name__} found; a causal"):
+            call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrapped_model_is_pointed_to() -> None:
+    wrapped = torch.nn.Module()
+    wrapped.module = torch.nn.Module()
+    wrapped.module.config = object()  # type: ignore[assignment]
+    with pytest.raises(TypeError, match=r"its \.module or \.model is one"):
+        lmfusion.from_hf(wrapped, None)  # type: ignore[arg-type]
+
+
+def test_objects_say_what_they_are(scorer: lmfusion.LMFusionScorer, bundle: Path) -> None:
+    """No result or part of a scorer has Python's own repr, with its address."""
+    explanation = scorer.explain("the", "cat")
+    (best,) = scorer.best([["the cat", "a mat"]], weight=1.0)
+    results = [explanation, explanation.tokens[-1], explanation.forms[0], best, best.best[0],
+               scorer.stats(), scorer.tokenizer, scorer, lmfusion.StateScorer(scorer),
+               lmfusion.StateScorer(scorer).start(), lmfusion.PhraseList({"a": 1.0}),
+               lmfusion.CombinedScorer({"llm": scorer}, {"llm": 1.0}),
+               lmfusion.memory_plan(bundle)]
+    for one in results:
+        assert repr(one).startswith(f"{type(one).__name__}(") and " at 0x" not in repr(one)
+    assert lmfusion.memory_plan(bundle) == lmfusion.memory_plan(scorer.description)
+    for one in (scorer, results[8], results[9], results[10], results[11]):
+        with pytest.raises((AttributeError, TypeError)):  # TypeError: frozen dataclasses with slots
+            one.wieght = 0.9  # type: ignore[attr-defined]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lmfusion
 import numpy
@@ -148,3 +150,53 @@ def test_a_combination_takes_what_a_scorer_takes(bundle: Path, oracle: Oracle) -
     ends = [0.5 * (oracle.text(f"the cat{mark}") - oracle.text("the cat")) for mark in ".?"]
     assert states.finish(state) == pytest.approx(
         math.log(sum(map(math.exp, ends))), abs=TOLERANCE)
+
+
+def test_a_combination_reads_what_stands_before_and_tells_how_far_it_is(bundle: Path) -> None:
+    one, other = lmfusion.LMFusionScorer(bundle), lmfusion.LMFusionScorer(bundle, bos="none")
+    combined = lmfusion.CombinedScorer(
+        {"one": one, "phrases": lmfusion.PhraseList({"cat": 2.0}), "other": other},
+        {"one": 0.5, "phrases": 1.5, "other": 0.25}, word_insertion_bonus=1.0)
+    before: dict[str, Any] = {"context": ["a mat"], "prompt": "you:"}
+    reports: list[tuple[int, int]] = []
+
+    def told(total: int) -> Callable[[int, int], None]:
+        reports.clear()
+        return lambda done, of: reports.append((done, of))
+
+    def check_reports(total: int) -> None:
+        assert reports == sorted(reports) and reports[-1] == (total, total)
+
+    wanted = [0.5 * a + 1.5 * b + 0.25 * c for a, b, c in zip(
+        one.score_texts(["the cat"], **before), [2.0], other.score_texts(["the cat"], **before))]
+    assert combined.score_texts(["the cat"], progress=told(2), **before) == pytest.approx(wanted)
+    check_reports(2)
+    assert combined.score_texts(["the cat"], base=2, **before) == pytest.approx(
+        [score / math.log(2) for score in wanted])
+    words = [["cat", "mat", "hand"]]
+    rows = [[0.5 * a + 1.5 * b + 0.25 * c for a, b, c in zip(*rows)] for rows in zip(
+        one.log_probs(["the"], words, **before), [[2.0, 0.0, 0.0]],
+        other.log_probs(["the"], words, **before))]
+    assert combined.log_probs(["the"], words, progress=told(6), **before) == [
+        pytest.approx(rows[0])]
+    check_reports(6)
+    assert combined.score_continuations(["the"], words, progress=told(6), **before) == [
+        pytest.approx([score + 1.0 for score in rows[0]])]
+    check_reports(6)
+    low = min(rows[0])
+    assert combined.log_probs(["the"], words, floor=low + 1e-3, **before) == [
+        [-math.inf if score == low else pytest.approx(score) for score in rows[0]]]
+    assert combined.log_probs(["the"], words, deadline=0, fallback=lambda *_: -7.0) == [[-7.0] * 3]
+    endings = combined.score_endings(["the cat"], [".", "?"], progress=told(4), **before)
+    check_reports(4)
+    ended = zip(one.score_endings(["the cat"], [".", "?"], **before)[0],
+                other.score_endings(["the cat"], [".", "?"], **before)[0])
+    assert endings == [pytest.approx([0.5 * a + 0.25 * b for a, b in ended])]
+
+    def enough(done: int, total: int) -> None:
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        combined.score_texts(["the hand"], progress=enough)
+    states = lmfusion.StateScorer(combined, **before)  # type: ignore[arg-type]
+    assert states.score(states.start("the"), "cat")[0] == pytest.approx(rows[0][0])

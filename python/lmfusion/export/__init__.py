@@ -24,7 +24,12 @@ from lmfusion.export.metadata import Metadata
 from lmfusion.export.narrow import WeightTypes, narrow_weights
 from lmfusion.export.probes import refuse_models_that_look_ahead, refuse_weights_that_are_no_numbers
 from lmfusion.export.replica import float32_replica
-from lmfusion.export.sources import load_model, load_tokenizer, refuse_encoder_decoder
+from lmfusion.export.sources import (
+    check_model,
+    load_model,
+    load_tokenizer,
+    refuse_encoder_decoder,
+)
 from lmfusion.export.tokenizer_file import SAMPLE_LINES, original_ids, read_tokenizer
 from lmfusion.export.torch_state import callers_state_aside
 from lmfusion.export.traced import describe, trace_plain, trace_tree
@@ -68,10 +73,12 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
         ExportError: the model or its tokenizer cannot be exported exactly; says what can be done.
         ModelFileError: `truecaser` is no truecaser file.
         FileNotFoundError: `truecaser` does not exist.
+        TypeError: `model` is no live model.
     """
     target = Path(path)
     say = progress or (lambda line: None)
     extra_files = _read_truecaser(truecaser)
+    check_model(model)
     refuse_encoder_decoder(model.config)
     say("reading the tokenizer")
     tokenizer_file = read_tokenizer(tokenizer)

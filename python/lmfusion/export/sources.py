@@ -50,6 +50,22 @@ def load_tokenizer(path: Path, gguf_pre: str | None = None) -> PreTrainedTokeniz
                           "tokenizer=False, or --no-tokenizer on the command line.") from error
 
 
+def check_model(model: object) -> None:
+    """Refuses what is no live model.
+
+    Raises:
+        TypeError: says what to give instead.
+    """
+    if hasattr(model, "config") and isinstance(model, torch.nn.Module):
+        return
+    inner = getattr(model, "module", getattr(model, "model", None))
+    advice = (" (its .module or .model is one)" if hasattr(inner, "config") else
+              "; lmfusion.LMFusionScorer.from_pretrained opens names, folders and files"
+              if isinstance(model, (str, Path)) else "")
+    raise TypeError(f"model: {type(model).__name__} found; a causal language model of transformers "
+                    f"expected{advice}")
+
+
 def refuse_encoder_decoder(config: object) -> None:
     """Raises ExportError for encoder-decoders: their logits need a second input."""
     if getattr(config, "is_encoder_decoder", False):

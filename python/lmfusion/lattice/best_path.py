@@ -57,6 +57,9 @@ def best_path(scorer: LMFusionScorer, lattice: Lattice, *, weight: float,
               words: WordRule | None, endings: Sequence[str], limits: Limits,
               cache_namespace: str) -> BestPaths:
     """`LMFusionScorer.best_path`, which describes the arguments."""
+    if not isinstance(lattice, Lattice):
+        raise TypeError(f"lattice: {type(lattice).__name__} found; a Lattice expected, of "
+                        "lmfusion.lattice.read")
     _check(weight, word_insertion_bonus, acoustic_scale, ngram_weight, endings)
     scales = Scales(acoustic_scale, ngram_weight, word_insertion_bonus)
     rule = words or word_of

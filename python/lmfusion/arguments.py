@@ -1,0 +1,59 @@
+"""Checks of arguments that the core does not see; errors never show a value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def check_texts(texts: object, name: str) -> None:
+    """Refuses what is no list of str.
+
+    Raises:
+        TypeError: names the argument, the index, what was found and what is expected.
+    """
+    if (isinstance(texts, (str, bytes, bytearray, Mapping)) or not hasattr(texts, "__len__")
+            or not hasattr(texts, "__getitem__")):
+        raise _type_error(name, texts, "a list of str")
+    found: Any = texts
+    for i in range(len(found)):
+        if not isinstance(found[i], str):
+            raise _type_error(f"{name}[{i}]", found[i], "a str")
+
+
+def check_rows(contexts: Sequence[str], candidate_words: Sequence[Sequence[str]]) -> None:
+    """Refuses what is no list of contexts with a list of words each.
+
+    Raises:
+        TypeError: as `check_texts`.
+        ValueError: the lengths differ.
+    """
+    check_texts(contexts, "contexts")
+    if isinstance(candidate_words, (str, bytes, Mapping)) or not hasattr(candidate_words,
+                                                                         "__getitem__"):
+        raise _type_error("candidate_words", candidate_words, "a list of lists of str")
+    for i in range(len(candidate_words)):
+        check_texts(candidate_words[i], f"candidate_words[{i}]")
+    if len(contexts) != len(candidate_words):
+        raise ValueError(f"{len(contexts)} contexts and {len(candidate_words)} lists of candidate "
+                         "words; one list a context expected")
+
+
+def check_number(value: object, name: str) -> float:
+    """The number.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: it is not finite.
+    """
+    if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
+        raise _type_error(name, value, "a number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} = {number}; a finite number expected")
+    return number
+
+
+def _type_error(name: str, found: object, expected: str) -> TypeError:
+    return TypeError(f"{name}: {type(found).__name__} found; {expected} expected")
