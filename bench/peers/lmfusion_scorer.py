@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import lmfusion
@@ -44,3 +45,18 @@ class Scorer:
             rows = [self._scorer.score_texts(request["texts"],
                                              eos=bool(request.get("eos", False)))]
         return [value for row in rows for value in row]
+
+
+class BestOnly(Scorer):
+    """Which text of a request is the likeliest, and its log p; the others get -inf."""
+
+    def score(self, call: Call) -> list[float]:
+        texts = call.request.get("texts")
+        if not texts or "endings" in call.request:
+            raise ValueError("it answers which text of a list is best; these requests ask for "
+                             "words or endings")
+        [found] = self._scorer.best([texts], weight=1.0, word_insertion_bonus=0.0,
+                                    eos=bool(call.request.get("eos", False)))
+        best = found.best[0]
+        return [best.log_prob if index == best.index else -math.inf
+                for index in range(len(texts))]

@@ -43,6 +43,7 @@ class System:
     peak: str  # the type whose GEMM peak bounds it
     form: str = ""  # of the model; see ModelFiles.path
     settings: tuple[Setting, ...] = (Setting("default"),)
+    question: str = ""  # what it answers, where that is less than every score
 
 
 def _uncached(files: ModelFiles, threads: int) -> Running:
@@ -76,6 +77,11 @@ def _lmfusion(mode: str, compute: str) -> Callable[..., Running]:
     return make
 
 
+def _lmfusion_best(files: ModelFiles, threads: int, casing: str = "none") -> Running:
+    from peers.lmfusion_scorer import BestOnly
+    return BestOnly(files.bundle, mode="tree", compute="float32", casing=casing)
+
+
 _SPINS = tuple(Setting(f"GOMP_SPINCOUNT={count or 'default'}",
                        (("GOMP_SPINCOUNT", count),) if count else ())
                for count in ("", "10000", "1000000"))
@@ -95,6 +101,7 @@ SYSTEMS = {system.name: system for system in (
     System("lmfusion-uncached-float32", _lmfusion("uncached", "float32"), 4, "float32"),
     System("lmfusion-grouped-float32", _lmfusion("grouped", "float32"), 4, "float32"),
     System("lmfusion-tree-float32", _lmfusion("tree", "float32"), 4, "float32"),
+    System("lmfusion-best-float32", _lmfusion_best, 4, "float32", question="which text"),
     System("lmfusion-tree-bfloat16", _lmfusion("tree", "bfloat16"), 2, "bfloat16"),
     System("lmfusion-tree-int8", _lmfusion("tree", "int8"), 1, "int8"),
     System("lmfusion-tree-int4", _lmfusion("tree", "int4"), 0.5, "int8"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ def row_of(name: str, setting: str, rounds: Sequence[Round], quality: Round,
     p50, p95, p99 = (float(value) for value in np.percentile(per_call, (50, 95, 99)))
     totals = [sum(one.call_seconds) for one in rounds]
     return {"system": name, "status": "measured", "setting": setting,
+            "question": SYSTEMS[name].question if name in SYSTEMS else "",
             "seconds": statistics.median(totals), "seconds_each": totals,
             "call_milliseconds": {"p50": p50, "p95": p95, "p99": p99},
             "tokens_computed": rounds[0].tokens_computed, "forwards": rounds[0].forwards,
@@ -39,6 +41,8 @@ def compare(calls: Sequence[Call], scores: Sequence[Sequence[float]],
     differences, per_token, agree, contests = [0.0], [0.0], 0, 0
     for call, ours, theirs in zip(calls, scores, reference, strict=True):
         for a, b, tokens in zip(ours, theirs, call.scored_tokens(), strict=True):
+            if a == -math.inf:  # not asked for
+                continue
             differences.append(abs(a - b))
             per_token.append(abs(a - b) / max(tokens, 1))
         begin = 0
@@ -134,8 +138,9 @@ def picture(report: Mapping[str, object], path: Path) -> None:
 
 
 def _nats_per_token(one: Round, calls: Sequence[Call]) -> float:
-    nats = -sum(sum(scores) for scores in one.scores)
-    return nats / max(sum(sum(call.scored_tokens()) for call in calls), 1)
+    scored = [(score, tokens) for scores, call in zip(one.scores, calls)
+              for score, tokens in zip(scores, call.scored_tokens()) if score != -math.inf]
+    return -sum(score for score, _ in scored) / max(sum(tokens for _, tokens in scored), 1)
 
 
 def _line(row: Row, reference: object) -> str:
@@ -143,8 +148,9 @@ def _line(row: Row, reference: object) -> str:
         why = " ".join(str(row["status"]).split()).replace("|", "/")
         return f"| {row['system']} | {why} |" + " |" * 10
     milliseconds = row["call_milliseconds"]
+    only = f" (answers only: {row['question']})" if row.get("question") else ""
     cells = [
-        row["system"], f"{row['seconds']:.2f}",
+        f"{row['system']}{only}", f"{row['seconds']:.2f}",
         f"{float(reference) / row['seconds']:.2f}" if reference else "",
         " / ".join(f"{milliseconds[name]:.1f}" for name in ("p50", "p95", "p99")),
         row["tokens_computed"], row["forwards"],

@@ -271,6 +271,28 @@ def test_literal_plan_prefills_each_context_once(model, tokenizer, calls):
     assert system.tokens_computed == call.paths[0].scored_begin
 
 
+def test_the_row_that_answers_only_which_text(model, tokenizer, bundle):
+    from peers.lmfusion_scorer import BestOnly
+    from peers.worker import Round
+    texts = ["the man", "the man s", "a cat sat", "the the the"]
+    call, words = (converter(tokenizer).call(request) for request in (
+        {"texts": texts}, {"contexts": ["the"], "candidate_words": [["man"]]}))
+    [wanted] = expected(model, tokenizer, call.request)
+    system = BestOnly(bundle, mode="tree", compute="float32")
+    scores = system.score(call)
+    best = int(np.argmax(wanted))
+    assert scores[best] == pytest.approx(wanted[best], abs=20 * TOLERANCE)
+    assert [score for i, score in enumerate(scores) if i != best] == [-math.inf] * 3
+    with pytest.raises(ValueError, match="which text"):
+        system.score(words)
+    one = Round([0.1], [scores], system.tokens_computed, system.forwards, 1, 1)
+    row = table.row_of("lmfusion-best-float32", "default", [one], one, [call], [call])
+    row |= table.compare([call], [scores], [wanted])
+    assert row["rank1_agreement"] == 1.0 and row["largest_difference"] < 1e-3
+    assert row["nats_per_token"] == pytest.approx(-scores[best] / call.scored_tokens()[best])
+    assert "(answers only: which text)" in table._line(row, 1.0)
+
+
 def test_casing_of_peers_is_that_of_the_library(tokenizer, bundle):
     scorer = lmfusion.LMFusionScorer(bundle, casing="sentence")
     for context, word in [("", "i"), ("i'm", "he"), ("' what", "i'd do"), ("is i", "'s"), ("", ""),

@@ -120,7 +120,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"lmfusion {lmfusion.__version__}\n"
     for command in COMMANDS:
         assert main([command.name, "--help"]) == 0
-        assert "--json" in capsys.readouterr().out or command.name in ("demo", "serve")
+        assert "--json" in capsys.readouterr().out or command.name == "serve"
 
 
 def test_shell_completion_knows_the_commands() -> None:

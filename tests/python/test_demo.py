@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from lmfusion import LMFusionScorer
 from lmfusion.demo.comparison import BestOnly, _best_only
+from lmfusion.demo.lattices import NGRAM_WEIGHT, best_paths, read_lattices
 from lmfusion.demo.recognition import (
     Hypothesis,
     Recognition,
@@ -152,6 +154,39 @@ def test_recognised_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert list(utterances([sentence], tmp_path)) == first
     with pytest.raises(SpeechError, match="flite"):
         list(utterances([sentence + " again"], tmp_path))
+
+
+@needs_flite
+def test_the_lattice_of_a_sentence_has_a_path_above_its_list(default_model: Path) -> None:
+    recognition = recognize(speak("the weather is very nice today"))
+    spoken = [Utterance("", recognition), Utterance("", Recognition("", ()))]
+    weights = Weights(2.5, 25.0)
+    [lattice, none] = lattices = read_lattices(spoken)
+    assert none is None
+    found = best_paths(default_model, lattices, weights, lambda: None)
+    assert found.texts[1] == "" and found.proven == 2 and found.tokens > 0
+    plain = LMFusionScorer(default_model, casing="sentence", mode="uncached")
+    assert found.log_probs[0] == pytest.approx(plain.score_texts([found.texts[0] + "."])[0],
+                                               abs=1e-2)
+    # No text of the list has a better total by the lattice's own scores.
+    best = plain.best_path(lattice, weight=0.0, ngram_weight=NGRAM_WEIGHT, n=200,
+                           word_insertion_bonus=weights.word_insertion_bonus)
+    texts = [path.text for path in best.paths]
+    totals = [path.total + weights.weight * log_prob for path, log_prob in
+              zip(best.paths, plain.score_texts([text + "." for text in texts[:20]]))]
+    assert found.texts[0] == texts[totals.index(max(totals))]
+
+
+@needs_flite
+def test_the_quick_demo_as_json(default_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lmfusion.cli import main
+    assert main(["demo", "--quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["said"] == sentences("test")[0]
+    assert found["rescored"] + "." == found["hypotheses"][0]["text"]
+    [words] = [words for text, words in found["words"].items() if text == found["rescored"] + "."]
+    assert sum(log_prob for _, log_prob in words) == pytest.approx(
+        found["hypotheses"][0]["log_prob"], abs=1e-3)
 
 
 @needs_flite

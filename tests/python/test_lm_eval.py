@@ -181,5 +181,6 @@ def test_a_text_without_context_begins_as_in_hf(tmp_path: Path) -> None:
     tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     hf, ours = HFLM(pretrained=str(tmp_path), device="cpu"), LMFusion(str(tmp_path))
-    assert ours.prefix_token_id == hf.prefix_token_id == 5 != ours.scorer.description["bos_token_id"]
+    assert ours.prefix_token_id == hf.prefix_token_id == 5
+    assert ours.scorer.description["bos_token_id"] != 5
     assert LMFusion(str(tmp_path), prefix_token_id=3).prefix_token_id == 3

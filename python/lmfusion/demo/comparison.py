@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lmfusion import LMFusionScorer, _core
+from lmfusion.demo.lattices import BestPaths
 from lmfusion.demo.rescoring import Weights
-from lmfusion.demo.workloads import Workload
+from lmfusion.demo.workloads import Workload, whole_text
 from lmfusion.demo.yardstick import HuggingFaceScorer
 
 MODES = ("tree", "grouped", "uncached")
 YARDSTICK = "Hugging Face"
 BEST_ONLY = "tree, best text only"
+LATTICE = "tree, lattice's best"
 REPETITIONS = 3  # of the short workloads; the median counts
 Scores = list[float]
 
@@ -72,27 +74,33 @@ class BestOnly:
 
 
 def compare(model: Path, source: Path, workloads: Sequence[Workload], best_only: BestOnly,
-            done: Callable[[], None]) -> list[Measurement]:
+            lattices: BestPaths, done: Callable[[], None]) -> list[Measurement]:
     """Measures every workload with every engine, one engine in memory at a time.
 
     Args:
         model: the model file for lmfusion.
         source: the same weights for Hugging Face.
         best_only: asked of one of the workloads, besides.
+        lattices: what was found in the lattices of that workload's recordings.
         done: called after each of the len(workloads) * (len(MODES) + 1) + 1 measurements.
 
     Raises:
         RuntimeError: the best texts are not those that the yardstick's scores say.
     """
     start = json.loads(_core.read_description(str(model)))["bos_token_id"]
-    yardstick = _measure(_HuggingFace(source, start), workloads, done)
+    hugging_face = _HuggingFace(source, start)
+    yardstick = _measure(hugging_face, workloads, done)
+    wanted_of_paths = hugging_face.score_texts([whole_text(text) for text in lattices.texts
+                                                if text])
+    del hugging_face  # one engine in memory at a time
     slow, _, wanted = yardstick[workloads.index(best_only.workload)]
-    best = _best_only(model, best_only, slow, wanted)
+    only = [_best_only(model, best_only, slow, wanted),
+            _lattices(lattices, best_only.workload, slow, wanted_of_paths)]
     done()
     rows = []
     for name in (*MODES, YARDSTICK):
         if name == YARDSTICK:
-            rows.append(best)
+            rows += only
         results = yardstick if name == YARDSTICK else _measure(_Ours(model, name), workloads, done)
         for workload, (seconds, tokens, scores), (slow, _, wanted) in zip(
                 workloads, results, yardstick, strict=True):
@@ -123,6 +131,13 @@ def _best_only(model: Path, asked: BestOnly, slow: float, wanted: Scores) -> Mea
     median = statistics.median(seconds)
     return Measurement(asked.workload.name, BEST_ONLY, asked.workload.candidates, median,
                        scorer.stats().tokens_computed, difference, slow / median)
+
+
+def _lattices(found: BestPaths, workload: Workload, slow: float, wanted: Scores) -> Measurement:
+    log_probs = [log_prob for text, log_prob in zip(found.texts, found.log_probs) if text]
+    difference = max(abs(a - b) for a, b in zip(log_probs, wanted, strict=True))
+    return Measurement(workload.name, LATTICE, len(log_probs), found.seconds, found.tokens,
+                       difference, slow / found.seconds)
 
 
 class _Ours:

@@ -27,10 +27,10 @@ def draw(path: Path, error_rates: Mapping[str, float], rows: Sequence[Measuremen
     path.parent.mkdir(parents=True, exist_ok=True)
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), width_ratios=(1, 2.4))
     bars = left.bar(list(error_rates), [100 * rate for rate in error_rates.values()],
-                    color=["tab:gray", "tab:blue", "lightgray"])
+                    color=["tab:gray", "tab:blue", "tab:cyan", "lightgray"])
     left.bar_label(bars, fmt="%.1f %%")
     left.set_ylabel("word error rate, %")
-    left.set_title("n-best lists, rescored")
+    left.set_title("lists and lattices, rescored")
 
     workloads = list(dict.fromkeys(row.workload for row in rows))
     engines = list(dict.fromkeys(row.engine for row in rows))

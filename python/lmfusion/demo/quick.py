@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from rich.console import Console
 
 from lmfusion import LMFusionScorer, nbest
-from lmfusion.cli.output import note
+from lmfusion.cli.output import note, print_json
 from lmfusion.default_model import cache_folder, default_model
 from lmfusion.demo.rescoring import Weights
 from lmfusion.demo.utterances import sentences, utterances
@@ -16,14 +18,17 @@ WEIGHTS = Weights(2.5, 25.0)  # what the whole demo finds on the tuning set
 SHOWN = 5
 
 
-def run_quick_demo(console: Console | None = None) -> None:
+def run_quick_demo(*, json_: bool = False) -> None:
     """Speaks, recognises and rescores one sentence; prints its list and the words' log p.
+
+    Args:
+        json_: print JSON.
 
     Raises:
         SpeechError: flite is not installed.
         ExportError: the default model cannot be built.
     """
-    out = console or Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, soft_wrap=True)
     note("opening the default model; the first time it is exported, about half a minute")
     scorer = LMFusionScorer(default_model(), casing="sentence")
     note("speaking one sentence with flite, recognising it with PocketSphinx: seconds")
@@ -33,10 +38,19 @@ def run_quick_demo(console: Console | None = None) -> None:
     [parts] = nbest.rank([[(whole_text(one.text), one.score) for one in hypotheses]], scorer,
                          weight=WEIGHTS.weight,
                          word_insertion_bonus=WEIGHTS.word_insertion_bonus)
+    texts = [whole_text(utterance.recognition.best), parts[0].text]
+    if json_:
+        print_json({"said": reference, "recognised": utterance.recognition.best,
+                    "rescored": parts[0].text.rstrip("."), "weights": asdict(WEIGHTS),
+                    "hypotheses": [{"text": row.text, "score": row.score, "log_prob": row.log_prob,
+                                    "words": row.words, "total": row.total,
+                                    "place_before": row.index + 1} for row in parts],
+                    "words": dict(zip(texts, scorer.word_log_probs(texts)))})
+        return
     out.print(f"\n  said:        {reference}\n  recognised:  {utterance.recognition.best}\n"
               f"  rescored:    {parts[0].text.rstrip('.')}\n")
     _print_list(out, parts[:SHOWN], len(parts))
-    _explain(out, scorer, [whole_text(utterance.recognition.best), parts[0].text])
+    _explain(out, scorer, texts)
 
 
 def _print_list(out: Console, rows: list[nbest.Ranked], of: int) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pocketsphinx
 
@@ -37,6 +39,7 @@ class Recognition:
 
     best: str  # the recogniser's own answer
     hypotheses: tuple[Hypothesis, ...]  # different texts, in the recogniser's order
+    lattice: str = ""  # what ps_lattice_write writes; "": nothing was recognised
 
 
 def clean_text(raw: str) -> str:
@@ -93,4 +96,13 @@ def recognize(samples: Samples, *, size: int = LIST_SIZE) -> Recognition:
     best = decoder.hyp()
     if best is None:
         return Recognition("", ())
-    return Recognition(clean_text(best.hypstr), hypotheses_of(decoder, size=size))
+    return Recognition(clean_text(best.hypstr), hypotheses_of(decoder, size=size),
+                       lattice_text_of(decoder))
+
+
+def lattice_text_of(decoder: pocketsphinx.Decoder) -> str:
+    """PocketSphinx's own lattice of what a decoder recognised, as its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "utterance.lat")
+        decoder.get_lattice().write(str(path))
+        return path.read_text(encoding="utf-8")

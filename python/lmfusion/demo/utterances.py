@@ -16,7 +16,7 @@ from lmfusion.demo.speech import add_pink_noise, noise_seed, speak
 
 SNR_DB = 28.0  # moderate: about one word in seven of the tuning sentences is wrong
 VOICE = "slt"
-FORMAT = 1  # of the kept files; raise it when recognition.py or speech.py changes what they give
+FORMAT = 2  # of the kept files; raise it when recognition.py or speech.py changes what they give
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def _read(path: Path) -> Recognition | None:
     except FileNotFoundError:
         return None
     return Recognition(content["best"],
-                       tuple(Hypothesis(**entry) for entry in content["hypotheses"]))
+                       tuple(Hypothesis(**entry) for entry in content["hypotheses"]),
+                       content["lattice"])
 
 
 def _write(path: Path, recognition: Recognition) -> None:

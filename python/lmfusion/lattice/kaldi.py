@@ -1,10 +1,11 @@
 """Kaldi's lattices, any number of utterances in a file; binary ones are read by kaldi_binary.py.
 
-In a text (`lattice-copy ark:... ark,t:...`) a line is the id of an utterance, an arc, a final state, or empty after the last of an utterance.
-Compact lattices have arcs "from to word graph,acoustic,transitions", lattices "from to transition
-word graph,acoustic"; a weight that is left out is 0,0. Both parts are costs: negated logarithms
-(nats), the acoustic one unscaled. The graph cost holds the language model's, pronunciations' and
-transitions', and becomes the n-gram score. The first arc's state is the start.
+In a text (`lattice-copy ark:... ark,t:...`) a line is the id of an utterance, an arc, a final
+state, or empty after the last of an utterance. Compact lattices have arcs "from to word
+graph,acoustic,transitions", lattices "from to transition word graph,acoustic"; a weight that is
+left out is 0,0. Both parts are costs: negated logarithms (nats), the acoustic one unscaled. The
+graph cost holds the language model's, pronunciations' and transitions', and becomes the n-gram
+score. The first arc's state is the start.
 """
 
 from __future__ import annotations

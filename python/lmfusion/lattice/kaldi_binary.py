@@ -1,10 +1,10 @@
 """Kaldi's binary lattices: archives of "id ", then an OpenFst VectorFst; or one FST alone.
 
 The packages kaldiio and kaldi-native-io read no lattices, and kaldifst no archives of them. Numbers
-are little-endian. An FST is its magic number, the names of its kind and of its arcs, version, flags,
-properties, start, states and arcs; then for every state its final weight and its arcs: input and
-output label, weight, next state. A weight is two costs, graph and acoustic; a compact lattice's has
-transitions behind them. inf: no final state.
+are little-endian. An FST is its magic number, the names of its kind and of its arcs, version,
+flags, properties, start, states and arcs; then for every state its final weight and its arcs: input
+and output label, weight, next state. A weight is two costs, graph and acoustic; a compact lattice's
+has transitions behind them. inf: no final state.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from lmfusion.errors import LatticeError
 from lmfusion.lattice.lattice import Arc, Lattice
@@ -28,7 +28,7 @@ _LONGEST_ID = 4096
 
 def opened(path: Path) -> BinaryIO:
     """The bytes of a file, of what is in it where its name ends in .gz."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    return cast("BinaryIO", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def is_binary(path: Path) -> bool:
@@ -106,7 +106,7 @@ def _lattice(file: _File, name: str, table: SymbolTable) -> Lattice:
                            f"'vector' with {' or '.join(map(repr, KINDS))} expected")
     _, flags = file.numbers("ii")
     if int(flags) & _SYMBOL_TABLES:
-        raise LatticeError(f"{file.where} has a symbol table of its own, which Kaldi does not write")
+        raise LatticeError(f"{file.where} has a symbol table of its own; Kaldi writes none")
     file.numbers("Q")  # properties
     [start] = file.numbers("q")
     states, _ = file.integer("q", "states"), file.numbers("q")

@@ -1,0 +1,69 @@
+"""The recogniser's own lattices: the best path of each, beside the best text of its list."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pocketsphinx
+
+from lmfusion import LMFusionScorer
+from lmfusion.demo.rescoring import Weights
+from lmfusion.demo.utterances import Utterance
+from lmfusion.lattice import Lattice, with_ngram
+from lmfusion.lattice.pocketsphinx import ngram_of, read
+
+NGRAM_WEIGHT = 9.5  # PocketSphinx's bestpathlw, the weight of its own n-gram
+MAX_TOKENS = 3000  # of one search: a misheard sentence may have no likely path at all
+
+
+@dataclass(frozen=True)
+class BestPaths:
+    """What the searches found, all together."""
+
+    texts: list[str]  # "" where nothing was recognised
+    log_probs: list[float]  # nats, with a full stop
+    proven: int
+    seconds: float
+    tokens: int
+
+
+def read_lattices(utterances: Sequence[Utterance]) -> list[Lattice | None]:
+    """PocketSphinx's lattices with the scores of its n-gram model; None: nothing was recognised."""
+    log_prob = ngram_of(pocketsphinx.Decoder(loglevel="FATAL"))
+    found: list[Lattice | None] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "utterance.lat")
+        for utterance in utterances:
+            path.write_text(utterance.recognition.lattice, encoding="utf-8")
+            found.append(with_ngram(next(read(path)), log_prob)
+                         if utterance.recognition.lattice else None)
+    return found
+
+
+def best_paths(model: Path, lattices: Sequence[Lattice | None], weights: Weights,
+               done: Callable[[], None]) -> BestPaths:
+    """The best path of every lattice, all scores weighed as in the lists.
+
+    Args:
+        done: called after each lattice.
+    """
+    scorer = LMFusionScorer(str(model), weight=1.0, casing="sentence")
+    scorer.score_texts(["the first pass is slower than others", "so it does not count"])
+    scorer.clear_cache()
+    scorer.reset_stats()
+    texts, log_probs, proven, seconds = [], [], 0, 0.0
+    for lattice in lattices:
+        begin = time.perf_counter()
+        found = None if lattice is None else scorer.best_path(
+            lattice, weight=weights.weight, word_insertion_bonus=weights.word_insertion_bonus,
+            ngram_weight=NGRAM_WEIGHT, endings=["."], max_tokens=MAX_TOKENS)
+        seconds += time.perf_counter() - begin
+        texts.append(found.paths[0].text if found else "")
+        log_probs.append(found.paths[0].log_prob if found else 0.0)
+        proven += found is None or found.proven
+        done()
+    return BestPaths(texts, log_probs, proven, seconds, scorer.stats().tokens_computed)
