@@ -17,7 +17,8 @@ Strings ReadStrings(const json& value, const std::string& name) {
   Strings strings;
   for (const json& item : value) {
     if (!item.is_string()) {
-      Fail(name + "[" + std::to_string(strings.size()) + "] is " + item.dump() + ", not a string");
+      Fail(name + "[" + std::to_string(strings.size()) + "] is of type " + item.type_name() +
+           ", not a string");
     }
     strings.push_back(item.get<std::string>());
   }

@@ -1,39 +1,56 @@
-"""The fuzz targets, one after another: libFuzzer's programs of tests/fuzz."""
+"""The fuzz targets, one after another: libFuzzer's programs of tests/fuzz, in C++ and in Python."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 from pathlib import Path
 
 from nightly.builds import build
 from nightly.outcome import ROOT, Work
 
-SEEDS = ROOT / "tests" / "fuzz" / "seeds"
+FUZZ = ROOT / "tests" / "fuzz"
+READERS = ("nbest", "lattice")  # of readers_fuzzer.py
 
 
 def fuzz(work: Work) -> None:
     """An equal time for each; inputs that end a program are findings, and stay in its folder."""
+    targets = python_targets(work) | cpp_targets(work)
+    if not targets:
+        work.outcome.skipped = "; ".join(work.outcome.notes)
+    for name, command in targets.items():
+        work.status = name
+        fuzz_one(work, name, command, work.seconds / len(targets))
+
+
+def cpp_targets(work: Work) -> dict[str, list[str | Path]]:
+    """By the names of their seeds."""
     if not work.has("clang++"):
-        return
+        work.outcome.notes.append(work.outcome.skipped)
+        work.outcome.skipped = ""
+        return {}
     folder = build(work, "build-fuzz", "-DCMAKE_CXX_COMPILER=clang++", "-DLMFUSION_TORCH=OFF",
-                   "-DLMFUSION_FUZZ=ON")
-    if folder is None:
-        return
-    programs = sorted((folder / "tests" / "fuzz").glob("*_fuzzer"))
-    for program in programs:
-        work.status = program.name
-        fuzz_one(work, program, work.seconds / len(programs))
+                   "-DLMFUSION_FUZZ=ON", targets=("fuzzers",))
+    programs = sorted((folder / "tests" / "fuzz").glob("*_fuzzer")) if folder else []
+    return {program.name.removesuffix("_fuzzer"): [program] for program in programs}
 
 
-def fuzz_one(work: Work, program: Path, seconds: float) -> None:
-    name = program.name.removesuffix("_fuzzer")
+def python_targets(work: Work) -> dict[str, list[str | Path]]:
+    if importlib.util.find_spec("atheris") is None:
+        work.outcome.notes.append("n-best lists and lattices: atheris is not installed")
+        return {}
+    return {name: [sys.executable, FUZZ / "readers_fuzzer.py", name] for name in READERS}
+
+
+def fuzz_one(work: Work, name: str, command: list[str | Path], seconds: float) -> None:
     corpus, found = work.folder / "corpus" / name, work.folder / "found" / name
     for each in (corpus, found):
         each.mkdir(parents=True, exist_ok=True)
     before = {path.name for path in found.iterdir()}
-    seeds = [SEEDS / name] if (SEEDS / name).is_dir() else []
-    begin = work.log.stat().st_size
-    work.must(program, f"-max_total_time={max(1, round(seconds))}", "-print_final_stats=1",
+    seeds = [FUZZ / "seeds" / name] if (FUZZ / "seeds" / name).is_dir() else []
+    begin = work.log.stat().st_size if work.log.exists() else 0
+    work.must(*command, f"-max_total_time={max(1, round(seconds))}", "-print_final_stats=1",
               f"-seed={work.seed}", "-rss_limit_mb=2048", "-timeout=20", "-verbosity=0",
               f"-artifact_prefix={found}/", corpus, *seeds, limit=3 * seconds + 120)
     log = work.log.read_bytes()[begin:].decode(errors="replace")
@@ -41,4 +58,4 @@ def fuzz_one(work: Work, program: Path, seconds: float) -> None:
         work.outcome.count("fuzz inputs", int(count))
     work.outcome.count("fuzz targets", 1)
     for path in sorted({path.name for path in found.iterdir()} - before):
-        work.outcome.findings.append(f"{program.name} ended on {found / path}")
+        work.outcome.findings.append(f"fuzzing {name} ended on {found / path}")

@@ -41,19 +41,26 @@ def test_every_score_is_that_of_plain_hugging_face(
     first = int(os.environ.get("LMFUSION_TEST_SEED", "1"))
     seconds = float(os.environ.get("LMFUSION_TEST_SECONDS", "0"))
     least = int(os.environ.get("LMFUSION_TEST_SCORES", "0"))
+    failures: list[Exception] = []
     begin, scores, worlds, largest, evictions = time.monotonic(), 0, 0, 0.0, 0
     while worlds < WORLDS or time.monotonic() - begin < seconds or scores < least:
         # Neighbours in the list of architectures are alike; 17 steps on is another kind.
         world = World.of(first + 17 * worlds, tmp_path)
-        run_world(world, EXAMPLES * (3 if seconds or least else 1), tmp_path)
+        try:
+            run_world(world, EXAMPLES * (3 if seconds or least else 1), tmp_path)
+        except Exception as failure:
+            failures.append(failure)
         world.bundle.unlink()
         worlds += 1
         scores += world.scores
         evictions += world.evictions
         largest = max(largest, world.largest)
-        print(f"{worlds} worlds, {scores:,} scores, largest difference {largest:.1e} nats a token; "
+        print(f"{worlds} worlds, {len(failures)} failures, {scores:,} scores, "
+              f"largest difference {largest:.1e} nats a token; "
               f"the last was LMFUSION_TEST_SEED={world.seed} ({world.architecture})", flush=True)
     record_property("candidate scores", scores)
     record_property("worlds", worlds)
     record_property("largest difference, nats a token", largest)
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} of {worlds} worlds", failures)
     assert evictions > 0 and scores > 500 * worlds

@@ -49,6 +49,12 @@ def written(folder: Path, content: str, name: str = "u1.txt") -> Path:
     return path
 
 
+def test_a_node_far_beyond_all_others_takes_no_memory(tmp_path: Path) -> None:
+    path = written(tmp_path, "0 400000000000 a a 0.5\n400000000000\n")
+    with pytest.raises(LatticeError, match="has a node 400000000000, but only 1 arcs"):
+        read(path)
+
+
 @pytest.mark.parametrize("base", [None, 10.0])
 @pytest.mark.parametrize("words_on", ["nodes", "links"])
 def test_slf(tmp_path: Path, base: float | None, words_on: str) -> None:

@@ -148,7 +148,7 @@ def test_a_kill_while_the_output_is_written(source: Path, settings: Path, bundle
             if next(seen) == call:
                 raise KeyboardInterrupt
             whole(a, b)
-        monkeypatch.setattr("lmfusion.rescoring.job.os.replace", replace)
+        monkeypatch.setattr("lmfusion.replaced_file.os.replace", replace)
         assert main(command(source, output, settings, bundle)) == 130
         assert not output.exists()
     monkeypatch.undo()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from lmfusion.errors import LatticeError
 
+GAPS = 100  # numbers of nodes for each arc, at most: what every node takes room for
+
 
 @dataclass(frozen=True, slots=True)
 class Arc:
@@ -32,8 +34,8 @@ class Lattice:
         name: of the utterance, for messages.
 
     Raises:
-        LatticeError: a cycle, a score that is NaN or +inf, a node that is no number from 0 on, or
-            no path from the start to an end.
+        LatticeError: a cycle, a score that is NaN or +inf, a node that is no number from 0 on or
+            one far beyond the number of arcs, or no path from the start to an end.
     """
 
     arcs: tuple[Arc, ...]
@@ -65,7 +67,11 @@ class Lattice:
 
     def _node_count(self) -> int:
         ends = (node for arc in self.arcs for node in (arc.start, arc.end))
-        return 1 + max((self.start, *self.finals, *ends))
+        last = max((self.start, *self.finals, *ends))
+        if last > GAPS * (len(self.arcs) + len(self.finals) + 10):
+            raise LatticeError(f"{self.title} has a node {last}, but only {len(self.arcs)} arcs; "
+                               "nodes are numbered from 0 on, with few numbers left out")
+        return 1 + last
 
     def _check_numbers(self) -> None:
         for index, arc in enumerate(self.arcs):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from lmfusion.nbest.hypothesis import Hypothesis, Utterance
 from lmfusion.nbest.reading import NBest, read
+from lmfusion.replaced_file import moved_into
 
 HYPOTHESES_A_CALL = 2048  # of a file, so that it need not fit into memory
 
@@ -156,8 +157,9 @@ def rescore(nbest: Any, scorer: TextScorer, *, weight: float = 0.3,
         weight, word_insertion_bonus, acoustic_weight: of the total.
         n: only so many are ranked, for less work (`LMFusionScorer.best`); the others follow in the
             order given, without parts. None: all.
-        output: of a file or folder, where to write the same shape; beside it, OUTPUT.parts.tsv
-            has utterance, rank, score, log p, words, total and text of every hypothesis.
+        output: of a file or folder, where to write the same shape, whole files or none; beside
+            it, OUTPUT.parts.tsv has utterance, rank, score, log p, words, total and text of every
+            hypothesis.
         parts: a list to which every utterance's `Ranked` hypotheses are added.
         reading: of `read`, such as missing="last".
 
@@ -179,8 +181,10 @@ def rescore(nbest: Any, scorer: TextScorer, *, weight: float = 0.3,
     if output is None:
         return document.rebuilt(iter(list(orders_of(ranked, sized))))  # read whole, then rebuilt
     output = Path(output)
-    with open(output.with_name(output.name + ".parts.tsv"), "w", encoding="utf-8") as file:
-        document.write(orders_of(with_parts(zip(named, ranked), file), sized), output)
+    document.must_not_be(output)
+    with (moved_into(output.parent) as folder,
+          open(folder / f"{output.name}.parts.tsv", "w", encoding="utf-8") as file):
+        document.write(orders_of(with_parts(zip(named, ranked), file), sized), folder / output.name)
     return output
 
 

@@ -70,9 +70,13 @@ class NBest:
     def write(self, orders: Iterator[list[int]], output: Path) -> None:
         """Writes a file or folder of the same shape with every list in a new order."""
         assert isinstance(self._shape, FileShape)
+        self.must_not_be(output)
+        self._shape.write(self.source, self._options, orders, output)
+
+    def must_not_be(self, output: Path) -> None:
+        """Refuses to write over what is read (ValueError)."""
         if output.resolve() == Path(self.source).resolve():
             raise ValueError(f"{output} is what is read; give another path to write to")
-        self._shape.write(self.source, self._options, orders, output)
 
     def _lists(self) -> Lists:
         if isinstance(self._shape, FileShape):

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lmfusion.default_model import locked
 from lmfusion.nbest import NBest, Ranked, Utterance
 from lmfusion.nbest.ranking import batches, orders_of, with_parts
+from lmfusion.replaced_file import moved_into
 from lmfusion.rescoring.journal import Journal, Shard, done_in, log_probs_in
 from lmfusion.tuning.settings import Settings
 from lmfusion.tuning.text_form import TextForm
@@ -239,26 +238,14 @@ def _write(job: Job) -> None:
 
 
 def _write_from(job: Job, journals: Sequence[Path]) -> None:
-    parts = job.output.with_name(job.output.name + ".parts.tsv")
-    writing = [path.with_name(f".writing.{path.name}") for path in (job.output, parts)]
-    for path in writing:
-        if path.is_dir():
-            shutil.rmtree(path)
     log_probs = itertools.chain.from_iterable(map(log_probs_in, journals))
     utterances, named = itertools.tee(job.document)
     ranked = (job.settings.weights.ranked(utterance, row)
               for utterance, row in zip(utterances, log_probs))
-    with writing[1].open("w", encoding="utf-8") as file:
-        job.document.write(orders_of(_checked(with_parts(zip(named, ranked), file))), writing[0])
-    os.replace(writing[1], parts)
-    if not writing[0].is_dir():
-        os.replace(writing[0], job.output)
-        return
-    for source in sorted(path for path in writing[0].rglob("*") if path.is_file()):
-        target = job.output / source.relative_to(writing[0])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
-    shutil.rmtree(writing[0])
+    with (moved_into(job.output.parent) as folder,
+          (folder / f"{job.output.name}.parts.tsv").open("w", encoding="utf-8") as file):
+        job.document.write(orders_of(_checked(with_parts(zip(named, ranked), file))),
+                           folder / job.output.name)
 
 
 def _checked(ranked: Iterator[list[Ranked]]) -> Iterator[list[Ranked]]:

@@ -118,9 +118,13 @@ class Expected:
         return {"none": str, "variants": str, "sentence": sentence,
                 "upper": str.upper}[self.settings.casing](text)
 
+    def after(self, before: str, text: str) -> str:
+        """A text behind what stands before it."""
+        return before + separator(before, first_word(text), self.settings.join) + text
+
     def history(self, prompt: str, context: Sequence[str]) -> str:
         for utterance in context:
-            prompt = after(prompt, self.cased(utterance))
+            prompt = self.after(prompt, self.cased(utterance))
         return prompt
 
     def word(self, context: str, word: str, join: str | None = None, history: str = "") -> Number:
@@ -129,7 +133,7 @@ class Expected:
         key = context, word, join, history
         known = self.words.get(key)
         if known is None:
-            forms = [(after(history, text), after(history, before))
+            forms = [(self.after(history, text), self.after(history, before))
                      for text, before in self.forms(context, word, join)]
             size = max(2 + len(self.ids(text)) + len(self.ids(before))
                        - 2 * common(self.ids(text), self.ids(before)) for text, before in forms)
@@ -140,19 +144,23 @@ class Expected:
 
     def text(self, text: str, *, eos: bool = False, history: str = "") -> Number:
         """log p(text | history) of a whole text, cased."""
-        whole = after(history, self.cased(text))
+        whole = self.after(history, self.cased(text))
         number = self.total(whole, eos=eos) - self.total(history)
         return number, len(self.ids(whole)) + len(self.ids(history)) + 2
 
     def ending(self, text: str, ending: str, history: str = "") -> Number:
-        whole = after(history, self.cased(text))
-        number = (self.total(whole + ending) if ending else self.total(whole, eos=True))
+        """log p(ending | history, text); an empty ending is the end of the text."""
+        cased = self.cased(text)
+        whole = self.after(history, cased)
+        number = (self.total(self.after(history, cased + ending)) if ending else
+                  self.total(whole, eos=True))
         return number - self.total(whole), 2 * len(self.ids(whole)) + 3
 
 
-def after(before: str, text: str) -> str:
-    """A text behind what stands before it."""
-    return before + separator(before, text, "space") + text
+def first_word(text: str) -> str:
+    """Which decides how a text joins what stands before it."""
+    end = next((i for i, letter in enumerate(text) if letter.isspace()), len(text))
+    return text[:end] or text
 
 
 def script(letters: str) -> str:
