@@ -80,10 +80,17 @@ class StateScorer:
         """log p(word | state), and the state after the word."""
         return self.score_batch([(state, word)])[0]
 
-    def score_batch(self, questions: Sequence[tuple[State, str]]) -> list[tuple[float, State]]:
-        """`score` of many (state, word), in one call of the model."""
+    def score_batch(self, questions: Sequence[tuple[State, str]],
+                    floors: Sequence[float] | None = None) -> list[tuple[float, State]]:
+        """`score` of many (state, word), in one call of the model.
+
+        Args:
+            floors: [questions]; a word whose log p is below its floor gets -inf, and is computed
+                only as far as it takes to know that. None: no floors.
+        """
         row_of: dict[State, int] = {}
         words: list[list[str]] = []
+        floor_rows: list[list[float]] = []
         places = []
         for i, (state, word) in enumerate(questions):
             if not isinstance(state, State):
@@ -92,10 +99,14 @@ class StateScorer:
             row = row_of.setdefault(state, len(words))
             if row == len(words):
                 words.append([])
+                floor_rows.append([])
             places.append((row, len(words[row])))
             words[row].append(word)
+            if floors is not None:
+                floor_rows[row].append(floors[i])
         log_probs: list[list[Any]] = self.scorer.log_probs(  # floats: there is no deadline
-            [state.text for state in row_of], words, join=self.join, **self._call)
+            [state.text for state in row_of], words, join=self.join,
+            floor=None if floors is None else floor_rows, **self._call)
         return [(log_probs[row][column], self.after(state, word))
                 for (row, column), (state, word) in zip(places, questions)]
 

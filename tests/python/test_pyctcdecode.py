@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 from pathlib import Path
+from typing import Any
 
 import emissions as simulated
 import lmfusion
@@ -14,6 +16,7 @@ from oracle import Oracle
 pyctcdecode = pytest.importorskip(
     "pyctcdecode", reason="pip install --no-deps pyctcdecode==0.5.0 pygtrie to test its adapter")
 from lmfusion.adapters.pyctcdecode import PyctcdecodeLM, load_decoder  # noqa: E402
+from lmfusion.adapters.pyctcdecode_floors import FloorDecoder  # noqa: E402
 
 TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of differences
 
@@ -185,3 +188,48 @@ def test_memory_is_bounded_over_a_long_utterance(bundle: Path) -> None:
     assert bounded_text == text
     gc.collect()  # the adapters and their decoders are gone, and no state outlives them
     assert not [state for state in gc.get_objects() if type(state) is lmfusion.State]
+
+
+WORDS = ["the", "cat", "sat", "on", "mat", "a", "sand"]
+
+
+@pytest.mark.parametrize(("options", "limits", "hotwords"), [
+    ({}, {"beam_width": 15}, None),
+    ({}, {"beam_width": 4}, ["mat", "the sand"]),
+    ({}, {"beam_width": 15, "beam_prune_logp": -3.0}, ["cat"]),
+    ({"unigrams": WORDS}, {"beam_width": 12, "beam_prune_logp": -100.0}, None),
+    ({"unigrams": WORDS, "alpha": 3.0, "beta": -2.0}, {"beam_width": 12}, ["the cat"]),
+    ({"endings": ()}, {"beam_width": 6, "beam_prune_logp": -math.inf}, None),
+    ({"endings": ("", "."), "alpha": 2.0}, {"beam_width": 8}, None),
+    ({"alpha": 0.0}, {"beam_width": 8}, ["mat"]),
+    ({"alpha": -0.2}, {"beam_width": 8, "beam_prune_logp": -3.0}, None),
+], ids=str)
+def test_floors_leave_the_same_beams(bundle: Path, options: dict[str, Any],
+                                     limits: dict[str, Any], hotwords: list[str] | None) -> None:
+    """pyctcdecode's own search is the oracle: the same texts, frames and scores, in its order."""
+    alphabet = pyctcdecode.Alphabet.build_alphabet(["", " ", *simulated.UNITS[2:]])
+    found = []
+    for kind in (pyctcdecode.BeamSearchDecoderCTC, FloorDecoder):
+        lm = PyctcdecodeLM(lmfusion.LMFusionScorer(bundle, weight=1.5, word_insertion_bonus=4.0),
+                           **options)
+        found.append([kind(alphabet, lm).decode_beams(
+            simulated.emissions(text, seed=seed, noise=1.5), hotwords=hotwords, **limits)
+            for seed, text in enumerate(("the cat sat", "sand the mat"))])
+    assert found[0] == found[1]
+    assert all(found[0])
+
+
+def test_floors_save_work(bundle: Path) -> None:
+    alphabet = pyctcdecode.Alphabet.build_alphabet(["", " ", *simulated.UNITS[2:]])
+    counts = []
+    for kind in (pyctcdecode.BeamSearchDecoderCTC, FloorDecoder):
+        scorer = lmfusion.LMFusionScorer(bundle, weight=2.0, word_insertion_bonus=4.0)
+        made = kind(alphabet, PyctcdecodeLM(scorer))
+        texts = [made.decode(simulated.emissions(text, seed=seed, noise=2.0), beam_width=10)
+                 for seed, text in enumerate(("the cat sat on a mat", "you sand the hand"))]
+        counts.append((texts, scorer.stats()))
+    (texts, plain), (same, floors) = counts
+    assert texts == same
+    assert floors.tokens_computed < plain.tokens_computed
+    assert floors.calls < plain.calls
+    assert copy.copy(made)._limits == (1, -math.inf)  # a call leaves nothing behind

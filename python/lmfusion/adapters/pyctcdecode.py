@@ -188,6 +188,48 @@ class PyctcdecodeLM(AbstractLanguageModel):
             score += weight * self._states.finish(state)
         return score, state
 
+    def score_batch(self, questions: Sequence[tuple[State, str, bool]],
+                    least: Sequence[float]) -> list[tuple[float, State]]:
+        """`score` of many (state before, word, is it the last?), in one call of the model.
+
+        Args:
+            questions: as the arguments of `score`.
+            least: [questions]; a score that is below for certain is -inf instead, and its word is
+                computed only as far as it takes to know that.
+        """
+        weight = self.scorer.weight if self.alpha is None else self.alpha
+        bonus = self.scorer.word_insertion_bonus if self.beta is None else self.beta
+        # What can be added to the words, at most; several endings may begin alike.
+        most = weight * math.log(max(1, len(self._states.endings)))
+        found: list[tuple[float, State]] = [(0.0, state) for state, _, _ in questions]
+        asked, floors = [], []
+        for i, ((_, word, last), low) in enumerate(zip(questions, least, strict=True)):
+            if word:
+                extra = bonus + (most if last and self.score_boundary else 0.0)
+                if self._words is not None and word not in self._words:
+                    extra += self._unknown(word)
+                floors.append((low - extra) / weight if weight > 0 else -math.inf)
+                asked.append(i)
+        scored = self._states.score_batch([questions[i][:2] for i in asked], floors)
+        for i, (log_prob, state) in zip(asked, scored):
+            if log_prob == -math.inf and weight > 0:
+                found[i] = -math.inf, state
+                continue
+            score = weight * log_prob
+            score += bonus
+            if self._words is not None and questions[i][1] not in self._words:
+                score += self._unknown(questions[i][1])
+            found[i] = score, state
+        for i, low in enumerate(least):
+            if weight > 0 and found[i][0] < low - (most if questions[i][2] else 0.0):
+                found[i] = -math.inf, found[i][1]
+        ends = [i for i, (_, _, last) in enumerate(questions)
+                if last and self.score_boundary and found[i][0] > -math.inf]
+        finished = self._states.finish_batch([found[i][1] for i in ends]) if ends else []
+        for i, end in zip(ends, finished):
+            found[i] = found[i][0] + weight * end, found[i][1]
+        return found
+
     def _unknown(self, word: str) -> float:
         # The same for a word as for its beginning: an end of the word must not pay.
         return self.unk_score_offset * max(1.0, len(word) / WORD_LENGTH)
