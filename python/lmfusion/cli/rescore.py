@@ -6,21 +6,12 @@ import dataclasses
 import importlib.util
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmfusion.cli.output import AsJson, Steps, note, print_json
-from lmfusion.cli.reading_options import (
-    BeamSize,
-    ColumnNames,
-    Costs,
-    LogBase,
-    Missing,
-    ScoreFiles,
-    Speaker,
-    reading,
-)
+from lmfusion.cli.reading_options import reads_nbest
 from lmfusion.cli.scorer_options import ChosenScorer, scores
 
 if TYPE_CHECKING:
@@ -31,7 +22,8 @@ if TYPE_CHECKING:
 
 
 @scores(without=())
-def rescore(scorer: ChosenScorer,
+@reads_nbest
+def rescore(scorer: ChosenScorer, reading: dict[str, Any],
             nbest: Annotated[Path, typer.Argument(metavar="NBEST", help="a file or folder")],
             output: Annotated[Path, typer.Option("-o", "--output", metavar="PATH")],
             settings: Annotated[Path | None, typer.Option(
@@ -63,9 +55,7 @@ def rescore(scorer: ChosenScorer,
                 "--keep-journals", help="do not remove PATH.shard-I-of-N.journal at the end")]
             = False,
             hypotheses_a_call: Annotated[int, typer.Option(help="of the model")] = 2048,
-            missing: Missing = None, log_base: LogBase = None, column: ColumnNames = None,
-            beam_size: BeamSize = None, score_files: ScoreFiles = None, costs: Costs = None,
-            speaker: Speaker = None, json_: AsJson = False) -> None:
+            json_: AsJson = False) -> None:
     """Rank the hypotheses of every utterance with the language model; write the same format.
 
     Run again after a kill it goes on where it was. PATH.parts.tsv has the parts of every total.
@@ -85,8 +75,7 @@ def rescore(scorer: ChosenScorer,
         chosen = Settings.read(settings)
     if hypotheses_a_call < 1:
         raise ValueError(f"--hypotheses-a-call {hypotheses_a_call}; at least 1 expected")
-    document = read(nbest, **reading(missing, log_base, column, beam_size, score_files, costs,
-                                     speaker))
+    document = read(nbest, **reading)
     content = jobs.Content.of(document)
     if settings is None:
         _warn_of_bare_texts(document, scorer, chosen)

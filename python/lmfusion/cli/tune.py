@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmfusion.cli.output import AsJson, Steps, note, print_report
-from lmfusion.cli.reading_options import (
-    BeamSize,
-    ColumnNames,
-    Costs,
-    LogBase,
-    Missing,
-    ScoreFiles,
-    Speaker,
-    reading,
-)
+from lmfusion.cli.reading_options import reads_nbest
 from lmfusion.cli.scorer_options import ChosenScorer, scores
 
 if TYPE_CHECKING:
@@ -26,7 +17,8 @@ if TYPE_CHECKING:
 
 
 @scores(without=("weight", "word_insertion_bonus", "casing", "truecaser", "bos", "bos_id"))
-def tune(scorer: ChosenScorer,
+@reads_nbest
+def tune(scorer: ChosenScorer, reading: dict[str, Any],
          nbest: Annotated[Path, typer.Argument(metavar="NBEST", help="a file or folder")],
          ref: Annotated[Path | None, typer.Option(
              "--ref", metavar="FILE", help="references: trn, Kaldi text, JSON, lines; default: "
@@ -43,9 +35,7 @@ def tune(scorer: ChosenScorer,
              help="start tokens to try, as the scorer's option")] = ["auto"],  # noqa: B006
          folds: Annotated[int, typer.Option(help="of the utterances")] = 5,
          seed: Annotated[int, typer.Option(help="of folds and bootstrap")] = 0,
-         missing: Missing = None, log_base: LogBase = None, column: ColumnNames = None,
-         beam_size: BeamSize = None, score_files: ScoreFiles = None, costs: Costs = None,
-         speaker: Speaker = None, json_: AsJson = False) -> None:
+         json_: AsJson = False) -> None:
     """Find the weights and the text form with the fewest word errors, and say how sure that is.
 
     FOLDER gets settings.json (for `lmfusion rescore --settings`), report.html, tune.png, and
@@ -59,8 +49,7 @@ def tune(scorer: ChosenScorer,
     from lmfusion.tuning.search import tune as search
     from lmfusion.tuning.text_form import forms
     tried = forms(casing, final, prompt if "" in prompt else ["", *prompt], bos)
-    document = read(nbest, **reading(missing, log_base, column, beam_size, score_files, costs,
-                                     speaker))
+    document = read(nbest, **reading)
     utterances = list(document)
     references = references_of([each.name for each in utterances], ref or nbest)
     parts = Parts.of(utterances, references, scorer.identity())
