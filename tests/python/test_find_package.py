@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import tiny_models
 import torch
+from lmfusion import LMFusionScorer
 from lmfusion.export import export
 
 ROOT = Path(__file__).parents[2]
@@ -28,10 +30,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("find_package")
     run("cmake", "--install", build_tree(), "--prefix", folder / "prefix", "--component",
         "development")
-    run("cmake", "-S", ROOT / "examples" / "cpp", "-B", folder / "build", "-G", "Ninja",
+    built(ROOT / "examples" / "cpp", folder)
+    return folder / "build" / "score_text"
+
+
+def built(source: Path, folder: Path) -> None:
+    run("cmake", "-S", source, "-B", folder / "build", "-G", "Ninja",
         f"-DCMAKE_PREFIX_PATH={folder / 'prefix'}", "-DCMAKE_BUILD_TYPE=Release")
     run("cmake", "--build", folder / "build")
-    return folder / "build" / "score_text"
 
 
 def build_tree() -> Path:
@@ -56,3 +62,17 @@ def test_errors_reach_the_outside_project(program: Path, tmp_path: Path) -> None
                           check=False)
     assert done.returncode == 1
     assert "missing.lmf" in done.stderr
+
+
+def test_the_quickstart_builds_and_scores(program: Path, tmp_path: Path, bundle: Path) -> None:
+    """The snippets of docs/quickstarts/cpp_decoder.md, as they are."""
+    page = (ROOT / "docs" / "quickstarts" / "cpp_decoder.md").read_text(encoding="utf-8")
+    snippets = dict(re.findall(r"^```(cmake|cpp)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
+    (tmp_path / "CMakeLists.txt").write_text(snippets["cmake"])
+    (tmp_path / "decoder.cpp").write_text(snippets["cpp"])
+    (tmp_path / "prefix").symlink_to(program.parents[1] / "prefix")
+    built(tmp_path, tmp_path)
+    scores = run(tmp_path / "build" / "decoder", bundle).split()
+    scorer = LMFusionScorer(bundle, weight=0.5)
+    [wanted] = scorer.score_continuations(["i would like a cup of"], [["tea", "tee"]])
+    assert [float(score) for score in scores] == pytest.approx(wanted, rel=1e-4)
