@@ -161,7 +161,7 @@ def test_the_lattice_of_a_sentence_has_a_path_above_its_list(default_model: Path
     recognition = recognize(speak("the weather is very nice today"))
     spoken = [Utterance("", recognition), Utterance("", Recognition("", ()))]
     weights = Weights(2.5, 25.0)
-    [lattice, none] = lattices = read_lattices(spoken)
+    [lattice, none] = lattices = list(read_lattices(spoken))
     assert none is None
     found = best_paths(default_model, lattices, weights, lambda: None)
     assert found.texts[1] == "" and found.proven == 2 and found.tokens > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,20 +31,21 @@ class BestPaths:
     tokens: int
 
 
-def read_lattices(utterances: Sequence[Utterance]) -> list[Lattice | None]:
-    """PocketSphinx's lattices with the scores of its n-gram model; None: nothing was recognised."""
+def read_lattices(utterances: Iterable[Utterance]) -> Iterator[Lattice | None]:
+    """PocketSphinx's lattices with the scores of its n-gram model; None: nothing was recognised.
+
+    One by one, since every node is there once for each history: a sentence has 200,000 arcs.
+    """
     log_prob = ngram_of(pocketsphinx.Decoder(loglevel="FATAL"))
-    found: list[Lattice | None] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "utterance.lat")
         for utterance in utterances:
             path.write_text(utterance.recognition.lattice, encoding="utf-8")
-            found.append(with_ngram(next(read(path)), log_prob)
-                         if utterance.recognition.lattice else None)
-    return found
+            yield (with_ngram(next(read(path)), log_prob)
+                   if utterance.recognition.lattice else None)
 
 
-def best_paths(model: Path, lattices: Sequence[Lattice | None], weights: Weights,
+def best_paths(model: Path, lattices: Iterable[Lattice | None], weights: Weights,
                done: Callable[[], None]) -> BestPaths:
     """The best path of every lattice, all scores weighed as in the lists.
 
