@@ -48,7 +48,7 @@ def run_main_job(out: Path, *, json_: bool = False) -> None:
         note("60 sentences are spoken and recognised: about a minute; a second run reads what was "
              "recognised")
         tuning, test = (_recognized(name, progress) for name in ("tuning", "test"))
-        note("3,600 texts are rescored, 30 lattices of 200,000 arcs searched: one and a half minutes")
+        note("3,600 texts are rescored and 30 lattices searched: one and a half minutes")
         rescored = _rescored(model, tuning, test, progress)
         note("tree, grouped and uncached are compared with Hugging Face: about two minutes")
         rows = _compared(model, test, rescored, progress)
