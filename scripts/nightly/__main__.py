@@ -44,32 +44,59 @@ def main() -> int:
 
 
 def run_all(stages: list[Stage], given: argparse.Namespace) -> dict[str, Outcome]:
-    """Every stage's outcome, by its name, in the order of the list."""
-    seconds = shares(stages, given.minutes * 60 * min(given.jobs, len(stages)))
+    """Every stage's outcome, by its name, in the order of the list. A stage that has no room in the
+    time given is skipped, and says how long it takes."""
+    total = given.minutes * 60 * min(given.jobs, len(stages))
+    end = time.monotonic() + given.minutes * 60
+    outcomes = {stage.name: Outcome(skipped=f"takes {stage.least:.0f} s at least, which "
+                                    f"--minutes {given.minutes:g} does not leave")
+                for stage in stages}
+    room = with_room(stages, total)
+    for stage in room:
+        print_least(stage)
+    seconds = shares(room, total)
     columns = (TextColumn("{task.description:<14}"), BarColumn(), TimeElapsedColumn(),
                TextColumn("{task.fields[status]}"))
     with Progress(*columns) as progress, ThreadPoolExecutor(given.jobs) as pool:
         def do(stage: Stage) -> Outcome:
-            return run_one(stage, seconds[stage.name], given, progress)
-        done = list(pool.map(do, stages))
-    return {stage.name: outcome for stage, outcome in zip(stages, done)}
+            return run_one(stage, seconds[stage.name], end, given, progress)
+        outcomes |= {stage.name: outcome for stage, outcome in zip(room, pool.map(do, room))}
+    return outcomes
+
+
+def print_least(stage: Stage) -> None:
+    """What a stage takes at least, where that is long."""
+    if stage.least >= 60:
+        print(f"{stage.name}: {stage.least:.0f} s at least"
+              + (f", {stage.building:.0f} of them for a first build" if stage.must_build else ""))
+
+
+def with_room(stages: list[Stage], total: float) -> list[Stage]:
+    """Those that three quarters of the time hold, the first of the list before the others."""
+    room: list[Stage] = []
+    for stage in stages:
+        if len(stages) == 1 or sum(each.least for each in room) + stage.least <= 0.75 * total:
+            room.append(stage)
+    return room
 
 
 def shares(stages: list[Stage], total: float) -> dict[str, float]:
     """Seconds for what goes on as long as it may, by stage: what the rest leaves of `total`."""
-    left = max(total - sum(stage.fixed for stage in stages), 0.1 * total)
+    left = max(total - sum(stage.least for stage in stages), 0.1 * total)
     sum_of_shares = sum(stage.share for stage in stages) or 1
     return {stage.name: left * stage.share / sum_of_shares for stage in stages}
 
 
-def run_one(stage: Stage, seconds: float, given: argparse.Namespace,
+def run_one(stage: Stage, seconds: float, end: float, given: argparse.Namespace,
             progress: Progress) -> Outcome:
-    """One stage; what it throws is a finding."""
+    """One stage; what it throws is a finding. What is not done by `end` is left."""
+    if time.monotonic() >= end:
+        return Outcome(skipped="the time was over")
     folder = given.out / stage.name
     folder.mkdir(parents=True, exist_ok=True)
-    work = Work(seconds, folder, given.seed)
+    work = Work(seconds, folder, given.seed, end)
     work.log.unlink(missing_ok=True)
-    task = progress.add_task(stage.name, total=stage.fixed + seconds, status="")
+    task = progress.add_task(stage.name, total=stage.least + seconds, status="")
     begin = time.monotonic()
     ended = threading.Event()
 
@@ -88,7 +115,7 @@ def run_one(stage: Stage, seconds: float, given: argparse.Namespace,
         shower.join()
     work.outcome.seconds = time.monotonic() - begin
     found = len(work.outcome.findings)
-    progress.update(task, completed=stage.fixed + seconds,
+    progress.update(task, completed=stage.least + seconds,
                     status=work.outcome.skipped or f"{found} findings")
     if not sys.stdout.isatty():
         print(f"{stage.name}: {work.outcome.seconds:.0f} s, {found} findings", flush=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +40,7 @@ class Work:
     seconds: float  # of what goes on for as long as it may
     folder: Path
     seed: int
+    end: float = math.inf  # by time.monotonic(): what runs then is ended
     status: str = ""  # shown beside the bar
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -47,7 +50,9 @@ class Work:
 
     def run(self, *command: str | Path, limit: float, environment: Mapping[str, str] | None = None,
             cwd: Path = ROOT) -> int:
-        """Runs a command, its output in the log; 124 where it took longer than `limit` seconds."""
+        """Runs a command, its output in the log; 124 where it took longer than `limit` seconds, or
+        until the run's time was over."""
+        limit = max(0.0, min(limit, self.end - time.monotonic()))
         with self.log.open("ab") as log:
             log.write(f"$ {' '.join(map(str, command))}\n".encode())
             log.flush()
@@ -65,7 +70,9 @@ class Work:
              environment: Mapping[str, str] | None = None) -> bool:
         """As `run`; a status other than 0 is a finding with the log's last lines."""
         status = self.run(*command, limit=limit, environment=environment)
-        if status == 124:
+        if status == 124 and time.monotonic() >= self.end:
+            self.outcome.skipped = f"the time was over before {Path(command[0]).name} ended"
+        elif status == 124:
             self.find(f"{Path(command[0]).name} was ended after {limit:.0f} s")
         elif status:
             self.find(f"{Path(command[0]).name} ended with status {status}")

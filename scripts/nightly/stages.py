@@ -19,13 +19,24 @@ PYTHON_TESTS = Path("tests") / "python"
 
 @dataclass(frozen=True)
 class Stage:
-    """share: of the time that is left when every stage had its `fixed` seconds."""
+    """A stage takes its `fixed` seconds, a first build's, and its share of the time that is left
+    when every stage had those."""
 
     name: str
     what: str
     run: Callable[[Work], None]
     share: float = 0.0
     fixed: float = 10.0
+    folder: str = ""  # of a build of its own
+    building: float = 0.0  # seconds of two cores, without ccache
+
+    @property
+    def must_build(self) -> bool:
+        return bool(self.folder) and not (ROOT / self.folder / "build.ninja").exists()
+
+    @property
+    def least(self) -> float:
+        return self.fixed + (self.building if self.must_build else 0.0)
 
 
 def program(name: str) -> Path:
@@ -56,8 +67,14 @@ def faults(work: Work) -> None:
     work.tests("callers", [*PYTEST, PYTHON_TESTS / "test_faults.py"], limit=600)
 
 
+def interrupts(work: Work) -> None:
+    work.tests("interrupts", [*PYTEST, PYTHON_TESTS / "test_interrupts.py"],
+               limit=3 * work.seconds + 600, environment=goes_on(work))
+
+
 def files(work: Work) -> None:
-    work.tests("model_files", [*PYTEST, PYTHON_TESTS / "test_model_files.py"], limit=1800)
+    for name in ("model_files", "snapshot_files"):
+        work.tests(name, [*PYTEST, PYTHON_TESTS / f"test_{name}.py"], limit=1800)
 
 
 def soak(work: Work) -> None:
@@ -71,7 +88,7 @@ def threads(work: Work) -> None:
                environment={"LMFUSION_TEST_CALLS": "10000"})
     work.tests("cache_threads", [program("cache_threads_test")], limit=600)
     work.tests("fork", [program("fork_test")], limit=600)
-    work.tests("threads", [*PYTEST, "-k", "thread or interrupt or fork", PYTHON_TESTS], limit=1200)
+    work.tests("threads", [*PYTEST, "-k", "thread or fork", PYTHON_TESTS], limit=1200)
 
 
 VALGRIND = ["token_tree_test", "batch_plan_test", "path_scorer_test", "warm_start_test",
@@ -114,22 +131,35 @@ def arm64(work: Work) -> None:
         work.outcome.count("programs", len(list(tests)))
 
 
+def tokenizers(work: Work) -> None:
+    work.tests("tokenizers", [*PYTEST, "-s", PYTHON_TESTS / "test_tokenizer_differential.py"],
+               limit=3 * work.seconds + 300, environment=goes_on(work))
+
+
+# In the order of what there is time for.
 STAGES = [
     Stage("differential", "random calls of every architecture against plain Hugging Face",
-          differential, share=20),
+          differential, share=20, fixed=30),
     Stage("twin", "random calls against a model computed by hand, C++ alone", twin, share=5),
-    Stage("faults", "allocations, model calls and writes that fail", faults, fixed=30),
-    Stage("files", "damaged model files", files, fixed=120),
-    Stage("addresses", "address and undefined-behaviour sanitizers over the rooms without torch",
-          lambda work: sanitizers(work, "sanitize"), fixed=120),
-    Stage("races", "thread sanitizer over the rooms without torch",
-          lambda work: sanitizers(work, "thread"), fixed=120),
-    Stage("valgrind", "valgrind over tests of the rooms without torch", valgrind, fixed=200),
-    Stage("threads", "tests that call from several threads", threads, fixed=60),
+    Stage("faults", "allocations, model calls and writes that fail", faults, fixed=60),
+    Stage("interrupts", "SIGINT at any time of any call", interrupts, share=2, fixed=40),
+    Stage("files", "damaged model files and snapshots", files, fixed=150),
+    Stage("tokenizers", "random tokenizers and texts against the originals", tokenizers, share=3,
+          fixed=20),
+    Stage("threads", "tests that call from several threads", threads, fixed=120),
     Stage("soak", "many calls of four threads on a small cache, and the memory they take", soak,
-          share=4, fixed=20),
-    Stage("fuzz", "libFuzzer over every format and over text", fuzz, share=10, fixed=90),
-    Stage("arm64", "the rooms without torch for 64-bit Arm, under qemu", arm64, fixed=300),
+          share=6, fixed=20),
+    Stage("fuzz", "libFuzzer over every format and over text", fuzz, share=10, fixed=20,
+          folder="build-fuzz", building=240),
+    Stage("addresses", "address and undefined-behaviour sanitizers over the rooms without torch",
+          lambda work: sanitizers(work, "sanitize"), fixed=120, folder="build-sanitize",
+          building=400),
+    Stage("races", "thread sanitizer over the rooms without torch",
+          lambda work: sanitizers(work, "thread"), fixed=120, folder="build-thread", building=400),
     Stage("mutants", "wrong edits of tree, plan and cache, which a test must notice", mutate,
-          share=4, fixed=60),
+          share=4, fixed=90),
+    Stage("valgrind", "valgrind over tests of the rooms without torch", valgrind, fixed=200,
+          folder="build-plain", building=180),
+    Stage("arm64", "the rooms without torch for 64-bit Arm, under qemu", arm64, fixed=120,
+          folder="build-arm64", building=500),
 ]

@@ -1,26 +1,12 @@
 #include "bundle/problems.h"
 
+#include "base/printable.h"
 #include "lmfusion/errors.h"
 
 namespace lmfusion {
 namespace {
 
 constexpr size_t kMostProblems = 1000;
-
-// A line that any terminal and any reader of UTF-8 can show, whatever bytes the file holds.
-std::string Printable(const std::string& text) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string line;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f) {
-      line += c;
-    } else {
-      line += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
-    }
-  }
-  return line;
-}
 
 }  // namespace
 

@@ -15,6 +15,7 @@
 
 #include "base/atomic_file.h"
 #include "base/checksum.h"
+#include "base/printable.h"
 #include "lmfusion/errors.h"
 #include "tree/pinned_paths.h"
 
@@ -24,6 +25,7 @@ namespace {
 constexpr char kMagic[8] = {'l', 'm', 'f', 'c', 'a', 'c', 'h', 'e'};
 constexpr uint32_t kFormat = 2;
 constexpr size_t kSlotsAtOnce = 256;
+constexpr size_t kShownBytes = 500;  // of what a file says, in an error
 constexpr size_t kBytesAtOnce = size_t{1} << 20;
 
 struct Header {
@@ -173,7 +175,7 @@ void CheckOwner(const std::string& file, const std::string& theirs, const std::s
     differences.append(name).append(" is ").append(their).append(", here ").append(our);
   }
   throw CacheFileError(file + " is the cache snapshot of another model or compute type (" +
-                       differences + "); save one with this scorer");
+                       Printable(differences.substr(0, kShownBytes)) + "); save one with this scorer");
 }
 
 std::vector<StoredNode> ReadNodes(Reader* reader, int64_t vocabulary_size) {
