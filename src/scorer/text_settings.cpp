@@ -18,9 +18,9 @@ std::shared_ptr<const Tokenizer> MakeTokenizer(const ScorerOptions& options, con
   if (options.special_tokens == SpecialTokens::kAllow &&
       (options.tokenizer != nullptr || !is_json)) {
     throw std::invalid_argument(
-        "special_tokens = \"allow\" is for models with a tokenizer.json; a tokenizer function "
-        "reads "
-        "control tokens as it will, so give one that does (option tokenizer) and leave this at "
+        "special_tokens = \"allow\" is for models with a tokenizer.json: a SentencePiece file does "
+        "not say what becomes of the text beside a control token, and a tokenizer function reads "
+        "control tokens as it will; give one that does (option tokenizer) and leave this at "
         "\"text\"");
   }
   if (options.tokenizer != nullptr) return options.tokenizer;

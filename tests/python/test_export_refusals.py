@@ -85,6 +85,16 @@ def test_a_name_of_a_hub_is_not_a_folder(tmp_path: Path) -> None:
         export_folder("openai/gpt2", tmp_path / "model.lmf")
 
 
+def test_sharded_weights_are_read_whole(tmp_path: Path) -> None:
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama-tied-biases"]())
+    model.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
+    assert len(list((tmp_path / "sharded").glob("model-*.safetensors"))) > 1
+    paths = random_paths(20, seed=2)
+    export_folder(tmp_path / "sharded", tmp_path / "model.lmf", tokenizer=False)
+    assert difference(hugging_face(model, paths),
+                      engine(tmp_path / "model.lmf", paths, 16)) <= TOLERANCE
+
+
 # --- LoRA ---
 
 
