@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/packed_graph.h"
+#include "kernels/threads/scratch.h"
 #include "ops/packed_output.h"
 #include "ops/torch_threads.h"
 
@@ -57,6 +58,7 @@ class Engine final : public TreeEngine {
 
   void AddTo(Stats* stats) const override {
     stats->weight_bytes = weight_bytes_;
+    stats->scratch_bytes = ScratchBytes();
     stats->packed_linears = packed_.linears;
     stats->plain_linears = packed_.plain_linears;
     stats->fused_operators = packed_.fused_operators;

@@ -30,7 +30,12 @@ class RecordingMemory {
     c10::cuda::CUDACachingAllocator::beginAllocateToPool(
         device_, pool_, [stream](cudaStream_t other) { return other == stream; });
   }
-  ~RecordingMemory() { c10::cuda::CUDACachingAllocator::endAllocateToPool(device_, pool_); }
+  ~RecordingMemory() {
+    try {
+      c10::cuda::CUDACachingAllocator::endAllocateToPool(device_, pool_);
+    } catch (const std::exception&) {  // of a device that has failed
+    }
+  }
   RecordingMemory(const RecordingMemory&) = delete;
   RecordingMemory& operator=(const RecordingMemory&) = delete;
 
@@ -46,10 +51,14 @@ class CudaRuntime final : public DeviceRuntime {
         stream_(c10::cuda::getStreamFromPool(false, device_.index())),
         pool_(at::cuda::graph_pool_handle()) {}
 
+  // On a device that has failed torch throws: then there is nothing left to give back.
   ~CudaRuntime() override {
-    const c10::cuda::CUDAGuard guard(device_);
-    for (const cudaGraphExec_t graph : graphs_) (void)cudaGraphExecDestroy(graph);
-    while (pool_uses_ > 0) ReleasePool();
+    try {
+      const c10::cuda::CUDAGuard guard(device_);
+      for (const cudaGraphExec_t graph : graphs_) (void)cudaGraphExecDestroy(graph);
+      while (pool_uses_ > 0) ReleasePool();
+    } catch (const std::exception&) {
+    }
   }
 
   c10::Device device() const override { return device_; }

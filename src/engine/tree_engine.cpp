@@ -7,6 +7,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "engine/attention_calls.h"
 #include "engine/slot_rows.h"
 #include "engine/slot_types.h"
 
@@ -122,7 +123,9 @@ void TreeEngine::Probe() {
   Reserve(1);
   const BatchPlan plan = OneToken(std::max<int32_t>(description_.bos_token_id, 0));
   Queue("a token", [&] {
+    const AttentionCalls attentions;
     RunOnce(plan);
+    attentions.Check(description_);
     Normalizers(hidden_.narrow(0, 0, 1));  // a matrix of another shape would say so
   });
   Wait();

@@ -56,8 +56,9 @@ class TreeEngine : public CausalLM {
   void ReadSlots(const std::vector<SlotId>& slots, char* bytes) final;
   void WriteSlots(const std::vector<SlotId>& slots, const char* bytes) final;
 
-  // Computes one token, so that a graph that does not run, or does not fit the description, is
-  // found when a model is loaded. Before Reserve. Throws ModelFileError.
+  // Computes one token, so that a graph that does not run, or does not fit the description (sizes,
+  // layers, windows, heads), is found when a model is loaded. Before Reserve. Throws
+  // ModelFileError.
   void Probe();
 
  protected:

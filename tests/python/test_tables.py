@@ -67,6 +67,15 @@ def test_stats_of_several_scorers_add_up(bundle: Path) -> None:
     assert both["cached"] is True
 
 
+def test_working_memory_is_counted_once_for_all_scorers(bundle: Path) -> None:
+    scorers = [lmfusion.LMFusionScorer(bundle) for _ in range(2)]
+    for scorer in scorers:
+        scorer.score_texts(["the cat sat on the mat"])
+    one, other = (scorer.stats() for scorer in scorers)
+    assert 0 < one.scratch_bytes == other.scratch_bytes <= 64 << 20  # what lies ready: none runs
+    assert (one + other).scratch_bytes == one.scratch_bytes
+
+
 def test_the_stub_and_the_page_are_those_of_the_tables() -> None:
     spec = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "write_tables.py")
     assert spec is not None and spec.loader is not None
