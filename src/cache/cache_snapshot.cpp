@@ -175,7 +175,8 @@ void CheckOwner(const std::string& file, const std::string& theirs, const std::s
     differences.append(name).append(" is ").append(their).append(", here ").append(our);
   }
   throw CacheFileError(file + " is the cache snapshot of another model or compute type (" +
-                       Printable(differences.substr(0, kShownBytes)) + "); save one with this scorer");
+                       Printable(differences.substr(0, kShownBytes)) +
+                       "); save one with this scorer");
 }
 
 std::vector<StoredNode> ReadNodes(Reader* reader, int64_t vocabulary_size) {

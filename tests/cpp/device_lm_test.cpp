@@ -143,6 +143,7 @@ ModelDescription ToyDescription() {
   d.q_heads = kHeads;
   d.kv_heads = kKvHeads;
   d.head_dim = kHeadDim;
+  d.windows = {0};
   d.hidden_size = kWidth;
   d.vocabulary_size = kVocabulary;
   return d;
