@@ -44,11 +44,11 @@ enum class Contexts { kKnown, kLonger, kUnknown };
 void OneContext(benchmark::State& state, const std::shared_ptr<const Tokenizer>& tokenizer,
                 const std::shared_ptr<const Casing>& casing, Contexts contexts, size_t words) {
   const TextStage stage(tokenizer, casing, {});
-  TextCounters counters;
+  TextCall call;
   size_t number = 0;
   std::string context = Context(words, number);
-  stage.Continuations({context}, {{"a"}}, Join::kAuto, &counters);
-  counters = {};
+  stage.Continuations({context}, {{"a"}}, Join::kAuto, &call);
+  call = {};
   for (auto _ : state) {
     state.PauseTiming();
     ++number;
@@ -61,11 +61,11 @@ void OneContext(benchmark::State& state, const std::shared_ptr<const Tokenizer>&
     if (contexts == Contexts::kUnknown) asked[0] = Context(words, number);
     const std::vector<std::vector<std::string>> lists = {candidates};
     state.ResumeTiming();
-    benchmark::DoNotOptimize(stage.Continuations(asked, lists, Join::kAuto, &counters));
+    benchmark::DoNotOptimize(stage.Continuations(asked, lists, Join::kAuto, &call));
   }
   const auto asked = static_cast<double>(state.iterations()) * kCandidates;
   state.SetItemsProcessed(static_cast<int64_t>(asked));
-  state.counters["bytes/candidate"] = static_cast<double>(counters.bytes_tokenized) / asked;
+  state.counters["bytes/candidate"] = static_cast<double>(call.bytes_tokenized) / asked;
 }
 
 std::string Read(const char* path) {

@@ -38,11 +38,11 @@ class CountedTextStage {
                                   std::to_string(candidate_words.size()) +
                                   " lists of candidate words; one list a context expected");
     }
-    TextCounters counters;
+    TextCall call;
     TokenPaths paths =
-        Unlocked([&] { return stage_.Continuations(contexts, candidate_words, join, &counters); });
-    bytes_tokenized += counters.bytes_tokenized;
-    truncated_contexts += counters.truncated_contexts;
+        Unlocked([&] { return stage_.Continuations(contexts, candidate_words, join, &call); });
+    bytes_tokenized += call.bytes_tokenized;
+    truncated_contexts += call.truncated_contexts;
     return paths;
   }
 

@@ -21,6 +21,10 @@ class State:
 
     text: str = ""
 
+    def __repr__(self) -> str:
+        """Without the text, which may be anybody's and ends up in logs and tracebacks."""
+        return f"State({len(self.text)} characters)"
+
     def after(self, word: str, join: str = "auto") -> State:
         """The state after `word`, joined as an `LMFusionScorer` of this `join` does."""
         return State(joined(self.text, word, join))

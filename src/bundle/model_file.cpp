@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 #include "lmfusion/errors.h"
 
@@ -39,8 +40,8 @@ ModelFile::ModelFile(const std::string& path) : path_(path), archive_(std::make_
   archive_->descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (archive_->descriptor < 0) {
     const int error = errno;
-    throw ModelFileError(
-        (error == ENOENT ? "no such model file: " + path : path + ": " + std::strerror(error)));
+    throw ModelFileError((error == ENOENT ? "no such model file: " + path
+                                          : path + ": " + std::generic_category().message(error)));
   }
   struct stat state {};
   if (fstat(archive_->descriptor, &state) != 0 || !S_ISREG(state.st_mode)) {
@@ -156,7 +157,7 @@ size_t ModelFile::ReadAt(uint64_t offset, void* bytes, size_t count) const {
     const ssize_t got = pread(archive_->descriptor, static_cast<char*>(bytes) + done, count - done,
                               static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw ModelFileError(path_ + ": " + std::strerror(errno));
+    if (got < 0) throw ModelFileError(path_ + ": " + std::generic_category().message(errno));
     if (got == 0) break;
     done += static_cast<size_t>(got);
   }

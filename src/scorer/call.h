@@ -20,10 +20,11 @@ class ScorerCall {
   ScorerCall(LMFusionScorer::Impl& scorer, const std::string& cache_namespace)
       : scorer_(scorer), in_progress_(scorer.fork_guard), cache_namespace_(cache_namespace) {
     counts_.calls = 1;
+    text_.cache_namespace = cache_namespace_;
   }
 
-  // Where the text stage counts.
-  TextCounters* text() { return &text_; }
+  // Whose the texts are, and where the text stage counts.
+  TextCall* text() { return &text_; }
 
   // What of a history stands before the texts of the call; the cache keeps it until the call's end.
   TextBefore Before(const History& history);
@@ -61,7 +62,7 @@ class ScorerCall {
   const ForkGuard::Call in_progress_;
   const std::string& cache_namespace_;
   Stopwatch total_, stage_;
-  TextCounters text_;
+  TextCall text_;
   Stats counts_;
   CallWatch* const watch_ = CallWatch::Current();
   bool began_ = false;

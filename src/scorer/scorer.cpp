@@ -179,9 +179,9 @@ void LMFusionScorer::set_homophone_aggregation(const std::string& aggregation) {
 
 Stats LMFusionScorer::stats() const { return impl().CountedSinceReset(); }
 void LMFusionScorer::reset_stats() { impl().ResetCounters(); }
-void LMFusionScorer::clear_cache() { impl().path_scorer->Clear(nullptr); }
+void LMFusionScorer::clear_cache() { impl().ClearCache(nullptr); }
 void LMFusionScorer::clear_cache(const std::string& cache_namespace) {
-  impl().path_scorer->Clear(&cache_namespace);
+  impl().ClearCache(&cache_namespace);
 }
 
 const std::string& LMFusionScorer::model_description() const {

@@ -69,6 +69,14 @@ const TextStage& LMFusionScorer::Impl::TextAsGiven() const {
   return *text_as_given;
 }
 
+void LMFusionScorer::Impl::ClearCache(const std::string* cache_namespace) {
+  const ForkGuard::Call in_progress(fork_guard);
+  path_scorer->Clear(cache_namespace);
+  for (const TextStage* const stage : {text_stage.get(), text_as_given.get()}) {
+    if (stage != nullptr) stage->Forget(cache_namespace);
+  }
+}
+
 Stats LMFusionScorer::Impl::CountedSinceReset() const {
   const ForkGuard::Call in_progress(fork_guard);
   const std::lock_guard<std::mutex> lock(reset_mutex_);

@@ -22,6 +22,9 @@ struct LMFusionScorer::Impl {
   const TextStage& Text() const;
   const TextStage& TextAsGiven() const;  // without casing
 
+  // Of the paths and of the texts of a namespace; null: all.
+  void ClearCache(const std::string* cache_namespace);
+
   // Whether the call that asks is one that selfcheck_every means; counts calls.
   bool SelfcheckIsDue() {
     const auto every = static_cast<uint64_t>(options.selfcheck_every);

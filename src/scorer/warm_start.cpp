@@ -24,11 +24,11 @@ void Append(TokenPaths more, TokenPaths* paths) {
 
 // The contexts themselves: nothing of the empty candidate is scored.
 TokenPaths Contexts(const TextStage& text, const std::vector<std::string>& contexts,
-                    TextCounters* counters) {
+                    TextCall* call) {
   const std::vector<std::string> empty_word{""};
   return text.Continuations(contexts,
                             std::vector<std::vector<std::string>>(contexts.size(), empty_word),
-                            Join::kNone, counters);
+                            Join::kNone, call);
 }
 
 }  // namespace
@@ -45,20 +45,19 @@ int64_t LMFusionScorer::prime(const std::vector<std::string>& contexts,
         "text");
   }
   Stopwatch watch;
-  TextCounters counters;
-  TokenPaths paths = Contexts(text, contexts, &counters);
+  TextCall call{cache_namespace};
+  TokenPaths paths = Contexts(text, contexts, &call);
   if (!vocabulary.empty()) {
-    Append(Contexts(text, after, &counters), &paths);
+    Append(Contexts(text, after, &call), &paths);
     for (const std::string& context : after) {
-      Append(text.Continuations({context}, {vocabulary}, join.value_or(impl().options.join),
-                                &counters),
+      Append(text.Continuations({context}, {vocabulary}, join.value_or(impl().options.join), &call),
              &paths);
     }
   }
   Stats added;  // no call: nothing is scored
   added.tokens_requested = TokenCount(paths);
-  added.truncated_contexts = counters.truncated_contexts;
-  added.text_bytes_tokenized = counters.bytes_tokenized;
+  added.truncated_contexts = call.truncated_contexts;
+  added.text_bytes_tokenized = call.bytes_tokenized;
   added.text_seconds = watch.Lap();
   impl().counters.Add(added);
   CallWatch* const told = CallWatch::Current();
@@ -73,8 +72,8 @@ int64_t LMFusionScorer::save_cache(const std::string& path,
                                    const std::string& cache_namespace) {
   const ForkGuard::Call in_progress(impl().fork_guard);
   if (contexts.empty()) return impl().path_scorer->Save(path, nullptr, cache_namespace);
-  TextCounters counters;
-  const TokenPaths paths = Contexts(impl().Text(), contexts, &counters);
+  TextCall call{cache_namespace};
+  const TokenPaths paths = Contexts(impl().Text(), contexts, &call);
   return impl().path_scorer->Save(path, &paths, cache_namespace);
 }
 

@@ -33,6 +33,21 @@ class TextMemo {
     AddLocked(std::move(entry));
   }
 
+  // Forgets every entry whose source begins so.
+  void Forget(std::string_view beginning) noexcept {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (Generation* const generation : {&young_, &old_}) {
+      for (auto each = generation->begin(); each != generation->end();) {
+        if (each->first.substr(0, beginning.size()) != beginning) {
+          ++each;
+          continue;
+        }
+        if (generation == &young_) young_bytes_ -= each->second->bytes();
+        each = generation->erase(each);
+      }
+    }
+  }
+
  private:
   // Keys are views of the entries' own `source`.
   using Generation = std::unordered_map<std::string_view, std::shared_ptr<const Entry>>;

@@ -103,6 +103,23 @@ TEST(PathScorer, WhatIsHeldGoesLast) {
   }
 }
 
+// As a context's candidates are handed over: one prefix in memory, and also a shorter part of it.
+TEST(PathScorer, CandidatesOfOnePrefixAreRight) {
+  const auto scorer = HashScorer(100);
+  const std::vector<Tokens> texts{
+      {1, 2, 3, 4}, {1, 2, 3, 5, 6}, {1, 2, 3}, {1, 2, 7}, {1, 2, 3, 4}};
+  TokenPaths paths = Paths(texts, LastTokens(texts, 1));
+  const auto prefix = std::make_shared<const Tokens>(Tokens{1, 2, 3});
+  for (size_t i = 0; i < texts.size(); ++i) {
+    TokenPaths::Path& path = paths.paths[i];
+    path.prefix = prefix;
+    path.prefix_size = i == 3 ? 2 : 3;
+    path.tail.assign(texts[i].begin() + path.prefix_size, texts[i].end());
+  }
+  ExpectRight(texts, LastTokens(texts, 1), scorer->Score(paths, ""));
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 4u) << "1 2 3, and 5";
+}
+
 TEST(PathScorer, GroupedIsOnePrefillAContextAndOnePassAWord) {
   const auto scorer = HashScorer(1000, Mode::kGrouped);
   const std::vector<Tokens> texts{{1, 2, 3, 4, 5}, {1, 2, 3, 6}, {1, 2, 7, 8}};

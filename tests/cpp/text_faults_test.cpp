@@ -109,21 +109,19 @@ std::shared_ptr<const TextStage> Stage(const std::shared_ptr<const Casing>& casi
   return std::make_shared<const TextStage>(tokenizer, casing, options);
 }
 
-Call Staging(const std::shared_ptr<const TextStage>& stage) {
-  return [stage] {
-    TextCounters counters;
-    History history;
-    history.prompt = "a prompt of some words";
-    history.utterances = {"the first b", "a second one"};
-    const TextBefore before = stage->Before(history, &counters);
+// One of the things that a text stage does.
+Call Staging(const std::shared_ptr<const TextStage>& stage, int which) {
+  return [stage, which] {
+    TextCall call;
     const std::vector<std::string> contexts{"", "so b", "the new york is where b a was born"};
     const std::vector<std::vector<std::string>> words{{"a"}, {"a", "b a", ""}, {"may", "b"}};
-    return Letters(stage->Continuations(contexts, words, Join::kSpace, &counters)) +
-           Letters(stage->Continuations(contexts, words, Join::kAuto, &counters, before)) +
-           Letters(stage->Texts(contexts, true, &counters, before)) +
-           Letters(stage->Endings(contexts, {"", " b"}, &counters)) +
-           Letters(stage->Alternatives("so b", "a", Join::kSpace)) +
-           std::to_string(counters.truncated_contexts);
+    const History history{"a prompt of words", {"the first b", "a second one"}};
+    switch (which) {
+      case 0: return Letters(stage->Continuations(contexts, words, Join::kSpace, &call));
+      case 1: return Letters(stage->Texts(contexts, true, &call, stage->Before(history, &call)));
+      case 2: return Letters(stage->Endings(contexts, {"", " b"}, &call));
+      default: return Letters(stage->Alternatives("so b", "a", Join::kSpace));
+    }
   };
 }
 
@@ -156,7 +154,10 @@ std::vector<Work> AllWork() {
   for (size_t i = 0; i < casings.size(); ++i) {
     const std::string name = "casing " + std::to_string(i);
     all.push_back({name, [=] { return CasingTexts(casings[i]()); }});
-    all.push_back({"text of " + name, [=] { return Staging(Stage(casings[i]())); }});
+    for (int which = 0; which < 4; ++which) {
+      all.push_back({"text " + std::to_string(which) + " of " + name,
+                     [=] { return Staging(Stage(casings[i]()), which); }});
+    }
   }
   return all;
 }

@@ -59,9 +59,9 @@ TEST(TextPaths, CandidatesOfAContextShareItsTokens) {
   for (const int64_t length : {512, 4}) {  // whole, and cut
     const TextStage stage(std::make_shared<ToyTokenizer>(kPieces), CasingByName("none"),
                           Options(length));
-    TextCounters counters;
+    TextCall call;
     const TokenPaths paths =
-        stage.Continuations({"c c c c c c"}, {{"a", "c", "ab"}}, Join::kSpace, &counters);
+        stage.Continuations({"c c c c c c"}, {{"a", "c", "ab"}}, Join::kSpace, &call);
     ASSERT_EQ(paths.paths.size(), 3u);
     for (const TokenPaths::Path& path : paths.paths) {
       EXPECT_EQ(path.prefix, paths.paths[0].prefix);
@@ -76,19 +76,19 @@ TEST(TextPaths, ACandidateInWhichTheCutMovesIsTwoPaths) {
   const ToyTokenizer tokenizer({"1", "2", "3", "4", "5", "6", "7", "8", "9", " "});
   const TextStage stage(std::make_shared<ToyTokenizer>(tokenizer), CasingByName("none"),
                         Options(8));
-  TextCounters counters;
+  TextCall call;
   const auto ids = [&tokenizer](const std::string& text) {
     Tokens tokens = tokenizer.Encode(text);
     tokens.insert(tokens.begin(), kStart);
     return tokens;
   };
-  const TokenPaths paths = stage.Continuations({"1234567"}, {{" 89"}}, Join::kSpace, &counters);
+  const TokenPaths paths = stage.Continuations({"1234567"}, {{" 89"}}, Join::kSpace, &call);
   ASSERT_EQ(paths.paths.size(), 2u);
   EXPECT_EQ(Whole(paths.paths[0]), ids("1234567 8"));
   EXPECT_EQ(paths.paths[0].scored_begin, 8);  // " " and "8", after 7 and 8 tokens
   EXPECT_EQ(Whole(paths.paths[1]), ids("34567 89"));
   EXPECT_EQ(paths.paths[1].scored_begin, 8);  // "9", after 9 tokens of which 2 are left out
-  EXPECT_EQ(counters.truncated_contexts, 1u);
+  EXPECT_EQ(call.truncated_contexts, 1u);
 }
 
 TEST(TextPaths, CutsChangeNothing) {
@@ -100,11 +100,11 @@ TEST(TextPaths, CutsChangeNothing) {
     const TextStage without(std::make_shared<NoCuts>(kPieces), CasingByName("none"), options);
     const Words contexts = RandomTexts(1, 200);
     const std::vector<Words> words(contexts.size(), {"a", "c ab", "", " b"});
-    TextCounters counters;
+    TextCall call;
     const std::vector<double> a =
-        model.Score(with.Continuations(contexts, words, Join::kSpace, &counters));
+        model.Score(with.Continuations(contexts, words, Join::kSpace, &call));
     const std::vector<double> b =
-        model.Score(without.Continuations(contexts, words, Join::kSpace, &counters));
+        model.Score(without.Continuations(contexts, words, Join::kSpace, &call));
     ASSERT_EQ(a.size(), b.size());
     for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-9) << contexts[i / 4];
   }
@@ -116,10 +116,10 @@ TEST(TextPaths, EndingsFollowTheCasedText) {
   const ToyLM model(*tokenizer);
   const TextStage sentence(tokenizer, CasingByName("sentence"), Options(512));
   const TextStage none(tokenizer, CasingByName("none"), Options(512));
-  TextCounters counters;
+  TextCall call;
   const Words endings = {"?", "n i"};
-  EXPECT_EQ(model.Score(sentence.Endings({"so am i"}, endings, &counters)),
-            model.Score(none.Endings({"So am I"}, endings, &counters)));
+  EXPECT_EQ(model.Score(sentence.Endings({"so am i"}, endings, &call)),
+            model.Score(none.Endings({"So am I"}, endings, &call)));
 }
 
 TEST(TextPaths, ACandidateBeginsAtACharacter) {
@@ -129,8 +129,8 @@ TEST(TextPaths, ACandidateBeginsAtACharacter) {
   };
   const TextStage stage(std::make_shared<ToyTokenizer>(kPieces), std::make_shared<Wrong>(),
                         Options(512));
-  TextCounters counters;
-  EXPECT_THROW(stage.Continuations({"a"}, {{"b"}}, Join::kSpace, &counters), std::invalid_argument);
+  TextCall call;
+  EXPECT_THROW(stage.Continuations({"a"}, {{"b"}}, Join::kSpace, &call), std::invalid_argument);
   EXPECT_THROW(TextStage(std::make_shared<ToyTokenizer>(kPieces), CasingByName("none"), Options(0)),
                std::invalid_argument);
 }
@@ -141,9 +141,9 @@ TEST(TextPaths, ThreadsGetTheSame) {
   const auto work = [&model](const TextStage& stage, uint32_t seed) {
     std::vector<double> all;
     for (const std::string& context : RandomTexts(seed, 300)) {
-      TextCounters counters;
+      TextCall call;
       for (const double score :
-           model.Score(stage.Continuations({context}, {{"a", "b c"}}, Join::kSpace, &counters))) {
+           model.Score(stage.Continuations({context}, {{"a", "b c"}}, Join::kSpace, &call))) {
         all.push_back(score);
       }
     }

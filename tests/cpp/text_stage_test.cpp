@@ -58,12 +58,12 @@ class Toy {
   const ToyLM& model() const { return model_; }
 
   double LogProb(const std::string& context, const std::string& word) const {
-    TextCounters counters;
-    return model_.Score(stage_.Continuations({context}, {{word}}, Join::kSpace, &counters)).at(0);
+    TextCall call;
+    return model_.Score(stage_.Continuations({context}, {{word}}, Join::kSpace, &call)).at(0);
   }
   double Text(const std::string& text, bool eos = false) const {
-    TextCounters counters;
-    return model_.Score(stage_.Texts({text}, eos, &counters)).at(0);
+    TextCall call;
+    return model_.Score(stage_.Texts({text}, eos, &call)).at(0);
   }
 
   // The plain definition of L: the text tokenized from scratch, and each of its tokens read after
@@ -144,8 +144,8 @@ TEST(TextStage, ACandidateIsTheDifferenceOfTwoWholeTexts) {
         for (size_t j = random() % 4; j > 0; --j) words[i].push_back(RandomText(&random, 6));
         if (!words[i].empty()) words[i].push_back(words[i][0]);
       }
-      TextCounters counters;
-      const TokenPaths paths = toy.stage().Continuations(contexts, words, Join::kSpace, &counters);
+      TextCall call;
+      const TokenPaths paths = toy.stage().Continuations(contexts, words, Join::kSpace, &call);
       const std::vector<double> scores = toy.model().Score(paths);
       size_t at = 0;
       for (size_t i = 0; i < contexts.size(); ++i) {
@@ -175,9 +175,9 @@ TEST(TextStage, WholeTextsAndEndings) {
         const double end = toy.OracleEnd(text);
         ASSERT_NEAR(toy.Text(text, true), toy.Oracle(text) - word_end + end, 1e-9) << text;
       }
-      TextCounters counters;
+      TextCall call;
       const std::vector<double> scores =
-          toy.model().Score(toy.stage().Endings({text}, endings, &counters));
+          toy.model().Score(toy.stage().Endings({text}, endings, &call));
       ASSERT_EQ(scores.size(), endings.size());
       for (size_t j = 0; j < endings.size(); ++j) {
         if (endings[j].empty() && !options.start_token && text.empty()) continue;
@@ -222,10 +222,10 @@ double SumOfEnds(const TextStage& stage, const ToyLM& model, const std::string& 
     words = longer;
     all.insert(all.end(), words.begin(), words.end());
   }
-  TextCounters counters;
-  double sum = std::exp(model.Score(stage.Endings({context}, {""}, &counters)).at(0));
+  TextCall call;
+  double sum = std::exp(model.Score(stage.Endings({context}, {""}, &call)).at(0));
   for (const double score :
-       model.Score(stage.Continuations({context}, {all}, Join::kSpace, &counters))) {
+       model.Score(stage.Continuations({context}, {all}, Join::kSpace, &call))) {
     sum += std::exp(score);
   }
   return sum;
@@ -255,9 +255,9 @@ TEST(TextStage, CompleteWordsSumToAtMostOne) {
 TEST(TextStage, VariantsAreAlternativesOfOneCandidate) {
   const Case options{true, false, Boundary::kPlain, 512};
   const Toy toy(options, "variants"), given(options);
-  TextCounters counters;
+  TextCall call;
   const TokenPaths paths =
-      toy.stage().Continuations({"b"}, {{"ab", "AB", "."}}, Join::kSpace, &counters);
+      toy.stage().Continuations({"b"}, {{"ab", "AB", "."}}, Join::kSpace, &call);
   EXPECT_EQ(paths.candidates, 3);
   EXPECT_EQ(paths.candidate_of, (std::vector<int32_t>{0, 0, 0, 1, 2}));
   const std::vector<double> scores = toy.model().Score(paths);
@@ -283,11 +283,11 @@ TEST(TextStage, ACasingMayChangeTheContext) {
   options.start_token = 40;
   const TextStage cased(tokenizer, casing, options);
   const TextStage given(tokenizer, CasingByName("none"), options);
-  TextCounters counters;
+  TextCall call;
   const std::vector<double> scores =
-      model.Score(cased.Continuations({"a b"}, {{"b", "a", "b"}}, Join::kSpace, &counters));
+      model.Score(cased.Continuations({"a b"}, {{"b", "a", "b"}}, Join::kSpace, &call));
   const std::vector<double> expected =
-      model.Score(given.Continuations({"a b", "a c"}, {{"b"}, {"a"}}, Join::kSpace, &counters));
+      model.Score(given.Continuations({"a b", "a c"}, {{"b"}, {"a"}}, Join::kSpace, &call));
   EXPECT_NEAR(scores[0], expected[0], 1e-9);
   EXPECT_NEAR(scores[1], expected[1], 1e-9);
   EXPECT_NEAR(scores[2], expected[0], 1e-9);
@@ -298,9 +298,9 @@ TEST(TextStage, ManyCandidates) {
   Words words;
   std::mt19937 random(4);
   for (int i = 0; i < 100000; ++i) words.push_back(RandomText(&random, 8));
-  TextCounters counters;
+  TextCall call;
   const std::vector<double> scores =
-      toy.model().Score(toy.stage().Continuations({"abc b"}, {words}, Join::kSpace, &counters));
+      toy.model().Score(toy.stage().Continuations({"abc b"}, {words}, Join::kSpace, &call));
   ASSERT_EQ(scores.size(), words.size());
   const double context = toy.Oracle("abc b");
   for (size_t i = 0; i < words.size(); i += 97) {
@@ -310,16 +310,16 @@ TEST(TextStage, ManyCandidates) {
 
 TEST(TextStage, AWordOfAMegabyte) {
   const Toy toy;
-  TextCounters counters;
+  TextCall call;
   const std::string word(1 << 20, 'x');
-  const TokenPaths paths = toy.stage().Continuations({"c"}, {{word}}, Join::kSpace, &counters);
+  const TokenPaths paths = toy.stage().Continuations({"c"}, {{word}}, Join::kSpace, &call);
   size_t scored = 0;
   for (const TokenPaths::Path& path : paths.paths) {
     ASSERT_LE(path.size(), 1 + 512 + 512 / 4);
     scored += path.size() - path.scored_begin;
   }
   EXPECT_EQ(scored, word.size() + 1);  // the space before it too
-  EXPECT_EQ(counters.truncated_contexts, 1u);
+  EXPECT_EQ(call.truncated_contexts, 1u);
 }
 
 std::string ErrorOf(const std::function<void()>& call) {
@@ -333,19 +333,18 @@ std::string ErrorOf(const std::function<void()>& call) {
 
 TEST(TextStage, NamesTheTextThatIsNotUtf8) {
   const Toy toy;
-  TextCounters counters;
+  TextCall call;
   const auto error = [&](const Words& contexts, const std::vector<Words>& words) {
-    return ErrorOf([&] { toy.stage().Continuations(contexts, words, Join::kSpace, &counters); });
+    return ErrorOf([&] { toy.stage().Continuations(contexts, words, Join::kSpace, &call); });
   };
   EXPECT_EQ(error({"a", "a\xff"}, {{"a"}, {}}).rfind("contexts[1]: ", 0), 0u);
   EXPECT_EQ(error({"a", "b"}, {{"a"}, {"b", "\xc3"}}).rfind("candidate_words[1][1]: ", 0), 0u);
   // A surrogate, and two halves that are no texts although their join is one.
   EXPECT_EQ(error({"a"}, {{"\xed\xa0\x80"}}).rfind("candidate_words[0][0]: ", 0), 0u);
   EXPECT_EQ(error({"\xc3"}, {{"\xa9"}}).rfind("contexts[0]: ", 0), 0u);
-  EXPECT_EQ(ErrorOf([&] { toy.stage().Texts({"\xff"}, false, &counters); }).rfind("texts[0]: ", 0),
-            0u);
+  EXPECT_EQ(ErrorOf([&] { toy.stage().Texts({"\xff"}, false, &call); }).rfind("texts[0]: ", 0), 0u);
   EXPECT_EQ(ErrorOf([&] {
-              toy.stage().Endings({"a"}, {".", "\xff"}, &counters);
+              toy.stage().Endings({"a"}, {".", "\xff"}, &call);
             }).rfind("endings[1]: ", 0),
             0u);
 }
@@ -359,16 +358,16 @@ TEST(TextStage, NulIsACharacter) {
 
 TEST(TextStage, CountsTruncatedContextsOnce) {
   const Toy toy({true, false, Boundary::kPlain, 8});
-  TextCounters counters;
+  TextCall call;
   const std::string eight = "c c c c c c c c";  // tokens: c and seven " c"
-  toy.stage().Continuations({eight}, {{"c", "c"}}, Join::kSpace, &counters);
-  EXPECT_EQ(counters.truncated_contexts, 0u);
-  toy.stage().Continuations({eight + " c", "c"}, {{"c", "c"}, {"c"}}, Join::kSpace, &counters);
-  EXPECT_EQ(counters.truncated_contexts, 1u);
+  toy.stage().Continuations({eight}, {{"c", "c"}}, Join::kSpace, &call);
+  EXPECT_EQ(call.truncated_contexts, 0u);
+  toy.stage().Continuations({eight + " c", "c"}, {{"c", "c"}, {"c"}}, Join::kSpace, &call);
+  EXPECT_EQ(call.truncated_contexts, 1u);
   // The cut moves by a quarter of 8: the ninth and tenth token are read after two less.
   const auto prefix_of = [&](const std::string& context) {
     return toy.stage()
-        .Continuations({context}, {{"c"}}, Join::kSpace, &counters)
+        .Continuations({context}, {{"c"}}, Join::kSpace, &call)
         .paths.at(0)
         .prefix_size;
   };
@@ -380,10 +379,10 @@ TEST(TextStage, CountsTruncatedContextsOnce) {
 
 TEST(TextStage, RefusesPathsTheModelCannotTake) {
   const Toy toy({true, false, Boundary::kPlain, 512}, "none", 6);
-  TextCounters counters;
-  EXPECT_NO_THROW(toy.stage().Continuations({"c c c c"}, {{"c"}}, Join::kSpace, &counters));
+  TextCall call;
+  EXPECT_NO_THROW(toy.stage().Continuations({"c c c c"}, {{"c"}}, Join::kSpace, &call));
   try {
-    toy.stage().Continuations({"c c c c"}, {{"c", "c c"}}, Join::kSpace, &counters);
+    toy.stage().Continuations({"c c c c"}, {{"c", "c c"}}, Join::kSpace, &call);
     FAIL();
   } catch (const std::invalid_argument& error) {
     const std::string expected =
@@ -395,10 +394,10 @@ TEST(TextStage, RefusesPathsTheModelCannotTake) {
 TEST(TextStage, RefusesAnEndTokenThereIsNot) {
   const auto tokenizer = std::make_shared<const ToyTokenizer>(Words{"a"});
   const TextStage stage(tokenizer, CasingByName("none"), {});
-  TextCounters counters;
-  EXPECT_THROW(stage.Texts({"a"}, true, &counters), std::invalid_argument);
-  EXPECT_THROW(stage.Endings({"a"}, {".", ""}, &counters), std::invalid_argument);
-  EXPECT_EQ(stage.Endings({"a"}, {}, &counters).candidates, 0);
+  TextCall call;
+  EXPECT_THROW(stage.Texts({"a"}, true, &call), std::invalid_argument);
+  EXPECT_THROW(stage.Endings({"a"}, {".", ""}, &call), std::invalid_argument);
+  EXPECT_EQ(stage.Endings({"a"}, {}, &call).candidates, 0);
   EXPECT_THROW(TextStage(nullptr, CasingByName("none"), {}), std::invalid_argument);
   EXPECT_THROW(TextStage(tokenizer, nullptr, {}), std::invalid_argument);
 }
@@ -409,7 +408,7 @@ TEST(TextStage, CostsWhatIsNew) {
     const Toy toy;
     std::string context = "abc";
     for (int i = 1; i < length; ++i) context += i % 2 == 0 ? " abc" : " c";
-    TextCounters first, next;
+    TextCall first, next;
     toy.stage().Continuations({context}, {{"abc", "c"}}, Join::kSpace, &first);
     EXPECT_GE(first.bytes_tokenized, context.size());
     // The hypothesis has grown by a word; twenty words may follow.
@@ -440,9 +439,9 @@ TEST(TextStage, AUsersLeftToRightCasingCasesAContextOnce) {
   const auto tokenizer = std::make_shared<const ToyTokenizer>(Words{"a", "b", "c", " ", "bc"});
   const auto casing = std::make_shared<const Marking>("c");
   const TextStage stage(tokenizer, casing, {});
-  TextCounters counters;
+  TextCall call;
   const TokenPaths paths =
-      stage.Continuations({"ab", "b"}, {{"a", "b", "a"}, {"a"}}, Join::kSpace, &counters);
+      stage.Continuations({"ab", "b"}, {{"a", "b", "a"}, {"a"}}, Join::kSpace, &call);
   EXPECT_EQ(paths.candidates, 4);
   EXPECT_EQ(casing->contexts, 2);
   EXPECT_EQ(stage.Cased("ab", "a", Join::kSpace).text, "abc a");
@@ -450,9 +449,9 @@ TEST(TextStage, AUsersLeftToRightCasingCasesAContextOnce) {
 
   for (const char* mark : {"\xff", "\x80"}) {  // no UTF-8
     const TextStage wrong(tokenizer, std::make_shared<const Marking>(mark), {});
-    EXPECT_ANY_THROW(wrong.Continuations({"ab"}, {{"a"}}, Join::kSpace, &counters)) << mark;
+    EXPECT_ANY_THROW(wrong.Continuations({"ab"}, {{"a"}}, Join::kSpace, &call)) << mark;
   }
-  EXPECT_EQ(stage.Continuations({"ab"}, {{"a"}}, Join::kSpace, &counters).candidates, 1);
+  EXPECT_EQ(stage.Continuations({"ab"}, {{"a"}}, Join::kSpace, &call).candidates, 1);
 }
 
 }  // namespace

@@ -94,7 +94,7 @@ constexpr void AddProducts(BFloat16Kernels* kernels) {
   }
 }
 
-constexpr BFloat16Kernels AllKernels() {
+constexpr BFloat16Kernels AllKernels() noexcept {
   BFloat16Kernels kernels{};
   AddProducts(&kernels);
   kernels.pack = &PackBFloat16;

@@ -10,7 +10,7 @@ namespace lmfusion {
 namespace LMFUSION_SIMD {
 namespace {
 
-constexpr LinearKernels AllKernels() {
+constexpr LinearKernels AllKernels() noexcept {
   LinearKernels kernels{};
   AddFloat32Kernels(&kernels);
   AddActivations(&kernels);

@@ -73,7 +73,7 @@ std::shared_ptr<uint8_t> WeightMemory(int64_t bytes) {
     memory = mapping->Take(bytes);
     newest = mapping;
   }
-  return {std::move(mapping), memory};  // shares the mapping, points to its own part
+  return {mapping, memory};  // shares the mapping, points to its own part
 #else
   const int64_t size = std::max(RoundedUp(bytes, kAlignment), kAlignment);
   auto* memory = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, size));

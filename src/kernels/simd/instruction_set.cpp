@@ -25,8 +25,10 @@ InstructionSet BestUpTo(const CpuFeatures& cpu, const char* most) {
 }
 
 std::atomic<InstructionSet>& Current() {
-  static std::atomic<InstructionSet> current{
-      BestUpTo(FeaturesOfThisCpu(), std::getenv("LMFUSION_CPU"))};
+  // Read once, and nothing here sets a variable of the environment.
+  // NOLINTNEXTLINE(concurrency-mt-unsafe)
+  const char* const most = std::getenv("LMFUSION_CPU");
+  static std::atomic<InstructionSet> current{BestUpTo(FeaturesOfThisCpu(), most)};
   return current;
 }
 

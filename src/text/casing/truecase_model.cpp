@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -71,7 +72,7 @@ uint32_t TruecaseModel::Table::operator[](size_t i) const { return Load<uint32_t
 
 std::shared_ptr<const TruecaseModel> TruecaseModel::FromFile(const std::string& path) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) Fail(path, std::string("cannot be opened: ") + std::strerror(errno));
+  if (file < 0) Fail(path, "cannot be opened: " + std::generic_category().message(errno));
   struct stat status;
   const bool known = fstat(file, &status) == 0 && S_ISREG(status.st_mode);
   const size_t size = known ? static_cast<size_t>(status.st_size) : 0;

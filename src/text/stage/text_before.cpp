@@ -49,11 +49,10 @@ std::string_view TextBefore::SeparatorTo(std::string_view text_after) const {
 }
 
 TextBefore MakeTextBefore(const History& history, Join join, const Casing& casing,
-                          const TextTokens& tokens, int64_t room, uint64_t* bytes_tokenized,
-                          bool* dropped) {
-  const int64_t start = static_cast<int64_t>(tokens.Find("", bytes_tokenized)->tokens->size());
+                          const TextTokens& tokens, int64_t room, TextCall* call, bool* dropped) {
+  const int64_t start = static_cast<int64_t>(tokens.Find("", call)->tokens->size());
   const auto size_of = [&](const std::string& text) {
-    return static_cast<int64_t>(tokens.Find(text, bytes_tokenized)->tokens->size()) - start;
+    return static_cast<int64_t>(tokens.Find(text, call)->tokens->size()) - start;
   };
   CheckUtf8In(history.prompt, "prompt");
   TextBefore before{history.prompt, size_of(history.prompt), join, nullptr};
@@ -77,7 +76,7 @@ TextBefore MakeTextBefore(const History& history, Join join, const Casing& casin
   for (size_t i = kept; i < utterances.size(); ++i) {
     before.text.append(before.SeparatorTo(utterances[i])).append(utterances[i]);
   }
-  before.path = tokens.Find(before.text, bytes_tokenized)->tokens;
+  before.path = tokens.Find(before.text, call)->tokens;
   before.tokens = static_cast<int64_t>(before.path->size()) - start;
   return before;
 }

@@ -30,7 +30,6 @@ struct TextBefore {
 // leaves of positions beside the prompt (0: no limit). `dropped` becomes whether some were dropped.
 // Throws TextError, and std::invalid_argument where the prompt does not fit.
 TextBefore MakeTextBefore(const History& history, Join join, const Casing& casing,
-                          const TextTokens& tokens, int64_t room, uint64_t* bytes_tokenized,
-                          bool* dropped);
+                          const TextTokens& tokens, int64_t room, TextCall* call, bool* dropped);
 
 }  // namespace lmfusion

@@ -92,15 +92,13 @@ struct TextStage::Impl {
 
   TokenPaths Continuations(const std::vector<std::string>& contexts,
                            const std::vector<std::vector<std::string>>& candidate_words, Join join,
-                           const TextBefore& before, TextCounters* counters) const;
+                           const TextBefore& before, TextCall* call) const;
   // The candidates of contexts[i] under a casing that reads a context alike before any word, and
   // under any casing.
   void SameContext(const std::string& context, const std::vector<std::string>& words, size_t i,
-                   Join join, const TextBefore& before, TokenPaths* paths,
-                   TextCounters* counters) const;
+                   Join join, const TextBefore& before, TokenPaths* paths, TextCall* call) const;
   void AnyContext(const std::string& context, const std::vector<std::string>& words, size_t i,
-                  Join join, const TextBefore& before, TokenPaths* paths,
-                  TextCounters* counters) const;
+                  Join join, const TextBefore& before, TokenPaths* paths, TextCall* call) const;
 
   std::vector<CasedText> Forms(const std::string& context, const std::string& word,
                                const Where& where) const {
@@ -128,14 +126,14 @@ struct TextStage::Impl {
 class TextStage::Impl::ContextPaths {
  public:
   ContextPaths(const Impl& stage, const TextBefore& before, std::string_view context,
-               TokenPaths* paths, TextCounters* counters)
+               TokenPaths* paths, TextCall* call)
       : stage_(stage),
         before_(before),
-        counters_(counters),
+        call_(call),
         separator_(context.empty() ? "" : before.SeparatorTo(context)),
         context_is_empty_(context.empty()),
-        context_(stage.tokens.Find(Behind(separator_, context), &counters->bytes_tokenized)),
-        ends_word_(stage.EndsWord(context_->source)),
+        context_(stage.tokens.Find(Behind(separator_, context), call)),
+        ends_word_(stage.EndsWord(context_->text())),
         writer_(context_->tokens, stage.limits(before), paths) {}
 
   bool truncated() const { return writer_.truncated(); }
@@ -145,9 +143,9 @@ class TextStage::Impl::ContextPaths {
     const std::string_view separator = context_is_empty_ ? before_.SeparatorTo(given) : separator_;
     const std::string joined = before_.empty() ? "" : Behind(separator, given);
     const std::string_view text = before_.empty() ? given : std::string_view(joined);
-    const size_t size = context_->source.size();
+    const size_t size = context_->text().size();
     const size_t cut = stage_.tokens.LastCut(text, size);
-    std::vector<int32_t> tail = stage_.tokens.EncodeFrom(text, cut, &counters_->bytes_tokenized);
+    std::vector<int32_t> tail = stage_.tokens.EncodeFrom(text, cut, call_);
     size_t shared = writer_.context_size();
     if (cut < size) shared = Shared(text.substr(0, cut), &tail);
     if (eos) tail.push_back(stage_.options.end_token);
@@ -184,8 +182,8 @@ class TextStage::Impl::ContextPaths {
   size_t Shared(std::string_view before_cut, std::vector<int32_t>* tail) {
     const size_t start = stage_.options.start_token >= 0 ? 1 : 0;
     if (!before_cut.empty() &&
-        (before_cut_ == nullptr || before_cut_->source.size() != before_cut.size())) {
-      before_cut_ = stage_.tokens.Find(before_cut, &counters_->bytes_tokenized);
+        (before_cut_ == nullptr || before_cut_->text().size() != before_cut.size())) {
+      before_cut_ = stage_.tokens.Find(before_cut, call_);
     }
     const int32_t* const context = writer_.context_tokens();
     const int32_t* const context_end = context + writer_.context_size();
@@ -208,7 +206,7 @@ class TextStage::Impl::ContextPaths {
 
   const Impl& stage_;
   const TextBefore& before_;
-  TextCounters* const counters_;
+  TextCall* const call_;
   const std::string_view separator_;  // between what stands before and the context
   const bool context_is_empty_;
   const std::shared_ptr<const TokenizedText> context_;
@@ -227,11 +225,11 @@ void BeginAlternative(TokenPaths* paths) { paths->candidate_of.push_back(paths->
 
 void TextStage::Impl::SameContext(const std::string& context, const std::vector<std::string>& words,
                                   size_t i, Join join, const TextBefore& before, TokenPaths* paths,
-                                  TextCounters* counters) const {
+                                  TextCall* call) const {
   std::string text = left_to_right->Context(context);
   CheckUtf8At(text, {"contexts", i});
   const size_t context_bytes = text.size();
-  ContextPaths writer(*this, before, text, paths, counters);
+  ContextPaths writer(*this, before, text, paths, call);
   const JoinAfter joins(context, join);
   for (size_t j = 0; j < words.size(); ++j) {
     const Where where{"candidate_words", i, "", j};
@@ -243,12 +241,12 @@ void TextStage::Impl::SameContext(const std::string& context, const std::vector<
     BeginAlternative(paths);
     writer.Extended(text, where);
   }
-  if (writer.truncated()) ++counters->truncated_contexts;
+  if (writer.truncated()) ++call->truncated_contexts;
 }
 
 void TextStage::Impl::AnyContext(const std::string& context, const std::vector<std::string>& words,
                                  size_t i, Join join, const TextBefore& before, TokenPaths* paths,
-                                 TextCounters* counters) const {
+                                 TextCall* call) const {
   const JoinAfter joins(context, join);
   std::optional<ContextPaths> writer;  // of `cased_context`, met last
   std::string cased_context;
@@ -262,20 +260,20 @@ void TextStage::Impl::AnyContext(const std::string& context, const std::vector<s
       const auto own = std::string_view(cased.text).substr(0, cased.context_bytes);
       if (!writer || cased_context != own) {
         cased_context = own;
-        writer.emplace(*this, before, own, paths, counters);
+        writer.emplace(*this, before, own, paths, call);
       }
       BeginAlternative(paths);
       writer->Extended(cased.text, where);
       truncated = truncated || writer->truncated();
     }
   }
-  if (truncated) ++counters->truncated_contexts;
+  if (truncated) ++call->truncated_contexts;
 }
 
 TokenPaths TextStage::Impl::Continuations(
     const std::vector<std::string>& contexts,
     const std::vector<std::vector<std::string>>& candidate_words, Join join,
-    const TextBefore& before, TextCounters* counters) const {
+    const TextBefore& before, TextCall* call) const {
   TokenPaths paths;
   size_t candidates = 0;
   for (const auto& words : candidate_words) candidates += words.size();
@@ -285,7 +283,7 @@ TokenPaths TextStage::Impl::Continuations(
     CheckUtf8At(contexts[i], {"contexts", i});
     if (candidate_words[i].empty()) continue;
     const auto one_context = left_to_right != nullptr ? &Impl::SameContext : &Impl::AnyContext;
-    (this->*one_context)(contexts[i], candidate_words[i], i, join, before, &paths, counters);
+    (this->*one_context)(contexts[i], candidate_words[i], i, join, before, &paths, call);
   }
   return paths;
 }
@@ -306,12 +304,11 @@ TextStage::~TextStage() = default;
 
 TokenPaths TextStage::Continuations(const std::vector<std::string>& contexts,
                                     const std::vector<std::vector<std::string>>& candidate_words,
-                                    Join join, TextCounters* counters,
-                                    const TextBefore& before) const {
-  return impl_->Continuations(contexts, candidate_words, join, before, counters);
+                                    Join join, TextCall* call, const TextBefore& before) const {
+  return impl_->Continuations(contexts, candidate_words, join, before, call);
 }
 
-TokenPaths TextStage::Texts(const std::vector<std::string>& texts, bool eos, TextCounters* counters,
+TokenPaths TextStage::Texts(const std::vector<std::string>& texts, bool eos, TextCall* call,
                             const TextBefore& before) const {
   if (eos && impl_->options.end_token < 0) {
     throw std::invalid_argument("eos: the model has no end-of-text token");
@@ -325,19 +322,19 @@ TokenPaths TextStage::Texts(const std::vector<std::string>& texts, bool eos, Tex
     CheckUtf8At(text, where);
     BeginCandidate(&paths);
     BeginAlternative(&paths);
-    Impl::ContextPaths writer(*impl_, before, before.empty() ? text : "", &paths, counters);
+    Impl::ContextPaths writer(*impl_, before, before.empty() ? text : "", &paths, call);
     if (before.empty()) {
       writer.Whole(eos, where);
     } else {
       writer.Extended(text, where, eos);
     }
-    if (writer.truncated()) ++counters->truncated_contexts;
+    if (writer.truncated()) ++call->truncated_contexts;
   }
   return paths;
 }
 
 TokenPaths TextStage::Endings(const std::vector<std::string>& texts,
-                              const std::vector<std::string>& endings, TextCounters* counters,
+                              const std::vector<std::string>& endings, TextCall* call,
                               const TextBefore& before) const {
   for (size_t j = 0; j < endings.size(); ++j) {
     CheckUtf8At(endings[j], {"endings", j});
@@ -355,7 +352,7 @@ TokenPaths TextStage::Endings(const std::vector<std::string>& texts,
     std::string text = impl_->casing->Apply("", texts[i]).text;
     CheckUtf8At(text, {"texts", i});
     const size_t size = text.size();
-    Impl::ContextPaths writer(*impl_, before, text, &paths, counters);
+    Impl::ContextPaths writer(*impl_, before, text, &paths, call);
     for (size_t j = 0; j < endings.size(); ++j) {
       const Where where{"texts", i, " with endings", j};
       BeginCandidate(&paths);
@@ -367,21 +364,24 @@ TokenPaths TextStage::Endings(const std::vector<std::string>& texts,
         writer.Extended(text, where);
       }
     }
-    if (writer.truncated()) ++counters->truncated_contexts;
+    if (writer.truncated()) ++call->truncated_contexts;
   }
   return paths;
 }
 
-TextBefore TextStage::Before(const History& history, TextCounters* counters) const {
+void TextStage::Forget(const std::string* cache_namespace) const {
+  impl_->tokens.Forget(cache_namespace);
+}
+
+TextBefore TextStage::Before(const History& history, TextCall* call) const {
   if (history.prompt.empty() && history.utterances.empty()) return {};
   const TextStageOptions& options = impl_->options;
   const int64_t half = std::min(options.max_context_length, options.max_path_length / 2);
   const int64_t room = std::max<int64_t>(1, impl_->Positions() - half);
   bool dropped = false;
-  TextBefore before =
-      MakeTextBefore(history, options.join, *impl_->casing, impl_->tokens,
-                     options.max_path_length > 0 ? room : 0, &counters->bytes_tokenized, &dropped);
-  if (dropped) ++counters->truncated_contexts;
+  TextBefore before = MakeTextBefore(history, options.join, *impl_->casing, impl_->tokens,
+                                     options.max_path_length > 0 ? room : 0, call, &dropped);
+  if (dropped) ++call->truncated_contexts;
   return before;
 }
 

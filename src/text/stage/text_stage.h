@@ -11,6 +11,7 @@
 #include "lmfusion/options.h"
 #include "lmfusion/tokenizer.h"
 #include "text/stage/text_before.h"
+#include "text/stage/text_tokens.h"
 
 namespace lmfusion {
 
@@ -23,11 +24,6 @@ struct TextStageOptions {
   Join join = Join::kAuto;  // of a history and of what follows it
 };
 
-struct TextCounters {
-  uint64_t truncated_contexts = 0;
-  uint64_t bytes_tokenized = 0;
-};
-
 // Strings to token paths: joins, cases, tokenizes, cuts. Remembers the tokens of the contexts it
 // saw last, so that a call costs in proportion to its new words. Thread safe.
 class TextStage {
@@ -37,20 +33,22 @@ class TextStage {
   ~TextStage();
 
   // What of a history stands before the texts of a call.
-  TextBefore Before(const History& history, TextCounters* counters) const;
+  TextBefore Before(const History& history, TextCall* call) const;
 
   // One candidate per word, in order. Shapes are checked by the caller.
   TokenPaths Continuations(const std::vector<std::string>& contexts,
                            const std::vector<std::vector<std::string>>& candidate_words, Join join,
-                           TextCounters* counters, const TextBefore& before = {}) const;
+                           TextCall* call, const TextBefore& before = {}) const;
   // One candidate per text; whole texts are cased too. Throws std::invalid_argument for `eos` and
   // the ending "" where the model has no end token.
-  TokenPaths Texts(const std::vector<std::string>& texts, bool eos, TextCounters* counters,
+  TokenPaths Texts(const std::vector<std::string>& texts, bool eos, TextCall* call,
                    const TextBefore& before = {}) const;
   // texts.size() * endings.size() candidates: the text is cased as a whole text, the ending follows
   // it as given, without a space; the ending "" is the end token.
   TokenPaths Endings(const std::vector<std::string>& texts, const std::vector<std::string>& endings,
-                     TextCounters* counters, const TextBefore& before = {}) const;
+                     TextCall* call, const TextBefore& before = {}) const;
+  // Forgets the contexts of a namespace; null: all. What a casing remembers is its own.
+  void Forget(const std::string* cache_namespace) const;
   // For people: the cased text of one candidate, and all its forms, in the order of the
   // alternatives that Continuations writes.
   CasedText Cased(const std::string& context, const std::string& word, Join join) const;
