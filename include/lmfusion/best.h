@@ -33,7 +33,10 @@ struct BestOptions {
   // one below 0 there is no bound, so everything is scored.
   std::optional<double> weight, word_insertion_bonus;
   int64_t n = 1;
-  double gap = 0;    // units of the total that the n found may be short of the best
+  double gap = 0;  // units of the total that the n found may be short of the best
+  // Hypotheses less than so much of the total behind the n-th best are finished too: exact in
+  // `beaten`, as infinity does with all.
+  double within = 0;
   bool eos = false;  // texts end with the end-of-text token
   // Seconds from the call on, as in CallOptions; what is known by then is returned.
   double deadline = std::numeric_limits<double>::infinity();

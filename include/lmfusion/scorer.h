@@ -120,7 +120,7 @@ class LMFusionScorer {
   // words (split at white space), where log p is that of score_texts: exact, the order of equal
   // totals that of the list, and computed no further than it takes to know. base_scores: one number
   // a text, -infinity too. Throws std::invalid_argument for other shapes, NaN and +infinity, n
-  // below 1, and a gap below 0.
+  // below 1, and a gap or `within` below 0.
   std::vector<BestList> best(const std::vector<std::vector<std::string>>& lists,
                              const std::vector<std::vector<double>>& base_scores,
                              const BestOptions& options = {});

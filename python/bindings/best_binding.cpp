@@ -13,6 +13,7 @@
 #include "history_argument.h"
 #include "interrupts.h"
 #include "lmfusion/scorer.h"
+#include "lmfusion/verified.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -25,29 +26,40 @@ std::optional<double> ReadOptionalNumber(const py::object& value, const char* na
   return ReadNumber(value, {name});
 }
 
+std::vector<std::vector<double>> ReadBaseScores(
+    const py::object& given, const std::vector<std::vector<std::string>>& lists) {
+  if (!given.is_none()) return ReadNumberLists(given, "base_scores");
+  std::vector<std::vector<double>> base;
+  for (const auto& list : lists) base.emplace_back(list.size(), 0.0);
+  return base;
+}
+
+// By a cheap scorer first, where there is one; else the margin is not looked at.
 std::vector<BestList> Best(LMFusionScorer& self, const py::object& given,
                            const py::object& given_base, const py::object& weight,
                            const py::object& bonus, const py::object& n, const py::object& gap,
-                           const py::object& eos, const py::object& deadline,
-                           const py::object& cache_namespace, const py::object& context,
-                           const py::object& prompt, const py::object& progress) {
+                           const py::object& within, const py::object& eos,
+                           const py::object& deadline, const py::object& cache_namespace,
+                           const py::object& context, const py::object& prompt,
+                           const py::object& progress, LMFusionScorer* cheap,
+                           const py::object& margin) {
   const std::vector<std::vector<std::string>> lists = ReadTextLists(given, "lists");
-  std::vector<std::vector<double>> base;
-  if (given_base.is_none()) {
-    for (const auto& list : lists) base.emplace_back(list.size(), 0.0);
-  } else {
-    base = ReadNumberLists(given_base, "base_scores");
-  }
+  const std::vector<std::vector<double>> base = ReadBaseScores(given_base, lists);
   BestOptions options;
   options.weight = ReadOptionalNumber(weight, "weight");
   options.word_insertion_bonus = ReadOptionalNumber(bonus, "word_insertion_bonus");
   options.n = ReadInteger(n, {"n"});
   options.gap = ReadNumber(gap, {"gap"});
+  options.within = ReadNumber(within, {"within"});
   options.eos = ReadBool(eos, {"eos"});
   if (!deadline.is_none()) options.deadline = ReadNumber(deadline, {"deadline"});
   options.cache_namespace = ReadText(cache_namespace, {"cache_namespace"});
   options.history = ReadHistory(context, prompt);
-  return Watched(progress, [&] { return self.best(lists, base, options); });
+  if (cheap == nullptr) {
+    return Watched(progress, [&] { return self.best(lists, base, options); });
+  }
+  const double nats = ReadNumber(margin, {"margin"});
+  return Watched(progress, [&] { return VerifiedBest(*cheap, self, nats, lists, base, options); });
 }
 
 }  // namespace
@@ -75,9 +87,10 @@ void BindBest(py::module_& m) {
       });
   py::class_<LMFusionScorer>(m.attr("LMFusionScorer"))
       .def("best", &Best, "lists"_a, "base_scores"_a = py::none(), "weight"_a = py::none(),
-           "word_insertion_bonus"_a = py::none(), "n"_a = 1, "gap"_a = 0.0, "eos"_a = false,
-           "deadline"_a = py::none(), "cache_namespace"_a = "", "context"_a = py::tuple(),
-           "prompt"_a = "", "progress"_a = py::none());
+           "word_insertion_bonus"_a = py::none(), "n"_a = 1, "gap"_a = 0.0, "within"_a = 0.0,
+           "eos"_a = false, "deadline"_a = py::none(), "cache_namespace"_a = "",
+           "context"_a = py::tuple(), "prompt"_a = "", "progress"_a = py::none(),
+           "cheap"_a = py::none(), "margin"_a = 0.0);
 }
 
 }  // namespace lmfusion

@@ -29,6 +29,7 @@ from lmfusion.default_model import default_model
 from lmfusion.errors import (
     CacheBudgetError,
     CacheFileError,
+    CalibrationError,
     Error,
     ExportError,
     LatticeError,
@@ -43,16 +44,18 @@ from lmfusion.memory import memory_plan
 from lmfusion.phrases import PhraseList
 from lmfusion.scorer import LMFusionScorer
 from lmfusion.state import State, StateScorer
+from lmfusion.verified import Margin, Verified, calibrate
 
 if TYPE_CHECKING:
     from lmfusion.export import export, export_folder
 
 __version__ = _core.__version__
 
-__all__ = ["CacheBudgetError", "CacheFileError", "Client", "CombinedScorer", "Error", "ExportError",
-           "LMFusionScorer", "LatticeError", "ModelFileError", "NumericalError", "PhraseList",
-           "ServiceError", "State", "StateScorer", "TextError", "TokenizerError", "default_model",
-           "export", "export_folder", "from_hf", "lattice", "memory_plan", "nbest"]
+__all__ = ["CacheBudgetError", "CacheFileError", "CalibrationError", "Client", "CombinedScorer",
+           "Error", "ExportError", "LMFusionScorer", "LatticeError", "Margin", "ModelFileError",
+           "NumericalError", "PhraseList", "ServiceError", "State", "StateScorer", "TextError",
+           "TokenizerError", "Verified", "calibrate", "default_model", "export", "export_folder",
+           "from_hf", "lattice", "memory_plan", "nbest"]
 
 
 def __getattr__(name: str) -> object:

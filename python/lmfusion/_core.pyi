@@ -202,12 +202,15 @@ class LMFusionScorer:
         word_insertion_bonus: float | None = None,
         n: int = 1,
         gap: float = 0.0,
+        within: float = 0.0,
         eos: bool = False,
         deadline: float | None = None,
         cache_namespace: str = "",
         context: str | Sequence[str] = (),
         prompt: str = "",
         progress: _Progress | None = None,
+        cheap: LMFusionScorer | None = None,
+        margin: float = 0.0,
     ) -> list[BestList]: ...
     def token_log_probs(
         self,

@@ -18,8 +18,13 @@ from lmfusion._core import (
     TokenizerError,
 )
 
-__all__ = ["CacheBudgetError", "CacheFileError", "Error", "ExportError", "LatticeError",
-           "ModelFileError", "NumericalError", "ServiceError", "TextError", "TokenizerError"]
+__all__ = ["CacheBudgetError", "CacheFileError", "CalibrationError", "Error", "ExportError",
+           "LatticeError", "ModelFileError", "NumericalError", "ServiceError", "TextError",
+           "TokenizerError"]
+
+
+class CalibrationError(ValueError):
+    """A margin cannot be measured, or was measured for something else; the text says what."""
 
 
 class ExportError(RuntimeError):

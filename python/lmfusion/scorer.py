@@ -221,8 +221,8 @@ class LMFusionScorer:
     def best(self, lists: Sequence[Sequence[str]],
              base_scores: Sequence[Sequence[float]] | None = None, *,
              weight: float | None = None, word_insertion_bonus: float | None = None, n: int = 1,
-             gap: float = 0.0, eos: bool = False, deadline: float | None = None,
-             context: str | Sequence[str] = (), prompt: str = "",
+             gap: float = 0.0, within: float = 0.0, eos: bool = False,
+             deadline: float | None = None, context: str | Sequence[str] = (), prompt: str = "",
              cache_namespace: str = "",
              progress: Progress | None = None) -> list[_core.BestList]:
         """The n best texts of each list, exactly, computed no further than it takes to know.
@@ -238,6 +238,8 @@ class LMFusionScorer:
                 for the texts returned; one below 0 leaves no bound, so every text is scored.
             n: texts to return of each list.
             gap: leave off when nothing can be better than what was found by more than this.
+            within: a decoder's beam, say: texts whose totals are no more than this behind the n-th
+                best are exact in `beaten` too; inf: all.
             eos: texts end with the end-of-text token.
             deadline: seconds. No pass is begun later; what is known by then is returned.
             context, prompt: before every text, as in `score_continuations`.
@@ -253,12 +255,13 @@ class LMFusionScorer:
             where False, neither number can be more than it says.
 
         Raises:
-            ValueError: other shapes; a base score that is NaN or +inf; n below 1; gap below 0.
+            ValueError: other shapes; a base score that is NaN or +inf; n below 1; gap or within
+                below 0.
             CacheBudgetError: one text is larger than `kv_cache_bytes`.
             NumericalError: the model gave NaN or infinity.
         """
-        return self._core.best(lists, base_scores, weight, word_insertion_bonus, n, gap, eos,
-                               deadline, cache_namespace, context, prompt, progress)
+        return self._core.best(lists, base_scores, weight, word_insertion_bonus, n, gap, within,
+                               eos, deadline, cache_namespace, context, prompt, progress)
 
     def token_log_probs(self, texts: Sequence[str], *, base: float = math.e,
                         cache_namespace: str = "",

@@ -41,6 +41,7 @@ void CheckOptions(const BestOptions& options) {
   }
   if (options.n < 1) refuse("n", static_cast<double>(options.n), "at least 1 expected");
   if (!(options.gap >= 0)) refuse("gap", options.gap, "0 or more expected");
+  if (!(options.within >= 0)) refuse("within", options.within, "0 or more expected");
   CheckDeadline(options.deadline);
 }
 
@@ -85,6 +86,7 @@ std::vector<BestList> LMFusionScorer::best(const std::vector<std::vector<std::st
   search.weight = options.weight.value_or(scorer.options.weight);
   search.n = options.n;
   search.gap = options.gap;
+  search.within = options.within;
   search.max_batch_tokens = scorer.options.max_batch_tokens;
   search.shares_prefixes = scorer.shares_prefixes;
   const std::vector<BestList> best = call.Best(std::move(hypotheses), search, options.deadline);

@@ -171,6 +171,11 @@ bool BestSearch::IsBeaten(size_t h, const List& list) const {
   const auto n = static_cast<size_t>(options_.n);
   if (list.finished.size() < n) return false;
   const size_t last = list.finished[n - 1];
+  const double total = hypotheses_[h].total;
+  if (options_.within > 0 && total > -kInfinity &&
+      total >= hypotheses_[last].total - options_.within) {
+    return false;
+  }
   return Better(last, h) ||
          (options_.gap > 0 && hypotheses_[h].total <= hypotheses_[last].total + options_.gap);
 }
@@ -249,7 +254,7 @@ double BestSearch::GuessedToBeat(const List& list, double a_token) const {
   }
   const size_t last = std::min(totals.size(), static_cast<size_t>(options_.n)) - 1;
   std::nth_element(totals.begin(), totals.begin() + last, totals.end(), std::greater<>());
-  return totals[last];
+  return totals[last] - options_.within;
 }
 
 // The first unknown item from `item` of `path` on, of the paths before `path_end`.

@@ -26,6 +26,7 @@ struct BestSearchOptions {
   double weight = 1;
   int64_t n = 1;
   double gap = 0;
+  double within = 0;  // of the n-th best: is not beaten
   int64_t max_batch_tokens = 512;
   bool shares_prefixes = true;  // the scorer keeps what a round computed for the next
 };
@@ -33,13 +34,14 @@ struct BestSearchOptions {
 // Note [Best of a list]
 // A token's log-probability is never above 0, so what is known of a hypothesis bounds its total
 // from above. One whose bound is below the n-th best finished total is beaten, whatever its other
-// tokens are. Which tokens a proof needs is known only at its end: those whose bound before them is
-// above that total. Each pass takes the tokens that are likeliest to be needed: the total to beat
-// is guessed from the mean log-probability of the tokens seen so far, and a token counts by how far
-// its guessed bound is above that. A pass of few tokens takes as long as one of some more, so up to
-// a sixteenth of max_batch_tokens is filled with the next likely ones; beyond that only what is
-// above the guess by a margin is taken. All lists take part in every pass, as far as the cache
-// holds their texts. The guess decides how much is computed and in what order, never a result.
+// tokens are. (With `within`, one whose bound is below by more than that.) Which tokens a proof
+// needs is known only at its end: those whose bound before them is above that total. Each pass
+// takes the tokens that are likeliest to be needed: the total to beat is guessed from the mean
+// log-probability of the tokens seen so far, and a token counts by how far its guessed bound is
+// above that. A pass of few tokens takes as long as one of some more, so up to a sixteenth of
+// max_batch_tokens is filled with the next likely ones; beyond that only what is above the guess by
+// a margin is taken. All lists take part in every pass, as far as the cache holds their texts. The
+// guess decides how much is computed and in what order, never a result.
 //
 // Not thread safe; the PathScorer may be at work for others too.
 class BestSearch {

@@ -161,6 +161,22 @@ def test_a_gap_and_a_deadline_say_what_is_left(scorer: lmfusion.LMFusionScorer) 
             assert each.total >= one.best[0].total - 1e-4
 
 
+@pytest.mark.parametrize("within", [3.0, 8.0, math.inf])
+def test_what_is_within_a_beam_is_exact(scorer: lmfusion.LMFusionScorer, oracle: Oracle,
+                                        within: float) -> None:
+    lists, base = random_lists(12)
+    found = scorer.best(lists, base, weight=0.25, word_insertion_bonus=0.0, n=2, within=within)
+    near = 0
+    for texts, scores, one in zip(lists, base, found):
+        expected = totals(texts, scores, [oracle.text(text) for text in texts], 0.25, 0.0)
+        for each in one.beaten:
+            if each.total > -math.inf and expected[each.index] > one.best[-1].total - within + 1e-3:
+                near += 1
+                assert each.exact
+                assert each.total == pytest.approx(expected[each.index], abs=2e-3)
+    assert near >= 2
+
+
 def test_the_end_of_the_text_counts_where_asked(scorer: lmfusion.LMFusionScorer) -> None:
     texts = ["the cat", "the cat sat", "a mat"]
     found = scorer.best([texts], weight=1.0, word_insertion_bonus=0.0, eos=True)[0].best[0]
@@ -208,6 +224,8 @@ SECRET = "my secret diary"
     ({"lists": [[SECRET]], "n": 0}, ValueError, "^n = 0.*at least 1 expected$"),
     ({"lists": [[SECRET]], "gap": -1}, ValueError, "^gap = -1.*0 or more expected$"),
     ({"lists": [[SECRET]], "gap": math.nan}, ValueError, "^gap = nan"),
+    ({"lists": [[SECRET]], "within": -1}, ValueError, "^within = -1.*0 or more expected$"),
+    ({"lists": [[SECRET]], "within": math.nan}, ValueError, "^within = nan"),
     ({"lists": [[SECRET]], "deadline": math.nan}, ValueError, "^deadline is NaN"),
     ({"lists": [[SECRET]], "weight": math.nan}, ValueError, "^weight = nan.*finite"),
     ({"lists": [SECRET]}, TypeError, r"^lists\[0\]: str found; a list of str expected$"),
