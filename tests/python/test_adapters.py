@@ -1,8 +1,8 @@
 """Every adapter, against sums of log p of whole texts by plain Hugging Face.
 
 flashlight-text and torchaudio run for real (pyctcdecode: test_pyctcdecode.py). ESPnet, icefall and
-NeMo are too heavy to install: the adapters are called as these toolkits do and checked against
-their published signatures (toolkit_protocols.py).
+NeMo are too heavy for these tests: the adapters are called as the toolkits do and checked against
+their published signatures (toolkit_protocols.py). tests/real_decoders runs what PyPI has of them.
 """
 
 from __future__ import annotations
@@ -129,6 +129,46 @@ def test_units_telescope_to_the_text(scorer: lmfusion.LMFusionScorer, oracle: Or
                                   abs=TOLERANCE)
 
 
+@pytest.mark.parametrize("path", [(1, 2, 3, 4, 5, EOS), (2, 0, 3, 6, 6, 5, 4, EOS), (EOS,)])
+def test_open_words_are_scored_a_unit_late(path: tuple[int, ...], scorer: lmfusion.LMFusionScorer,
+                                           oracle: Oracle) -> None:
+    from lmfusion.adapters.pieces import WordEndScorer
+    units = WordEndScorer(scorer, PIECES, open_words=True)
+    prefixes = [path[:size] for size in range(len(path))]
+    rows = units.rows(prefixes, EOS)
+    total = 0.0
+    for prefix, values, unit in zip(prefixes, rows, path):
+        assert len(set(values[:EOS])) == 1  # the same for all units but the end
+        total += values[unit]
+        heard = prefix[:-1] if unit == EOS else prefix
+        text = " ".join("".join(PIECES.split(heard)).split())
+        if unit != EOS:  # all that was heard before this unit
+            assert total == pytest.approx(oracle.text(text), abs=TOLERANCE)
+    text = " ".join("".join(PIECES.split(path[:-1])).split())
+    whole = oracle.text(text) + ending(oracle, text)
+    assert total == pytest.approx(whole, abs=TOLERANCE)
+    assert units.text_ends(prefixes) == pytest.approx([row[EOS] for row in rows], abs=1e-6)
+
+
+def test_open_words_reach_every_adapter(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
+    from lmfusion.adapters.espnet import ESPnetScorer
+    from lmfusion.adapters.icefall import IcefallLM
+    from lmfusion.adapters.nemo import NeMoLM
+    wanted = oracle.text("the cats") - oracle.text("the cat")  # what the last unit changed
+    prefix = torch.tensor([1, 2, 3, 4])
+    with_start = torch.cat([torch.tensor([EOS]), prefix])[None]
+    scores = [ESPnetScorer(scorer, PIECES, EOS, open_words=True).score(with_start[0], None, None)[0],
+              IcefallLM(scorer, PIECES, sos_id=EOS, eos_id=EOS, open_words=True).score_token(
+                  with_start, torch.tensor([5]))[0][0]]
+    lm = NeMoLM(scorer, PIECES, open_words=True)
+    states = lm.get_init_states(1)
+    for unit in prefix:
+        states = lm.advance(states)[1][:, unit]
+    scores.append(lm.advance(states)[0][0])
+    for row in scores:
+        torch.testing.assert_close(row[:EOS], torch.full((EOS,), wanted), atol=TOLERANCE, rtol=0)
+
+
 def test_espnet_signature(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> None:
     from lmfusion.adapters.espnet import ESPnetScorer
     lm = ESPnetScorer(scorer, PIECES, eos=EOS)
@@ -154,6 +194,13 @@ def test_espnet_signature(scorer: lmfusion.LMFusionScorer, oracle: Oracle) -> No
     assert scorer.stats().calls == endings + 1  # nobody asked for the end
     one, _ = lm.score_partial(ys[1], ids[1], None, x)
     torch.testing.assert_close(one, wanted[1, ids[1]], atol=TOLERANCE, rtol=0)
+    # Searches without partial scorers: transducers, time-synchronous.
+    whole, state = lm.score(ys[2], None, x)
+    assert state is None
+    torch.testing.assert_close(whole, wanted[2], atol=TOLERANCE, rtol=0)
+    batch, states = lm.batch_score(ys, [None] * 3, None)
+    torch.testing.assert_close(batch, wanted, atol=TOLERANCE, rtol=0)
+    assert states == [None] * 3
     # A batch of hypotheses of several lengths is padded with eos.
     padded = torch.tensor([[EOS, 1, EOS, EOS], [EOS, 1, 2, 3]])
     torch.testing.assert_close(

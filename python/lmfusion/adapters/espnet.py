@@ -19,6 +19,9 @@ except ImportError:  # the search asks for the class, so it is only needed besid
 class ESPnetScorer(BatchPartialScorerInterface):
     """A partial scorer: one call of the model for all hypotheses of a step.
 
+    ESPnet's transducer and time-synchronous searches, which know no partial scorers, call `score`
+    and `batch_score`, as of its own language models.
+
     Every score is a function of the prefix, so states are None. Words are scored when they are
     complete (Note [Word ends] in pieces.py), in nats; the search's own weight is applied.
 
@@ -27,12 +30,14 @@ class ESPnetScorer(BatchPartialScorerInterface):
         pieces: ESPnet's `token_list` as text.
         eos: the unit that starts and ends a text (ESPnet: the last one).
         endings: how a text ends; () scores no end.
+        open_words: score words while they are open too (Note [Open words]): for a search without a
+            lexicon, as ESPnet's are.
     """
 
     def __init__(self, scorer: LMFusionScorer, pieces: Pieces, eos: int, *,
-                 endings: Sequence[str] = (".", "?", "!")) -> None:
+                 endings: Sequence[str] = (".", "?", "!"), open_words: bool = False) -> None:
         self._eos = eos
-        self._scorer = WordEndScorer(scorer, pieces, endings)
+        self._scorer = WordEndScorer(scorer, pieces, endings, open_words=open_words)
 
     def init_state(self, x: torch.Tensor) -> None:
         return None
@@ -45,6 +50,15 @@ class ESPnetScorer(BatchPartialScorerInterface):
 
     def final_score(self, state: Any) -> float:
         return 0.0  # the end is scored with the unit `eos`
+
+    def score(self, y: torch.Tensor, state: Any, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """y: [length] -> [vocabulary]."""
+        return self.batch_score_partial(y[None], None, [state], x)[0][0], None
+
+    def batch_score(self, ys: torch.Tensor, states: list[Any],
+                    xs: torch.Tensor) -> tuple[torch.Tensor, list[None]]:
+        """ys: [hypotheses, length] -> [hypotheses, vocabulary], a state for each."""
+        return self.batch_score_partial(ys, None, states, xs)[0], [None] * len(ys)
 
     def score_partial(self, y: torch.Tensor, next_tokens: torch.Tensor, state: Any,
                       x: torch.Tensor) -> tuple[torch.Tensor, None]:

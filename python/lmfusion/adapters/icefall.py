@@ -23,15 +23,17 @@ class IcefallLM:
         lm_scale: read by the decoding functions.
         sos_id, eos_id: the units that start and end a text.
         endings: how a text ends; () scores no end.
+        open_words: score words while they are open too (Note [Open words]): for a search without a
+            lexicon, as icefall's beam searches are.
     """
 
     lm_type = "transformer"  # decoding functions then give whole prefixes
 
     def __init__(self, scorer: LMFusionScorer, pieces: Pieces, *, lm_scale: float = 0.3,
                  sos_id: int = 1, eos_id: int = 1,
-                 endings: Sequence[str] = (".", "?", "!")) -> None:
+                 endings: Sequence[str] = (".", "?", "!"), open_words: bool = False) -> None:
         self.lm_scale, self.sos_id, self.eos_id = lm_scale, sos_id, eos_id
-        self._scorer = WordEndScorer(scorer, pieces, endings)
+        self._scorer = WordEndScorer(scorer, pieces, endings, open_words=open_words)
 
     def score_token(self, x: torch.Tensor, x_lens: torch.Tensor,
                     state: Any = None) -> tuple[torch.Tensor, None]:

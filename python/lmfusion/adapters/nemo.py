@@ -22,11 +22,13 @@ class NeMoLM:
         scorer: the scorer.
         pieces: the tokenizer's units as text, without blank.
         endings: how a text ends; () scores no end.
+        open_words: score words while they are open too (Note [Open words]): for a search without a
+            lexicon, as NeMo's are.
     """
 
     def __init__(self, scorer: LMFusionScorer, pieces: Pieces, *,
-                 endings: Sequence[str] = (".", "?", "!")) -> None:
-        self._scorer = WordEndScorer(scorer, pieces, endings)
+                 endings: Sequence[str] = (".", "?", "!"), open_words: bool = False) -> None:
+        self._scorer = WordEndScorer(scorer, pieces, endings, open_words=open_words)
         self._vocabulary = len(pieces)
         self._device: torch.device | str = "cpu"
         self.reset()

@@ -18,6 +18,13 @@ from lmfusion.state import State, StateScorer, join_of, joined
 # without spaces, or follows such a character: so each unit of Chinese, Japanese or Thai is a word
 # of its own, and carries the unit before it.
 
+# Note [Open words]
+# A search that knows no lexicon finds that a word costs nothing until it ends, and never ends one. With
+# `open_words` a word is scored while it is open, as if it ended here: every unit after a prefix
+# carries what the prefix's last unit changed, log p(text so far) - log p(text without that unit). It
+# is the same for all units, needs no question that Note [Word ends] does not ask, and is late by one
+# unit; the end is not late, so the sum over a hypothesis is log p of its text again.
+
 
 class Pieces:
     """The units of a recogniser as text.
@@ -72,11 +79,16 @@ class Pieces:
 
 
 class WordEndScorer:
-    """Scores prefixes of units at the ends of words; see Note [Word ends]. Nats."""
+    """Scores prefixes of units at the ends of words; see Note [Word ends]. Nats.
+
+    Args:
+        open_words: score words while they are open too; see Note [Open words].
+    """
 
     def __init__(self, scorer: LMFusionScorer, pieces: Pieces,
-                 endings: Sequence[str] = (".", "?", "!")) -> None:
+                 endings: Sequence[str] = (".", "?", "!"), *, open_words: bool = False) -> None:
         self.pieces = pieces
+        self._open_words = open_words
         self._join = join_of(scorer)
         self._states = StateScorer(scorer, endings=endings, join="none")  # `split` joins
 
@@ -87,16 +99,35 @@ class WordEndScorer:
         return [log_prob if word else 0.0 for (log_prob, _), (_, word) in zip(scored, splits)]
 
     def text_ends(self, prefixes: Sequence[Sequence[int]]) -> list[float]:
-        """[prefixes] of log p(open word | words before) + log p(the text ends)."""
-        states = [State("".join(self.pieces.split(prefix, self._join))) for prefix in prefixes]
-        return [word + end for word, end in zip(self.word_ends(prefixes),
-                                                self._states.finish_batch(states))]
+        """[prefixes] of what is left to score when the text ends here: the open word, the end."""
+        return [left + end for left, end in zip(self._left(prefixes), self._ends(prefixes))]
 
     def rows(self, prefixes: Sequence[Sequence[int]], end: int | None) -> list[list[float]]:
         """[prefixes][units]: what every next unit is worth; `end` is the unit that ends a text."""
-        rows = [[word if begins else 0.0 for begins in self.pieces.begin_words(prefix)]
-                for word, prefix in zip(self.word_ends(prefixes), prefixes)]
+        left = self._left(prefixes)
+        if self._open_words:
+            rows = [[change] * len(self.pieces) for change in left]
+        else:
+            rows = [[word if begins else 0.0 for begins in self.pieces.begin_words(prefix)]
+                    for word, prefix in zip(left, prefixes)]
         if end is not None:
-            for row, log_prob in zip(rows, self.text_ends(prefixes)):
-                row[end] = log_prob
+            for row, word, log_prob in zip(rows, left, self._ends(prefixes)):
+                row[end] = word + log_prob
         return rows
+
+    def _left(self, prefixes: Sequence[Sequence[int]]) -> list[float]:
+        """[prefixes] of log p of what no unit of the prefix carries: its open word, or, of open
+        words, what its last unit changed."""
+        if not self._open_words:
+            return self.word_ends(prefixes)
+        shorter = [prefix[:-1] for prefix in prefixes]
+        log_probs = self.word_ends([*prefixes, *shorter])
+        splits = [self.pieces.split(prefix, self._join) for prefix in (*prefixes, *shorter)]
+        count = len(prefixes)
+        return [after - (before if splits[i][0] == splits[count + i][0] else 0.0)
+                for i, (after, before) in enumerate(zip(log_probs, log_probs[count:]))]
+
+    def _ends(self, prefixes: Sequence[Sequence[int]]) -> list[float]:
+        """[prefixes] of log p(the text ends)."""
+        return self._states.finish_batch(
+            [State("".join(self.pieces.split(prefix, self._join))) for prefix in prefixes])
