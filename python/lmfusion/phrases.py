@@ -44,8 +44,7 @@ class PhraseList:
         self._longest = max(map(len, self._phrases), default=0)
 
     def __repr__(self) -> str:
-        phrases = {" ".join(words): weight for words, weight in self._phrases.items()}
-        return f"PhraseList({phrases!r})"
+        return f"PhraseList(phrases: {len(self._phrases)})"
 
     def log_probs(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
                   join: str | None = None) -> Ragged:
