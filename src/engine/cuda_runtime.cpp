@@ -146,7 +146,7 @@ class CudaRuntime final : public DeviceRuntime {
 }  // namespace lmfusion
 
 lmfusion::DeviceRuntime* lmfusion_open_cuda(int index) {
-  const int count = c10::cuda::device_count();
+  const auto count = c10::cuda::device_count();
   if (count == 0) throw std::invalid_argument("no CUDA device was found (no GPU, or no driver)");
   if (index >= count) {
     throw std::invalid_argument("there are " + std::to_string(count) + " CUDA devices");
