@@ -87,7 +87,7 @@ class Machine:
         size = 0
         for step in steps:
             history = self.expected.history(step.prompt, step.context)
-            words = max([".", *step.words], key=len)
+            words = " ".join(sorted([".", *step.words], key=len)[-3:])  # as states take them
             for i in step.texts:
                 text = self.case.texts[i]
                 whole = f"{history} {text} {words}."
