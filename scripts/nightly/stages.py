@@ -136,6 +136,24 @@ def tokenizers(work: Work) -> None:
                limit=3 * work.seconds + 300, environment=goes_on(work))
 
 
+def decoders(work: Work) -> None:
+    """Each toolkit in an environment of its own, from PyPI; what cannot be installed is noted."""
+    scripts = ROOT / "tests" / "real_decoders"
+    environment = scripts / "environment.sh"
+    names = sorted(each.stem for each in scripts.glob("*.sh") if each != environment)
+    missing = []
+    for name in names:
+        work.status = name
+        if work.run(environment, name, "--install", limit=1200):
+            missing.append(name)
+        elif work.must(scripts / f"{name}.sh", limit=1200):
+            work.outcome.count("toolkits", 1)
+    if missing == names:
+        work.outcome.skipped = "PyPI's packages could not be installed; the log says why"
+    elif missing:
+        work.outcome.notes.append(f"could not be installed: {', '.join(missing)}")
+
+
 # In the order of what there is time for.
 STAGES = [
     Stage("differential", "random calls of every architecture against plain Hugging Face",
@@ -158,6 +176,8 @@ STAGES = [
           lambda work: sanitizers(work, "thread"), fixed=120, folder="build-thread", building=400),
     Stage("mutants", "wrong edits of tree, plan and cache, which a test must notice", mutate,
           share=4, fixed=90),
+    Stage("decoders", "the searches of ESPnet, NeMo and sherpa-onnx themselves, with the adapters",
+          decoders, fixed=300),
     Stage("valgrind", "valgrind over tests of the rooms without torch", valgrind, fixed=200,
           folder="build-plain", building=180),
     Stage("arm64", "the rooms without torch for 64-bit Arm, under qemu", arm64, fixed=120,

@@ -157,7 +157,8 @@ def test_open_words_reach_every_adapter(scorer: lmfusion.LMFusionScorer, oracle:
     wanted = oracle.text("the cats") - oracle.text("the cat")  # what the last unit changed
     prefix = torch.tensor([1, 2, 3, 4])
     with_start = torch.cat([torch.tensor([EOS]), prefix])[None]
-    scores = [ESPnetScorer(scorer, PIECES, EOS, open_words=True).score(with_start[0], None, None)[0],
+    espnet = ESPnetScorer(scorer, PIECES, EOS, open_words=True)
+    scores = [espnet.score(with_start[0], None, None)[0],
               IcefallLM(scorer, PIECES, sos_id=EOS, eos_id=EOS, open_words=True).score_token(
                   with_start, torch.tensor([5]))[0][0]]
     lm = NeMoLM(scorer, PIECES, open_words=True)

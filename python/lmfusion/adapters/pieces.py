@@ -19,11 +19,11 @@ from lmfusion.state import State, StateScorer, join_of, joined
 # of its own, and carries the unit before it.
 
 # Note [Open words]
-# A search that knows no lexicon finds that a word costs nothing until it ends, and never ends one. With
-# `open_words` a word is scored while it is open, as if it ended here: every unit after a prefix
-# carries what the prefix's last unit changed, log p(text so far) - log p(text without that unit). It
-# is the same for all units, needs no question that Note [Word ends] does not ask, and is late by one
-# unit; the end is not late, so the sum over a hypothesis is log p of its text again.
+# A search that knows no lexicon finds that a word costs nothing until it ends, and never ends one.
+# With `open_words` a word is scored while it is open, as if it ended here: every unit after a
+# prefix carries what the prefix's last unit changed, log p(text) - log p(text without that unit).
+# It is the same for all units, needs no question that Note [Word ends] does not ask, and is late by
+# one unit; the end is not late, so the sum over a hypothesis is log p of its text again.
 
 
 class Pieces:
