@@ -141,7 +141,7 @@ def needed_margins(cheap: LMFusionScorer, exact: LMFusionScorer, lists: Sequence
                    word_insertion_bonus: float, n: int = 1) -> list[float]:
     """[lists] of the least margin, nats, that keeps the exact scorer's n best; 0 for no texts."""
     both: list[list[dict[int, float]]] = []
-    best: list[list[int]] = []
+    best: list[list[list[int]]] = []
     for scorer in (cheap, exact):
         found = scorer.best(lists, base_scores, weight=weight, n=n, within=math.inf,
                             word_insertion_bonus=word_insertion_bonus)

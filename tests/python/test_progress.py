@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -183,3 +184,35 @@ def test_ctrl_c_ends_a_long_call_without_progress(bundle: Path, threads: int) ->
     assert ran.returncode == 0, ran.stderr
     whole, in_two_calls = map(int, ran.stdout.split())
     assert in_two_calls == whole, "what was computed before the interrupt stayed in the cache"
+
+
+def test_ranking_lists_tells_how_many_hypotheses_are_done(
+        small: lmfusion.LMFusionScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lmfusion import nbest
+    from lmfusion.nbest import ranking
+    lists = [[(f"text {i} {k}", -float(k)) for k in range(4)] for i in range(6)]
+    told: Reports = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    for n in (None, 1):
+        told.clear()
+        with_progress = nbest.rank(lists, small, n=n, progress=tell)
+        assert told[-1] == (24, 24)
+        assert told == sorted(told)
+        assert with_progress == nbest.rank(lists, small, n=n)
+    monkeypatch.setattr(ranking, "HYPOTHESES_A_CALL", 8)  # of a file: two utterances at a time
+    file = tmp_path / "lists.json"
+    file.write_text(json.dumps(lists))
+    told.clear()
+    small.clear_cache()
+    nbest.rescore(file, small, output=tmp_path / "ranked.json", progress=tell)
+    assert {(8, 8), (16, 16), (24, 24)} <= set(told)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        nbest.rank(lists, small, progress=stop)
+    assert len(nbest.rank(lists, small)) == len(lists)  # and works on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from lmfusion.nbest.hypothesis import Hypothesis, Utterance
 from lmfusion.nbest.reading import NBest, read
 from lmfusion.replaced_file import moved_into
+
+Progress = Callable[[int, int], object]
 
 HYPOTHESES_A_CALL = 2048  # of a file, so that it need not fit into memory
 
@@ -78,34 +80,47 @@ class Weights:
 
 
 def rank_utterances(utterances: Iterable[Utterance], scorer: TextScorer, weights: Weights,
-                    hypotheses_a_call: int | None = None,
-                    n: int | None = None) -> Iterator[list[Ranked]]:
+                    hypotheses_a_call: int | None = None, n: int | None = None,
+                    progress: Progress | None = None) -> Iterator[list[Ranked]]:
     """Every utterance's hypotheses best first, equal totals in the order given.
 
     Args:
         hypotheses_a_call: utterances are scored together up to so many; None: all in one call.
         n: only so many of each; a scorer with a method `best` computes no more than that takes.
+        progress: called as progress(done, total) of the hypotheses read so far, as the scorer's
+            method calls its own; what it raises ends the call.
     """
     if n is not None and n < 1:
         raise ValueError(f"n = {n}; at least 1 expected")
+    before = 0
     for some in batches(utterances, hypotheses_a_call):
+        told = _told(progress, before)
+        before += sum(len(utterance.hypotheses) for utterance in some)
         if n is not None and hasattr(scorer, "best") and not weights.length_normalization:
-            yield from _best(some, scorer, weights, n)
+            yield from _best(some, scorer, weights, n, told)
             continue
         texts = [hypothesis.text for utterance in some for hypothesis in utterance.hypotheses]
-        log_probs = iter(scorer.score_texts(texts) if texts else [])
+        score: Any = scorer.score_texts
+        log_probs = iter(score(texts, **told) if texts else [])
         for utterance in some:
             yield weights.ranked(utterance,
                                  itertools.islice(log_probs, len(utterance.hypotheses)))[:n]
 
 
+def _told(progress: Progress | None, before: int) -> dict[str, Progress]:
+    """The keyword of a scorer's call behind `before` hypotheses; none for who asks for none."""
+    if progress is None:
+        return {}
+    return {"progress": lambda done, total: progress(before + done, before + total)}
+
+
 def _best(utterances: Sequence[Utterance], scorer: Any, weights: Weights,
-          n: int) -> Iterator[list[Ranked]]:
+          n: int, told: dict[str, Progress]) -> Iterator[list[Ranked]]:
     lists = [[one.text for one in utterance.hypotheses] for utterance in utterances]
     base = [[weights.total(one.score, 0, 0, one.ngram, place)
              for place, one in enumerate(utterance.hypotheses)] for utterance in utterances]
     found = scorer.best(lists, base, weight=weights.weight,
-                        word_insertion_bonus=weights.word_insertion_bonus, n=n)
+                        word_insertion_bonus=weights.word_insertion_bonus, n=n, **told)
     for utterance, best in zip(utterances, found):
         yield [weights.row(utterance.hypotheses[one.index], one.index, one.log_prob)
                for one in best.best]
@@ -127,7 +142,7 @@ def batches(utterances: Iterable[Utterance], most: int | None) -> Iterator[list[
 
 def rank(nbests: Any, scorer: TextScorer, *, weight: float = 0.3,
          word_insertion_bonus: float = 0.0, acoustic_weight: float = 1.0, n: int | None = None,
-         **reading: Any) -> list[list[Ranked]]:
+         progress: Progress | None = None, **reading: Any) -> list[list[Ranked]]:
     """Every utterance's hypotheses with their parts, best first; equal totals keep their order.
 
     Args:
@@ -135,6 +150,7 @@ def rank(nbests: Any, scorer: TextScorer, *, weight: float = 0.3,
         scorer: asked once, for the texts of all utterances (of a file: some at a time).
         weight, word_insertion_bonus, acoustic_weight: of the total.
         n: only so many of each utterance, for less work (`LMFusionScorer.best`); None: all.
+        progress: called as progress(done, total), of the hypotheses read so far.
         reading: of `read`, such as missing="last".
 
     Raises:
@@ -142,13 +158,15 @@ def rank(nbests: Any, scorer: TextScorer, *, weight: float = 0.3,
     """
     document = read(nbests, **reading)
     weights = Weights(weight, word_insertion_bonus, acoustic_weight)
-    return list(rank_utterances(document, scorer, weights, _batch_size(document), n))
+    return list(rank_utterances(document, scorer, weights, _batch_size(document), n,
+                                progress))
 
 
 def rescore(nbest: Any, scorer: TextScorer, *, weight: float = 0.3,
             word_insertion_bonus: float = 0.0, acoustic_weight: float = 1.0,
             n: int | None = None, output: str | Path | None = None,
-            parts: list[list[Ranked]] | None = None, **reading: Any) -> Any:
+            parts: list[list[Ranked]] | None = None, progress: Progress | None = None,
+            **reading: Any) -> Any:
     """What was given, every utterance's hypotheses best first; utterances keep their places.
 
     Args:
@@ -161,6 +179,7 @@ def rescore(nbest: Any, scorer: TextScorer, *, weight: float = 0.3,
             it, OUTPUT.parts.tsv has utterance, rank, score, log p, words, total and text of every
             hypothesis.
         parts: a list to which every utterance's `Ranked` hypotheses are added.
+        progress: called as progress(done, total), of the hypotheses read so far.
         reading: of `read`, such as missing="last".
 
     Returns:
@@ -175,7 +194,7 @@ def rescore(nbest: Any, scorer: TextScorer, *, weight: float = 0.3,
                          f"{document.shape}")
     weights = Weights(weight, word_insertion_bonus, acoustic_weight)
     utterances, named, sized = itertools.tee(document, 3)
-    ranked = rank_utterances(utterances, scorer, weights, _batch_size(document), n)
+    ranked = rank_utterances(utterances, scorer, weights, _batch_size(document), n, progress)
     if parts is not None:
         ranked = _kept(ranked, parts)
     if output is None:
