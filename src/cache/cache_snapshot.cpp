@@ -25,7 +25,8 @@ namespace {
 constexpr char kMagic[8] = {'l', 'm', 'f', 'c', 'a', 'c', 'h', 'e'};
 constexpr uint32_t kFormat = 2;
 constexpr size_t kSlotsAtOnce = 256;
-constexpr size_t kShownBytes = 500;  // of what a file says, in an error
+// Of what a file says, in an error: of a value, and in all.
+constexpr size_t kShownOfValue = 40, kShownBytes = 1000;
 constexpr size_t kBytesAtOnce = size_t{1} << 20;
 
 struct Header {
@@ -168,12 +169,16 @@ void CheckOwner(const std::string& file, const std::string& theirs, const std::s
     const auto found = fields.find(name);
     return found == fields.end() ? std::string("unknown") : found->second;
   };
+  const auto shown = [](const std::string& text) {
+    return text.size() <= kShownOfValue ? text : text.substr(0, kShownOfValue) + "...";
+  };
   std::string differences;
   for (const auto& [name, any] : all) {
     const std::string their = value(their_fields, name), our = value(our_fields, name);
     if (their == our) continue;
     if (!differences.empty()) differences += "; ";
-    differences.append(name).append(" is ").append(their).append(", here ").append(our);
+    differences.append(name).append(" is ").append(shown(their)).append(", here ");
+    differences.append(shown(our));
   }
   throw CacheFileError(file + " is the cache snapshot of another model or compute type (" +
                        Printable(differences.substr(0, kShownBytes)) +

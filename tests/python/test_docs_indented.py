@@ -14,6 +14,7 @@ from test_docs import PAGES, name
 
 # What is not run: a word of the snippet, and why.
 NOT_RUN = {
+    "calibrate": "thousands of lists; tests/python/test_verified.py",
     "from_hf": "a live model; tests/python/test_drop_in.py",
     "PyctcdecodeLM": "a decoder and its logits; tests/python/test_pyctcdecode.py",
     "FloorDecoder": "the same",
