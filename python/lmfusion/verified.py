@@ -75,10 +75,12 @@ class Verified:
              weight: float | None = None, word_insertion_bonus: float | None = None, n: int = 1,
              gap: float = 0.0, within: float = 0.0, eos: bool = False,
              deadline: float | None = None, context: str | Sequence[str] = (), prompt: str = "",
-             cache_namespace: str = "") -> list[_core.BestList]:
+             cache_namespace: str = "",
+             progress: Progress | None = None) -> list[_core.BestList]:
         """As `LMFusionScorer.best`, by the exact scorer among what the cheap one puts near the top.
 
         Weights that are not given are the exact scorer's. `gap` and `within` are for it alone.
+        `progress` is told of the cheap search, then anew of the exact one.
 
         Raises:
             CalibrationError: the margin was measured for other weights or another n.
@@ -94,7 +96,7 @@ class Verified:
             nats = nats.nats
         return self.exact._core.best(lists, base_scores, weight, word_insertion_bonus, n, gap,
                                      within, eos, deadline, cache_namespace, context, prompt,
-                                     None, cheap._core, nats)
+                                     progress, cheap._core, nats)
 
     def score_texts(self, texts: Sequence[str], *, eos: bool = False, cache_namespace: str = "",
                     progress: Progress | None = None) -> list[float]:
@@ -140,18 +142,14 @@ def needed_margins(cheap: LMFusionScorer, exact: LMFusionScorer, lists: Sequence
                    base_scores: Sequence[Sequence[float]] | None = None, *, weight: float,
                    word_insertion_bonus: float, n: int = 1) -> list[float]:
     """[lists] of the least margin, nats, that keeps the exact scorer's n best; 0 for no texts."""
-    both: list[list[dict[int, float]]] = []
-    best: list[list[list[int]]] = []
-    for scorer in (cheap, exact):
-        found = scorer.best(lists, base_scores, weight=weight, n=n, within=math.inf,
-                            word_insertion_bonus=word_insertion_bonus)
-        both.append([{one.index: one.total for one in [*each.best, *each.beaten]}
-                     for each in found])
-        best.append([[one.index for one in each.best] for each in found])
+    guessed, right = (scorer.best(lists, base_scores, weight=weight, n=n, within=math.inf,
+                                  word_insertion_bonus=word_insertion_bonus)
+                      for scorer in (cheap, exact))
     needed = []
-    for totals, of_cheap, of_exact in zip(both[0], *best):
-        nth = min((totals[index] for index in of_cheap), default=0.0)
-        least = min((totals[index] for index in of_exact), default=0.0)
+    for by_cheap, by_exact in zip(guessed, right):
+        totals = {one.index: one.total for one in [*by_cheap.best, *by_cheap.beaten]}
+        nth = min((one.total for one in by_cheap.best), default=0.0)
+        least = min((totals[one.index] for one in by_exact.best), default=0.0)
         needed.append(0.0 if nth == least else (nth - least) / abs(weight))
     return needed
 

@@ -154,6 +154,21 @@ def test_a_measured_margin_keeps_its_promise_on_other_lists(
                        for one, truth in zip(unkept.best(lists, base), exact.best(lists, base)))
 
 
+def test_progress_is_told_of_both_searches(exact: lmfusion.LMFusionScorer,
+                                           cheap: lmfusion.LMFusionScorer) -> None:
+    lists, base = random_lists(3, 4)
+    told: list[tuple[int, int]] = []
+    given = [list(zip(texts, scores)) for texts, scores in zip(lists, base)]
+    verified = lmfusion.Verified(cheap, exact, 1.0)
+    ranked = lmfusion.nbest.rank(given, verified, weight=2.0, n=1,
+                                 progress=lambda done, total: told.append((done, total)))
+    texts = sum(map(len, lists))
+    assert (texts, texts) in told
+    done, total = told[-1]
+    assert done == total <= texts
+    assert ranked == lmfusion.nbest.rank(given, verified, weight=2.0, n=1)
+
+
 @pytest.mark.parametrize(("lists", "agreement", "confidence"), list(itertools.product(
     (60, 299, 1000), ("0.99", "0.95", "0.9"), ("0.95", "0.5"))))
 def test_the_order_statistic_is_the_binomials(lists: int, agreement: str, confidence: str) -> None:
