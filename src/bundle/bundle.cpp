@@ -25,7 +25,7 @@ Bundle ReadTables(const ModelFile& file, Problems* problems) {
   CheckTensors(bundle.table, bundle.description, problems);
   const std::string& tokenizer = bundle.description.tokenizer;
   if (!tokenizer.empty() && file.Find("extra/" + tokenizer) == nullptr) {
-    problems->Add("lmfusion.json", "tokenizer", "the file has no part extra/" + tokenizer);
+    problems->Add(kDescriptionName, "tokenizer", "the file has no part extra/" + tokenizer);
   }
   return bundle;
 }

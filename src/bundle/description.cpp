@@ -8,8 +8,6 @@
 namespace lmfusion {
 namespace {
 
-constexpr char kPart[] = "lmfusion.json";
-
 // Beyond these no model is known, and the sizes computed of them fit 64 bits.
 constexpr int64_t kMostLayers = 4096;
 constexpr int64_t kMostHeads = int64_t{1} << 16;
@@ -89,7 +87,7 @@ void ReadWeights(const JsonFields& fields, ModelDescription* d) {
 
 void ReadOrigin(const JsonFields& fields, Problems* problems) {
   for (const char* name : {"source", "license", "torch", "transformers"}) fields.Text(name);
-  const JsonFields parity(fields.Object("parity"), kPart, problems, "parity.");
+  const JsonFields parity(fields.Object("parity"), kDescriptionName, problems, "parity.");
   parity.Number("max_difference", false);
   parity.Number("tolerance", false);
   parity.Integer("tokens", 0, std::numeric_limits<int64_t>::max());
@@ -100,9 +98,9 @@ void ReadOrigin(const JsonFields& fields, Problems* problems) {
 ModelDescription ParseDescription(const std::string& json, Problems* problems) {
   ModelDescription d;
   d.json = json;
-  const nlohmann::json file = JsonObject(json, kPart, problems);
+  const nlohmann::json file = JsonObject(json, kDescriptionName, problems);
   if (!file.is_object()) return d;
-  const JsonFields fields(file, kPart, problems);
+  const JsonFields fields(file, kDescriptionName, problems);
   d.format = ReadFormat(fields);
   if (d.format != kModelFormat) return d;
   d.plain = fields.OneOf("kind", {"tree", "plain"}) == "plain";

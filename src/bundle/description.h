@@ -11,6 +11,7 @@ namespace lmfusion {
 
 constexpr int kModelFormat = 3;
 constexpr char kDescriptionPart[] = "extra/lmfusion.json";
+constexpr char kDescriptionName[] = "lmfusion.json";  // of the same, in messages
 
 // lmfusion.json of a model file; docs/export.md lists the fields.
 struct ModelDescription {

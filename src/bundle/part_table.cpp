@@ -52,7 +52,7 @@ void CheckBlocks(const StoredTensor& tensor, const std::string& name, const std:
   const bool blocks = tensor.type == "uint8" && tensor.shape.size() == 2 &&
                       CountOf(tensor.shape) > 0 && tensor.shape[1] % BytesOfBlock(type) == 0;
   if (blocks) return;
-  problems->Add("lmfusion.json", "weight_types." + name,
+  problems->Add(kDescriptionName, "weight_types." + name,
                 "the weight, " + tensor.type + " " + Text(tensor.shape) +
                     ", does not consist of blocks of \"" + type + "\"");
 }
@@ -60,7 +60,7 @@ void CheckBlocks(const StoredTensor& tensor, const std::string& name, const std:
 void CheckOutputMatrix(const StoredTensor& output, const ModelDescription& description,
                        Problems* problems) {
   if (output.shape.size() != 2) {
-    problems->Add("lmfusion.json", "vocabulary_size",
+    problems->Add(kDescriptionName, "vocabulary_size",
                   "the tensor output_weight is no matrix: " + Text(output.shape));
     return;
   }
@@ -69,12 +69,12 @@ void CheckOutputMatrix(const StoredTensor& output, const ModelDescription& descr
                               ? output.shape[1]
                               : output.shape[1] / BytesOfBlock(blocks->second) * 32;
   if (output.shape[0] != description.vocabulary_size) {
-    problems->Add("lmfusion.json", "vocabulary_size",
+    problems->Add(kDescriptionName, "vocabulary_size",
                   std::to_string(description.vocabulary_size) + ", but output_weight has " +
                       std::to_string(output.shape[0]) + " rows");
   }
   if (columns != description.hidden_size) {
-    problems->Add("lmfusion.json", "hidden_size",
+    problems->Add(kDescriptionName, "hidden_size",
                   std::to_string(description.hidden_size) + ", but output_weight has " +
                       std::to_string(columns) + " columns");
   }
@@ -137,7 +137,7 @@ void CheckTensors(const PartTable& table, const ModelDescription& description, P
   for (const auto& [name, type] : description.weight_types) {
     const auto found = table.tensors.find(name);
     if (found == table.tensors.end()) {
-      problems->Add("lmfusion.json", "weight_types." + name, "there is no such weight");
+      problems->Add(kDescriptionName, "weight_types." + name, "there is no such weight");
     } else {
       CheckBlocks(found->second, name, type, problems);
     }

@@ -79,8 +79,9 @@ class Reader {
                            "; a cache snapshot is one file (save_cache writes it)");
     }
     in_.open(file, std::ios::binary);
-    if (!in_)
+    if (!in_) {
       throw CacheFileError(file + " cannot be opened: " + std::generic_category().message(errno));
+    }
     in_.seekg(0, std::ios::end);
     size_ = static_cast<int64_t>(in_.tellg());
     in_.seekg(0);

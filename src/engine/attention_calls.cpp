@@ -14,8 +14,6 @@
 namespace lmfusion {
 namespace {
 
-constexpr char kPart[] = "lmfusion.json";
-
 thread_local AttentionCalls* watching = nullptr;
 
 // The arguments are the last of the inputs: the interpreter hands over its whole stack.
@@ -35,7 +33,7 @@ int64_t RotatedQueryHeads(const at::RecordFunction& call, const c10::FunctionSch
 
 }  // namespace
 
-AttentionCalls::AttentionCalls() : outer_(watching) {
+AttentionCalls::AttentionCalls() {
   const auto note = [](const at::RecordFunction& call) -> std::unique_ptr<at::ObserverContext> {
     const std::string name = call.name();
     const bool rotary = name == "lmfusion::rotary_attention";
@@ -54,7 +52,7 @@ AttentionCalls::AttentionCalls() : outer_(watching) {
 
 AttentionCalls::~AttentionCalls() {
   at::removeCallback(callback_);
-  watching = outer_;
+  watching = nullptr;
 }
 
 void AttentionCalls::Check(const ModelDescription& description) const {
@@ -64,18 +62,18 @@ void AttentionCalls::Check(const ModelDescription& description) const {
     if (!layers.insert(call.layer).second) continue;
     const int64_t window = description.windows.at(call.layer);  // the operator checks its layer
     if (call.window != window) {
-      problems.Add(kPart, "windows",
+      problems.Add(kDescriptionName, "windows",
                    std::to_string(window) + " for layer " + std::to_string(call.layer) +
                        ", whose attention has a window of " + std::to_string(call.window));
     }
     if (call.query_heads != description.q_heads) {
-      problems.Add(kPart, "q_heads",
+      problems.Add(kDescriptionName, "q_heads",
                    std::to_string(description.q_heads) + "; layer " + std::to_string(call.layer) +
                        " has " + std::to_string(call.query_heads));
     }
   }
   if (static_cast<int64_t>(layers.size()) != description.layers) {
-    problems.Add(kPart, "layers",
+    problems.Add(kDescriptionName, "layers",
                  std::to_string(description.layers) + "; the graph attends in " +
                      std::to_string(layers.size()));
   }

@@ -9,8 +9,8 @@
 
 namespace lmfusion {
 
-// What the attention operators of a graph are called with, on this thread, while one lives: what a
-// model file says of its attention is held against it.
+// What the attention operators of a graph are called with, on this thread, while one lives, one at
+// a time: what a model file says of its attention is held against it.
 class AttentionCalls {
  public:
   AttentionCalls();
@@ -27,7 +27,6 @@ class AttentionCalls {
     int64_t layer, window, query_heads;
   };
   std::vector<Call> calls_;
-  AttentionCalls* const outer_;
   at::CallbackHandle callback_;
 };
 
