@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from lmfusion.arguments import check_number, check_rows, check_texts
-from lmfusion.phrases import PhraseList
+from lmfusion.phrases import PhraseList, Ragged
 from lmfusion.scorer import Floor, LMFusionScorer, Progress, needs_deadline
 from lmfusion.words import nats
-
-Ragged = list[list[float]]
 
 
 class Component(Protocol):

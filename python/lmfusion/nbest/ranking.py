@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lmfusion.nbest.hypothesis import Hypothesis, Utterance
 from lmfusion.nbest.reading import NBest, read
 from lmfusion.replaced_file import moved_into
 
-Progress = Callable[[int, int], object]
+if TYPE_CHECKING:
+    from lmfusion.scorer import Progress
 
 HYPOTHESES_A_CALL = 2048  # of a file, so that it need not fit into memory
 
@@ -201,10 +202,21 @@ def rescore(nbest: Any, scorer: TextScorer, *, weight: float = 0.3,
         return document.rebuilt(iter(list(orders_of(ranked, sized))))  # read whole, then rebuilt
     output = Path(output)
     document.must_not_be(output)
+    write_ranked(document, zip(named, ranked), output, sized)
+    return output
+
+
+def write_ranked(document: NBest, ranked: Iterable[tuple[Utterance, list[Ranked]]], output: Path,
+                 utterances: Iterable[Utterance] | None = None) -> None:
+    """Writes what was read in a new order, and OUTPUT.parts.tsv beside it; both whole or none.
+
+    Args:
+        ranked: every utterance with what was ranked of it.
+        utterances: as of `orders_of`.
+    """
     with (moved_into(output.parent) as folder,
           open(folder / f"{output.name}.parts.tsv", "w", encoding="utf-8") as file):
-        document.write(orders_of(with_parts(zip(named, ranked), file), sized), folder / output.name)
-    return output
+        document.write(orders_of(_with_parts(ranked, file), utterances), folder / output.name)
 
 
 def _batch_size(document: NBest) -> int | None:
@@ -228,8 +240,8 @@ def _kept(ranked: Iterable[list[Ranked]], parts: list[list[Ranked]]) -> Iterator
         yield rows
 
 
-def with_parts(pairs: Iterable[tuple[Utterance, list[Ranked]]],
-               file: Any) -> Iterator[list[Ranked]]:
+def _with_parts(pairs: Iterable[tuple[Utterance, list[Ranked]]],
+                file: Any) -> Iterator[list[Ranked]]:
     """Writes the parts, with their names first, as the ranked lists pass."""
     file.write("utterance\trank\tscore\tlog_prob\twords\ttotal\ttext\n")
     for number, (utterance, rows) in enumerate(pairs):

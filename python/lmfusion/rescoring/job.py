@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmfusion.default_model import locked
 from lmfusion.nbest import NBest, Ranked, Utterance
-from lmfusion.nbest.ranking import batches, orders_of, with_parts
-from lmfusion.replaced_file import moved_into
+from lmfusion.nbest.ranking import batches, write_ranked
 from lmfusion.rescoring.journal import Journal, Shard, done_in, log_probs_in
 from lmfusion.tuning.settings import Settings
 from lmfusion.tuning.text_form import TextForm
@@ -242,10 +241,7 @@ def _write_from(job: Job, journals: Sequence[Path]) -> None:
     utterances, named = itertools.tee(job.document)
     ranked = (job.settings.weights.ranked(utterance, row)
               for utterance, row in zip(utterances, log_probs))
-    with (moved_into(job.output.parent) as folder,
-          (folder / f"{job.output.name}.parts.tsv").open("w", encoding="utf-8") as file):
-        job.document.write(orders_of(_checked(with_parts(zip(named, ranked), file))),
-                           folder / job.output.name)
+    write_ranked(job.document, zip(named, _checked(ranked)), job.output)
 
 
 def _checked(ranked: Iterator[list[Ranked]]) -> Iterator[list[Ranked]]:
