@@ -177,15 +177,11 @@ class PyctcdecodeLM(AbstractLanguageModel):
               is_last_word: bool = False) -> tuple[float, State]:
         """Weighted score of a word, and of the end after the last; the last may be empty."""
         score, state = 0.0, prev_state
-        weight = self.scorer.weight if self.alpha is None else self.alpha
         if word:
             log_prob, state = self._states.score(prev_state, word)
-            score = weight * log_prob
-            score += self.scorer.word_insertion_bonus if self.beta is None else self.beta
-            if self._words is not None and word not in self._words:
-                score += self._unknown(word)
+            score = self._weight * log_prob + self._bonus + self._penalty(word)
         if is_last_word and self.score_boundary:
-            score += weight * self._states.finish(state)
+            score += self._weight * self._states.finish(state)
         return score, state
 
     def score_batch(self, questions: Sequence[tuple[State, str, bool]],
@@ -197,8 +193,7 @@ class PyctcdecodeLM(AbstractLanguageModel):
             least: [questions]; a score that is below for certain is -inf instead, and its word is
                 computed only as far as it takes to know that.
         """
-        weight = self.scorer.weight if self.alpha is None else self.alpha
-        bonus = self.scorer.word_insertion_bonus if self.beta is None else self.beta
+        weight, bonus = self._weight, self._bonus
         # What can be added to the words, at most; several endings may begin alike.
         most = weight * math.log(max(1, len(self._states.endings)))
         found: list[tuple[float, State]] = [(0.0, state) for state, _, _ in questions]
@@ -206,8 +201,7 @@ class PyctcdecodeLM(AbstractLanguageModel):
         for i, ((_, word, last), low) in enumerate(zip(questions, least, strict=True)):
             if word:
                 extra = bonus + (most if last and self.score_boundary else 0.0)
-                if self._words is not None and word not in self._words:
-                    extra += self._unknown(word)
+                extra += self._penalty(word)
                 floors.append((low - extra) / weight if weight > 0 else -math.inf)
                 asked.append(i)
         scored = self._states.score_batch([questions[i][:2] for i in asked], floors)
@@ -215,11 +209,7 @@ class PyctcdecodeLM(AbstractLanguageModel):
             if log_prob == -math.inf and weight > 0:
                 found[i] = -math.inf, state
                 continue
-            score = weight * log_prob
-            score += bonus
-            if self._words is not None and questions[i][1] not in self._words:
-                score += self._unknown(questions[i][1])
-            found[i] = score, state
+            found[i] = weight * log_prob + bonus + self._penalty(questions[i][1]), state
         for i, low in enumerate(least):
             if weight > 0 and found[i][0] < low - (most if questions[i][2] else 0.0):
                 found[i] = -math.inf, found[i][1]
@@ -229,6 +219,19 @@ class PyctcdecodeLM(AbstractLanguageModel):
         for i, end in zip(ends, finished):
             found[i] = found[i][0] + weight * end, found[i][1]
         return found
+
+    @property
+    def _weight(self) -> float:
+        return self.scorer.weight if self.alpha is None else self.alpha
+
+    @property
+    def _bonus(self) -> float:
+        return self.scorer.word_insertion_bonus if self.beta is None else self.beta
+
+    def _penalty(self, word: str) -> float:
+        """Of a word that is not one of the vocabulary; 0 for all others."""
+        known = self._words is None or word in self._words
+        return 0.0 if known else self._unknown(word)
 
     def _unknown(self, word: str) -> float:
         # The same for a word as for its beginning: an end of the word must not pay.

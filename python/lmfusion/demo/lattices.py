@@ -13,6 +13,7 @@ import pocketsphinx
 from lmfusion import LMFusionScorer
 from lmfusion.demo.rescoring import Weights
 from lmfusion.demo.utterances import Utterance
+from lmfusion.demo.workloads import warm_up
 from lmfusion.lattice import Lattice, with_ngram
 from lmfusion.lattice.pocketsphinx import ngram_of, read
 
@@ -53,7 +54,7 @@ def best_paths(model: Path, lattices: Iterable[Lattice | None], weights: Weights
         done: called after each lattice.
     """
     scorer = LMFusionScorer(str(model), weight=1.0, casing="sentence")
-    scorer.score_texts(["the first pass is slower than others", "so it does not count"])
+    warm_up(scorer)
     scorer.clear_cache()
     scorer.reset_stats()
     texts, log_probs, proven, seconds = [], [], 0, 0.0

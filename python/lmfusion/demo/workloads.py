@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lmfusion.demo.utterances import Utterance
 
@@ -35,6 +36,11 @@ def workloads(utterances: Sequence[Utterance]) -> list[Workload]:
             continuations(lists, contexts=100, words=2),
             Workload(f"{len(lists)} n-best lists",
                      lists=tuple(tuple(map(whole_text, texts)) for texts in lists))]
+
+
+def warm_up(engine: Any) -> None:
+    """A first pass, which is slower than others and does not count."""
+    engine.score_texts(["the first pass is slower than others", "so it does not count"])
 
 
 def whole_text(hypothesis: str) -> str:
