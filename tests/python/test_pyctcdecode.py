@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from lmfusion.adapters.pyctcdecode import PyctcdecodeLM, load_decoder  # noqa: E
 from lmfusion.adapters.pyctcdecode_floors import FloorDecoder  # noqa: E402
 
 TOLERANCE = 2e-3  # nats a text of some tokens; float32 noise of two sums of differences
+
+
+@pytest.fixture(autouse=True)
+def no_model_lives_on() -> Iterator[None]:
+    """pyctcdecode keeps every decoder's model, its cache of 1 GiB with it, until it is told."""
+    yield
+    pyctcdecode.BeamSearchDecoderCTC.clear_class_models()
 
 
 def decoder(lm: PyctcdecodeLM) -> pyctcdecode.BeamSearchDecoderCTC:
