@@ -148,6 +148,49 @@ def test_what_stands_before_joins_as_words_do(bundle: Path, oracle: Oracle, befo
     assert three == pytest.approx(oracle.text(after_all + "x") - oracle.text(whole), abs=tolerance)
 
 
+GROWING = {  # text that grows letter by letter -> what stands before each, behind "the", by "auto"
+    ".cat": ["", " ", " ", " "], "'tis": ["", "", " ", " "], "n't": [" ", " ", ""],
+    "(今天": [" ", "", ""], "?!x": ["", "", " "], ".5 .": ["", " ", " ", " "],
+    "'s mat": ["", "", "", "", "", ""], " cat": ["", "", "", ""],
+}
+
+
+@pytest.mark.parametrize("options", [{"join": "auto"}, {"join": "space"}, {"join": "none"},
+                                     {"boundary": "word"}, {"casing": "variants"},
+                                     {"mode": "uncached"}], ids=str)
+@pytest.mark.parametrize("text", GROWING)
+def test_a_text_that_grows_is_the_text_that_is_scored(bundle: Path, oracle: Oracle, text: str,
+                                                      options: dict[str, Any]) -> None:
+    """Each of its beginnings joins the prompt as it does as a context, and as a whole text."""
+    scorer = lmfusion.LMFusionScorer(bundle, **options)
+    join = options.get("join", "auto")
+    wholes = ["the"]
+    for end, separator in enumerate(GROWING[text], 1):
+        separator = {"none": "", "auto": separator,
+                     "space": "" if text[0] == " " else " "}[join]
+        wholes.append("the" + separator + text[:end])
+    steps = [scorer.log_probs([text[:i]], [[text[i]]], join="none", prompt="the")[0][0]
+             for i in range(len(text))]
+    if options.keys() <= {"join", "mode"}:
+        for begun, grown, step in zip(wholes, wholes[1:], steps):
+            assert step == pytest.approx(oracle.text(grown) - oracle.text(begun), abs=1e-3)
+    if "casing" not in options:
+        assert total(steps) == pytest.approx(
+            scorer.score_texts([text], prompt="the")[0], abs=2e-3)
+        assert total(steps[1:]) == pytest.approx(
+            scorer.log_probs([text[0]], [[text[1:]]], join="none", prompt="the")[0][0], abs=2e-3)
+        assert scorer.score_endings([text[0]], [text[1:]], prompt="the")[0][0] == pytest.approx(
+            total(steps[1:]), abs=2e-3)
+    for i in range(len(text)):  # together with others that leave it as it is
+        row = scorer.log_probs([text[:i]], [[" cat", text[i], "", "x"]], join="none",
+                               prompt="the")[0]
+        assert row[1] == pytest.approx(steps[i], abs=1e-4) and row[2] == 0
+
+
+def total(log_probs: list[float | None]) -> float:
+    return sum(log_prob for log_prob in log_probs if log_prob is not None)
+
+
 def scorer_separator(before: str, text: str, join: str) -> str:
     """A Latin letter after these: Chinese and Japanese take no space, others do."""
     last = before.rstrip("。")[-1]

@@ -48,6 +48,15 @@ bool EndsInSpace(std::string_view text) {
   return IsPythonSpace(CharacterBefore(text, text.size()).value);
 }
 
+bool HasSpace(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Character c = CharacterAt(text, at);
+    if (IsPythonSpace(c.value)) return true;
+    at += c.bytes;
+  }
+  return false;
+}
+
 // Positions of the model that a history leaves to a candidate.
 constexpr int64_t kCandidatePositions = 16;
 
@@ -132,6 +141,7 @@ class TextStage::Impl::ContextPaths {
         call_(call),
         separator_(context.empty() ? "" : before.SeparatorTo(context)),
         context_is_empty_(context.empty()),
+        separator_may_change_(!before.empty() && !HasSpace(context)),
         context_(stage.tokens.Find(Behind(separator_, context), call)),
         ends_word_(stage.EndsWord(context_->text())),
         writer_(context_->tokens, stage.limits(before), paths) {}
@@ -139,12 +149,16 @@ class TextStage::Impl::ContextPaths {
   bool truncated() const { return writer_.truncated(); }
 
   // log p(text) - log p(context); `text` begins with the context. With the text's end where `eos`.
+  // Each joins what stands before by its own first word, so a candidate that makes another word of
+  // the context's first one may change what is before that.
   void Extended(std::string_view given, const Where& where, bool eos = false) {
-    const std::string_view separator = context_is_empty_ ? before_.SeparatorTo(given) : separator_;
+    const std::string_view separator =
+        separator_may_change_ ? before_.SeparatorTo(given) : separator_;
     const std::string joined = before_.empty() ? "" : Behind(separator, given);
     const std::string_view text = before_.empty() ? given : std::string_view(joined);
     const size_t size = context_->text().size();
-    const size_t cut = stage_.tokens.LastCut(text, size);
+    const bool extends_context = context_is_empty_ || separator == separator_;
+    const size_t cut = stage_.tokens.LastCut(text, extends_context ? size : before_.text.size());
     std::vector<int32_t> tail = stage_.tokens.EncodeFrom(text, cut, call_);
     size_t shared = writer_.context_size();
     if (cut < size) shared = Shared(text.substr(0, cut), &tail);
@@ -209,6 +223,7 @@ class TextStage::Impl::ContextPaths {
   TextCall* const call_;
   const std::string_view separator_;  // between what stands before and the context
   const bool context_is_empty_;
+  const bool separator_may_change_;  // by a candidate, which may be a part of the first word
   const std::shared_ptr<const TokenizedText> context_;
   const bool ends_word_;
   PathWriter writer_;
