@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from nightly.outcome import ROOT, Outcome, Work
 from nightly.page import Run, write_page
+from nightly.schedule import Schedule, with_room
 from nightly.stages import STAGES, Stage
 
 
@@ -32,94 +36,114 @@ def main() -> int:
                         help="folder of logs and reports")
     given = parser.parse_args()
     chosen = [stage for stage in STAGES if not given.stages or stage.name in given.stages]
-    run = Run.begin(minutes=given.minutes, jobs=given.jobs, seed=given.seed)
     print(f"seed {given.seed}; logs in {given.out}", flush=True)
-    run.outcomes = run_all(chosen, given)
-    run.end()
-    write_page(run, given.out / "report")
+    signal.signal(signal.SIGTERM, interrupted)
+    run = Night(chosen, given).run_all()
     if not given.stages:
         write_page(run, ROOT / "docs" / "reliability")
     print((given.out / "report.md").read_text())
     return 1 if run.findings else 0
 
 
-def run_all(stages: list[Stage], given: argparse.Namespace) -> dict[str, Outcome]:
-    """Every stage's outcome, by its name, in the order of the list. A stage that has no room in the
-    time given is skipped, and says how long it takes."""
-    total = given.minutes * 60 * min(given.jobs, len(stages))
-    end = time.monotonic() + given.minutes * 60
-    outcomes = {stage.name: Outcome(skipped=f"takes {stage.least:.0f} s at least, which "
-                                    f"--minutes {given.minutes:g} does not leave")
-                for stage in stages}
-    room = with_room(stages, total)
-    for stage in room:
-        print_least(stage)
-    seconds = shares(room, total)
-    columns = (TextColumn("{task.description:<14}"), BarColumn(), TimeElapsedColumn(),
-               TextColumn("{task.fields[status]}"))
-    with Progress(*columns) as progress, ThreadPoolExecutor(given.jobs) as pool:
-        def do(stage: Stage) -> Outcome:
-            return run_one(stage, seconds[stage.name], end, given, progress)
-        outcomes |= {stage.name: outcome for stage, outcome in zip(room, pool.map(do, room))}
-    return outcomes
+def interrupted(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
-def print_least(stage: Stage) -> None:
-    """What a stage takes at least, where that is long."""
-    if stage.least >= 60:
-        print(f"{stage.name}: {stage.least:.0f} s at least"
-              + (f", {stage.building:.0f} of them for a first build" if stage.must_build else ""))
+class Night:
+    """One run of stages. The page is written again whenever one has ended, so nothing that was
+    found is lost with the rest."""
 
+    def __init__(self, stages: list[Stage], given: argparse.Namespace) -> None:
+        self.given = given
+        self.begin = time.monotonic()
+        self.end = self.begin + given.minutes * 60
+        jobs = max(1, min(given.jobs, len(stages)))
+        room = with_room(stages, given.minutes * 60 * jobs)
+        self.run = Run.begin(minutes=given.minutes, jobs=jobs, seed=given.seed)
+        self.run.outcomes = {stage.name: Outcome(skipped=(
+            "was not begun" if stage in room else f"takes {stage.least:.0f} s at least, which "
+            f"--minutes {given.minutes:g} does not leave")) for stage in stages}
+        self.schedule = Schedule(room, self.end, jobs)
+        self.works: list[Work] = []  # that run now
+        self.lock = threading.Lock()
 
-def with_room(stages: list[Stage], total: float) -> list[Stage]:
-    """Those that three quarters of the time hold, the first of the list before the others."""
-    room: list[Stage] = []
-    for stage in stages:
-        if len(stages) == 1 or sum(each.least for each in room) + stage.least <= 0.75 * total:
-            room.append(stage)
-    return room
+    def run_all(self) -> Run:
+        for stage in self.schedule.stages:
+            if stage.must_build:
+                print(f"{stage.name}: {stage.building:.0f} s for a first build")
+        columns = (TextColumn("{task.description:<14}"), BarColumn(), TimeElapsedColumn(),
+                   TextColumn("{task.fields[status]}"))
+        with Progress(*columns) as progress, ThreadPoolExecutor(self.schedule.jobs) as pool:
+            for _ in range(self.schedule.jobs):
+                pool.submit(self.work, progress)
+            try:
+                pool.shutdown(wait=True)
+            except KeyboardInterrupt:
+                self.give_up()
+        self.write()
+        return self.run
 
+    def give_up(self) -> None:
+        """Nothing more begins, and what runs is ended; the page says so."""
+        with self.schedule.lock:
+            self.schedule.pending.clear()
+        with self.lock:
+            for work in self.works:
+                work.stop()
 
-def shares(stages: list[Stage], total: float) -> dict[str, float]:
-    """Seconds for what goes on as long as it may, by stage: what the rest leaves of `total`."""
-    left = max(total - sum(stage.least for stage in stages), 0.1 * total)
-    sum_of_shares = sum(stage.share for stage in stages) or 1
-    return {stage.name: left * stage.share / sum_of_shares for stage in stages}
+    def write(self) -> None:
+        with self.lock:
+            self.run.end()
+            write_page(self.run, self.given.out / "report")
 
+    def work(self, progress: Progress) -> None:
+        """One worker: stage after stage until none is left."""
+        while (given := self.schedule.next(time.monotonic())) is not None:
+            stage, seconds = given
+            self.run.outcomes[stage.name] = self.run_one(stage, seconds, progress)
+            self.schedule.done(stage)
+            self.write()
 
-def run_one(stage: Stage, seconds: float, end: float, given: argparse.Namespace,
-            progress: Progress) -> Outcome:
-    """One stage; what it throws is a finding. What is not done by `end` is left."""
-    if time.monotonic() >= end:
-        return Outcome(skipped="the time was over")
-    folder = given.out / stage.name
-    folder.mkdir(parents=True, exist_ok=True)
-    work = Work(seconds, folder, given.seed, end)
-    work.log.unlink(missing_ok=True)
-    task = progress.add_task(stage.name, total=stage.least + seconds, status="")
-    begin = time.monotonic()
-    ended = threading.Event()
+    def run_one(self, stage: Stage, seconds: float, progress: Progress) -> Outcome:
+        """One stage; what it throws is a finding. It is ended where it takes three times its time,
+        a finding too, and where all of the time is over."""
+        begin = time.monotonic()
+        if begin >= self.end:
+            return Outcome(skipped="the time was over")
+        folder = self.given.out / stage.name
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Work(seconds, folder, self.given.seed, begin + 3 * (stage.least + seconds) + 60,
+                    self.end, self.run.jobs)
+        work.log.unlink(missing_ok=True)
+        task = progress.add_task(stage.name, total=stage.least + seconds, status="")
+        ended = threading.Event()
 
-    def show() -> None:
-        while not ended.wait(1):
-            progress.update(task, completed=time.monotonic() - begin, status=work.status)
+        def show() -> None:
+            while not ended.wait(1):
+                progress.update(task, completed=time.monotonic() - begin, status=work.status)
 
-    shower = threading.Thread(target=show)
-    shower.start()
-    try:
-        stage.run(work)
-    except Exception as error:
-        work.find(f"{type(error).__name__}: {error}")
-    finally:
-        ended.set()
-        shower.join()
-    work.outcome.seconds = time.monotonic() - begin
-    found = len(work.outcome.findings)
-    progress.update(task, completed=stage.least + seconds,
-                    status=work.outcome.skipped or f"{found} findings")
-    if not sys.stdout.isatty():
-        print(f"{stage.name}: {work.outcome.seconds:.0f} s, {found} findings", flush=True)
-    return work.outcome
+        shower = threading.Thread(target=show)
+        shower.start()
+        with self.lock:
+            self.works.append(work)
+        try:
+            stage.run(work)
+        except Exception as error:
+            print(traceback.format_exc())
+            work.find(f"{type(error).__name__}: {error}")
+        finally:
+            ended.set()
+            shower.join()
+            with self.lock:
+                self.works.remove(work)
+        work.outcome.seconds = time.monotonic() - begin
+        found = len(work.outcome.findings)
+        progress.update(task, completed=stage.least + seconds,
+                        status=work.outcome.skipped or f"{found} findings")
+        if not sys.stdout.isatty():
+            print(f"{stage.name}: {work.outcome.seconds:.0f} s "
+                  f"(planned {stage.least + seconds:.0f}), {found} findings", flush=True)
+        return work.outcome
 
 
 if __name__ == "__main__":

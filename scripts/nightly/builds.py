@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nightly.outcome import ROOT, Work
 
-LIMIT = 3600.0  # seconds of a build
 ENVIRONMENT = {"CCACHE_BASEDIR": os.environ.get("CCACHE_BASEDIR", str(ROOT)),
                "CCACHE_NOHASHDIR": "1"}
 
@@ -20,8 +19,7 @@ def build(work: Work, folder: str, *settings: str, targets: tuple[str, ...] = ()
     path = ROOT / folder
     if not (path / "build.ninja").exists() and not work.must(
             "cmake", "-S", source, "-B", path, "-G", "Ninja",
-            f"-DPython3_EXECUTABLE={sys.executable}", *settings, limit=LIMIT,
-            environment=ENVIRONMENT):
+            f"-DPython3_EXECUTABLE={sys.executable}", *settings, environment=ENVIRONMENT):
         return None
     return path if build_again(work, path, *targets) else None
 
@@ -30,14 +28,15 @@ def preset(work: Work, name: str) -> Path | None:
     """A preset of CMakePresets.json in its own folder."""
     work.status = f"building {name}"
     if not work.must("cmake", "--preset", name, f"-DPython3_EXECUTABLE={sys.executable}",
-                     limit=LIMIT, environment=ENVIRONMENT):
+                     environment=ENVIRONMENT):
         return None
     return (ROOT / f"build-{name}") if build_again(work, ROOT / f"build-{name}") else None
 
 
 def build_again(work: Work, folder: Path, *targets: str, quiet: bool = False) -> bool:
     """quiet: a build that fails is no finding."""
-    command = ["cmake", "--build", str(folder), *(["--target", *targets] if targets else [])]
+    command = ["cmake", "--build", str(folder), "-j", str(work.cores),
+               *(["--target", *targets] if targets else [])]
     if quiet:
-        return work.run(*command, limit=LIMIT, environment=ENVIRONMENT) == 0
-    return work.must(*command, limit=LIMIT, environment=ENVIRONMENT)
+        return work.run(*command, environment=ENVIRONMENT) == 0
+    return work.must(*command, environment=ENVIRONMENT)

@@ -52,7 +52,7 @@ def fuzz_one(work: Work, name: str, command: list[str | Path], seconds: float) -
     begin = work.log.stat().st_size if work.log.exists() else 0
     work.must(*command, f"-max_total_time={max(1, round(seconds))}", "-print_final_stats=1",
               f"-seed={work.seed}", "-rss_limit_mb=2048", "-timeout=20", "-verbosity=0",
-              f"-artifact_prefix={found}/", corpus, *seeds, limit=3 * seconds + 120)
+              f"-artifact_prefix={found}/", corpus, *seeds, limit=2 * seconds + 60)
     log = work.log.read_bytes()[begin:].decode(errors="replace")
     for count in re.findall(r"stat::number_of_executed_units: (\d+)", log):
         work.outcome.count("fuzz inputs", int(count))

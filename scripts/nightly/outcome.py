@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import re
 import shutil
+import signal
 import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
@@ -15,6 +18,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 MAXIMA = ("largest", "threads")  # figures that begin so are not added up: the largest counts
 LINES = 12  # of a log, that a finding shows
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process, if it still runs, and what is left of those that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @dataclass
@@ -40,43 +50,67 @@ class Work:
     seconds: float  # of what goes on for as long as it may
     folder: Path
     seed: int
-    end: float = math.inf  # by time.monotonic(): what runs then is ended
+    end: float = math.inf  # by time.monotonic(): what runs then is ended, as it took far too long
+    last: float = math.inf  # when all of the night's time is over
+    jobs: int = 1  # stages that run at a time
     status: str = ""  # shown beside the bar
+    process: subprocess.Popen[bytes] | None = None  # that runs now
     outcome: Outcome = field(default_factory=Outcome)
+
+    @property
+    def cores(self) -> int:
+        """Of this stage: the others have theirs."""
+        return max(1, (os.cpu_count() or 1) // self.jobs)
+
+    def stop(self) -> None:
+        """Its time is over now."""
+        self.end = self.last = time.monotonic()
+        if self.process is not None:
+            end_group(self.process)
 
     @property
     def log(self) -> Path:
         return self.folder / "log.txt"
 
-    def run(self, *command: str | Path, limit: float, environment: Mapping[str, str] | None = None,
-            cwd: Path = ROOT) -> int:
+    def run(self, *command: str | Path, limit: float = math.inf,
+            environment: Mapping[str, str] | None = None, cwd: Path = ROOT) -> int:
         """Runs a command, its output in the log; 124 where it took longer than `limit` seconds, or
-        until the run's time was over."""
-        limit = max(0.0, min(limit, self.end - time.monotonic()))
+        until the stage's time was over, and was ended with all that it had started."""
+        limit = max(0.0, min(limit, min(self.end, self.last) - time.monotonic()))
         with self.log.open("ab") as log:
             log.write(f"$ {' '.join(map(str, command))}\n".encode())
             log.flush()
-            process = subprocess.Popen(
+            self.process = process = subprocess.Popen(
                 [str(each) for each in command], cwd=cwd, stdout=log, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
+                stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})},
+                start_new_session=True)
             try:
-                return process.wait(limit)
+                return process.wait(limit if math.isfinite(limit) else None)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
                 return 124
+            finally:
+                end_group(process)
 
-    def must(self, *command: str | Path, limit: float,
+    def must(self, *command: str | Path, limit: float = math.inf,
              environment: Mapping[str, str] | None = None) -> bool:
         """As `run`; a status other than 0 is a finding with the log's last lines."""
+        begin = self.log.stat().st_size if self.log.exists() else 0
+        name, started = Path(command[0]).name, time.monotonic()
         status = self.run(*command, limit=limit, environment=environment)
-        if status == 124 and time.monotonic() >= self.end:
-            self.outcome.skipped = f"the time was over before {Path(command[0]).name} ended"
+        if status and time.monotonic() >= self.last and not self.log_tells_of_failures(begin):
+            self.outcome.notes.append(f"the time was over before {name} ended")
         elif status == 124:
-            self.find(f"{Path(command[0]).name} was ended after {limit:.0f} s")
+            self.find(f"{name} was ended after {time.monotonic() - started:.0f} s")
         elif status:
-            self.find(f"{Path(command[0]).name} ended with status {status}")
+            self.find(f"{name} ended with status {status}")
         return status == 0
+
+    def log_tells_of_failures(self, begin: int) -> bool:
+        """Whether what was written since then looks as if something was found."""
+        with self.log.open("rb") as log:
+            log.seek(begin)
+            return re.search(rb"FAILED|Error\b|ERROR|Falsifying|Sanitizer|failures, [1-9]",
+                             log.read()) is not None
 
     def has(self, tool: str) -> bool:
         """Whether a program is there; if not, the stage is skipped."""
@@ -86,8 +120,12 @@ class Work:
         return False
 
     def find(self, what: str) -> None:
-        """A finding, with the end of the log."""
+        """A finding, with the end of the log, all of which is kept where no later run writes."""
         log = self.log.read_text(errors="replace") if self.log.exists() else ""
+        kept = self.folder.parent / "findings"
+        kept.mkdir(exist_ok=True)
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        (kept / f"{self.folder.name}-{stamp}.txt").write_text(f"{what}\n\n{log}")
         self.outcome.findings.append("\n".join([what, *log.splitlines()[-LINES:]]))
 
     def count_report(self, report: Path) -> None:
@@ -102,7 +140,7 @@ class Work:
                 self.outcome.count(item.get("name", "?").replace("_", " "),
                                    float(item.get("value", "0")))
 
-    def tests(self, name: str, command: Sequence[str | Path], *, limit: float,
+    def tests(self, name: str, command: Sequence[str | Path], *, limit: float = math.inf,
               environment: Mapping[str, str] | None = None) -> None:
         """Runs a GoogleTest program or a pytest command line, whose report counts."""
         report = self.folder / f"{name}.xml"

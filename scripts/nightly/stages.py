@@ -45,50 +45,50 @@ def program(name: str) -> Path:
 
 
 def goes_on(work: Work) -> dict[str, str]:
-    """What a test reads that goes on for as long as it may."""
-    return {"LMFUSION_TEST_SECONDS": str(round(work.seconds))}
+    """What a test reads that goes on for as long as it may, on the cores that are this stage's."""
+    return {"LMFUSION_TEST_SECONDS": str(round(work.seconds)),
+            "LMFUSION_TEST_WORKERS": str(work.cores)}
 
 
 def twin(work: Work) -> None:
-    work.tests("cache_random_test", [program("cache_random_test")], limit=2 * work.seconds + 600,
-               environment=goes_on(work))
+    work.tests("cache_random_test", [program("cache_random_test")], environment=goes_on(work))
 
 
 def differential(work: Work) -> None:
     work.tests("differential", [*PYTEST, "-s", PYTHON_TESTS / "test_differential.py"],
-               limit=3 * work.seconds + 900, environment=goes_on(work))
+               environment=goes_on(work))
 
 
 def faults(work: Work) -> None:
-    work.tests("cache_faults", [program("cache_faults_test")], limit=600)
-    work.tests("text_faults", [program("text_faults_test")], limit=600)
-    work.tests("tree", [program("token_tree_test")], limit=600)
-    work.tests("snapshots", [program("warm_start_test")], limit=600)
-    work.tests("callers", [*PYTEST, PYTHON_TESTS / "test_faults.py"], limit=600)
+    work.tests("cache_faults", [program("cache_faults_test")])
+    work.tests("text_faults", [program("text_faults_test")])
+    work.tests("tree", [program("token_tree_test")])
+    work.tests("snapshots", [program("warm_start_test")])
+    work.tests("callers", [*PYTEST, PYTHON_TESTS / "test_faults.py"])
 
 
 def interrupts(work: Work) -> None:
     work.tests("interrupts", [*PYTEST, PYTHON_TESTS / "test_interrupts.py"],
-               limit=3 * work.seconds + 600, environment=goes_on(work))
+               environment=goes_on(work))
 
 
 def files(work: Work) -> None:
     for name in ("model_files", "snapshot_files"):
-        work.tests(name, [*PYTEST, PYTHON_TESTS / f"test_{name}.py"], limit=1800)
+        work.tests(name, [*PYTEST, PYTHON_TESTS / f"test_{name}.py"])
 
 
 def soak(work: Work) -> None:
     work.tests("soak", [*PYTEST, "-s", PYTHON_TESTS / "test_soak.py"],
-               limit=3 * work.seconds + 600, environment=goes_on(work))
+               environment=goes_on(work))
 
 
 def threads(work: Work) -> None:
     """Also what tests of other names do from several threads."""
-    work.tests("many_calls", [program("many_calls_test")], limit=1200,
+    work.tests("many_calls", [program("many_calls_test")],
                environment={"LMFUSION_TEST_CALLS": "10000"})
-    work.tests("cache_threads", [program("cache_threads_test")], limit=600)
-    work.tests("fork", [program("fork_test")], limit=600)
-    work.tests("threads", [*PYTEST, "-k", "thread or fork", PYTHON_TESTS], limit=1200)
+    work.tests("cache_threads", [program("cache_threads_test")])
+    work.tests("fork", [program("fork_test")])
+    work.tests("threads", [*PYTEST, "-k", "thread or fork", PYTHON_TESTS])
 
 
 VALGRIND = ["token_tree_test", "batch_plan_test", "path_scorer_test", "warm_start_test",
@@ -109,7 +109,7 @@ def valgrind(work: Work) -> None:
                      "--errors-for-leak-kinds=definite",
                      "--soname-synonyms=somalloc=nouserintercepts",
                      f"--suppressions={ROOT}/tests/valgrind.supp",
-                     f"{folder}/tests/cpp/{name}", limit=900):
+                     f"{folder}/tests/cpp/{name}"):
             work.outcome.count("programs", 1)
 
 
@@ -117,7 +117,7 @@ def sanitizers(work: Work, name: str) -> None:
     folder = preset(work, name)
     if folder is not None:
         work.status = "ctest"
-        if work.must("ctest", "--preset", name, "--output-on-failure", limit=1800):
+        if work.must("ctest", "--preset", name, "--output-on-failure"):
             work.outcome.count("programs", len(list((folder / "tests" / "cpp").glob("*_test"))))
 
 
@@ -126,14 +126,14 @@ def arm64(work: Work) -> None:
     if os.geteuid() != 0:
         work.outcome.skipped = "not root, which scripts/arm64.sh needs for its packages"
         return
-    if work.must(str(ROOT / "scripts" / "arm64.sh"), limit=2400):
+    if work.must(str(ROOT / "scripts" / "arm64.sh")):
         tests = (ROOT / "build-arm64" / "tests" / "cpp").glob("*_test")
         work.outcome.count("programs", len(list(tests)))
 
 
 def tokenizers(work: Work) -> None:
     work.tests("tokenizers", [*PYTEST, "-s", PYTHON_TESTS / "test_tokenizer_differential.py"],
-               limit=3 * work.seconds + 300, environment=goes_on(work))
+               environment=goes_on(work))
 
 
 def decoders(work: Work) -> None:
@@ -144,9 +144,9 @@ def decoders(work: Work) -> None:
     missing = []
     for name in names:
         work.status = name
-        if work.run(environment, name, "--install", limit=1200):
+        if work.run(environment, name, "--install"):
             missing.append(name)
-        elif work.must(scripts / f"{name}.sh", limit=1200):
+        elif work.must(scripts / f"{name}.sh"):
             work.outcome.count("toolkits", 1)
     if missing == names:
         work.outcome.skipped = "PyPI's packages could not be installed; the log says why"

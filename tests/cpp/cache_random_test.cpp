@@ -3,6 +3,7 @@
 //
 //   LMFUSION_TEST_SECONDS  how long to go on, beyond the first rounds (default: not)
 //   LMFUSION_TEST_SCORES   go on at least until so many token scores were compared (default: 0)
+//   LMFUSION_TEST_WORKERS  rounds at a time (default: one a core)
 //   LMFUSION_TEST_SEED     the first seed (default 1); a failure tells the seed of its round
 
 #include <gtest/gtest.h>
@@ -74,7 +75,9 @@ TEST(Cache, RandomCallsAreRight) {
     --rounds;
   };
   std::vector<std::thread> workers;
-  for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i) {
+  const int64_t at_a_time =
+      FromEnvironment("LMFUSION_TEST_WORKERS", std::max(1u, std::thread::hardware_concurrency()));
+  for (int64_t i = 0; i < at_a_time; ++i) {
     workers.emplace_back(work, folder / std::to_string(i));
   }
   for (std::thread& worker : workers) worker.join();

@@ -1,0 +1,108 @@
+"""The nightly command ends with its time, goes on after a stage that dies, and loses no finding."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from nightly.__main__ import Night
+from nightly.outcome import Work
+from nightly.schedule import Schedule, with_room
+from nightly.stages import STAGES, Stage
+
+
+def nothing(work: Work) -> None:
+    pass
+
+
+@pytest.mark.parametrize("slower", [0.5, 1.0, 1.5])
+@pytest.mark.parametrize("seed", range(5))
+def test_stages_end_within_the_time_given(seed: int, slower: float) -> None:
+    """By a clock of the test's own; what has a length of its own takes `slower` times as long."""
+    draw = random.Random(seed)
+    stages = [Stage(str(i), "", nothing, share=draw.choice([0, 0, 1, 5, 20]),
+                    fixed=draw.randrange(5, 300)) for i in range(14)]
+    seconds, jobs = 4200.0, 2
+    room = with_room(stages, jobs * seconds)
+    schedule = Schedule(room, seconds, jobs, begin=0.0)
+    workers = [(0.0, None)] * jobs  # when each is free, and what it did
+    spent = 0.0
+    while True:
+        workers.sort(key=lambda one: one[0])
+        now, stage = workers.pop(0)
+        if stage is not None:
+            schedule.done(stage)
+        given = schedule.next(now)
+        if given is None:
+            break
+        took = slower * given[0].least + given[1]
+        spent += took
+        workers.append((now + took, given[0]))
+    assert max(now, *(then for then, _ in workers)) <= seconds
+    if any(stage.share for stage in room):
+        assert spent > 0.75 * jobs * seconds
+
+
+def test_all_stages_have_room_in_two_hours() -> None:
+    assert with_room(STAGES, 2 * 7200.0) == STAGES
+
+
+def night(stages: list[Stage], folder: Path, minutes: float = 0.05) -> dict:
+    given = argparse.Namespace(minutes=minutes, jobs=2, seed=1, out=folder, stages=[])
+    Night(stages, given).run_all()
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_a_stage_that_dies_is_a_finding_and_the_rest_goes_on(tmp_path: Path) -> None:
+    def dies(work: Work) -> None:
+        work.outcome.count("calls", 3)
+        raise LookupError("of the stage")
+
+    def ends_badly(work: Work) -> None:
+        work.must("sh", "-c", "echo what was wrong; exit 3")
+
+    def right(work: Work) -> None:
+        if work.must("true"):
+            work.outcome.count("calls", 4)
+
+    report = night([Stage("dies", "", dies, fixed=0.1), Stage("bad", "", ends_badly, fixed=0.1),
+                    Stage("right", "", right, fixed=0.1)], tmp_path)
+    outcomes = report["outcomes"]
+    assert report["findings"] == 2
+    assert outcomes["dies"]["findings"][0].startswith("LookupError: of the stage")
+    assert outcomes["dies"]["figures"] == {"calls": 3}
+    assert "sh ended with status 3" in outcomes["bad"]["findings"][0]
+    assert outcomes["right"]["figures"] == {"calls": 4}
+    kept = [path.read_text() for path in (tmp_path / "findings").iterdir()]
+    assert len(kept) == 2
+    assert any("what was wrong" in each for each in kept)
+
+
+def test_what_runs_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+
+    def hangs(work: Work) -> None:
+        work.must("sh", "-c", f"sleep 600 & echo $! > {pid}; echo 1 test FAILED; wait")
+
+    begin = time.monotonic()
+    outcomes = night([Stage("hangs", "", hangs, fixed=0.1), Stage("right", "", nothing, fixed=0.1)],
+                     tmp_path)["outcomes"]
+    assert time.monotonic() - begin < 60
+    assert "1 test FAILED" in outcomes["hangs"]["findings"][0]
+    state = Path(f"/proc/{pid.read_text().strip()}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_stage_without_room_says_so(tmp_path: Path) -> None:
+    outcomes = night([Stage("right", "", nothing, fixed=0.1),
+                      Stage("long", "", nothing, fixed=1000)], tmp_path)["outcomes"]
+    assert outcomes["long"]["skipped"].startswith("takes 1000 s at least")
+    assert outcomes["right"]["skipped"] == ""
