@@ -25,8 +25,8 @@ class Client:
 
         scorer = lmfusion.Client("http://gpu:8000")  # was: lmfusion.LMFusionScorer("model.lmf")
 
-    What needs the scorer itself is not there: `best`, `best_path`, states, `explain`, files of the
-    cache, and the arguments `context`, `prompt` and `progress`.
+    What needs the scorer itself is not there: `best`, `best_path`, `best_paths`, states, `explain`,
+    files of the cache, and the arguments `context`, `prompt` and `progress`.
 
     Thread safe. Long calls are sent in several requests. What was lost on the way (a connection, a
     service that is busy or restarts) is asked again, since an answer depends on nothing but its

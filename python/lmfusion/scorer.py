@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from lmfusion import _core
@@ -321,8 +321,9 @@ class LMFusionScorer:
     def best_path(self, lattice: Lattice, *, n: int = 1, weight: float | None = None,
                   word_insertion_bonus: float | None = None, acoustic_scale: float = 1.0,
                   ngram_weight: float = 1.0, words: Callable[[str], str] | None = None,
-                  endings: Sequence[str] = (), paths_a_call: int = 8,
+                  endings: Sequence[str] = (), paths_a_call: int | None = None,
                   max_tokens: int | None = None, deadline: float | None = None, gap: float = 0.0,
+                  context: str | Sequence[str] = (), prompt: str = "",
                   cache_namespace: str = "") -> BestPaths:
         """The n best texts of a word lattice, proven (docs/lattices.md):
 
@@ -336,10 +337,12 @@ class LMFusionScorer:
             endings: ways for a text to end, as (".", "?"); log p of ending in one of them counts.
                 "" is the end-of-text token. Empty: only the words count.
             paths_a_call: partial texts that are scored at once. More fill the forward passes, and
-                score more that the best path makes needless.
+                score more that the best path makes needless. None: 8 at first, then an eighth of
+                those scored before, 64 at most.
             max_tokens, deadline: end the search after so many computed tokens, or seconds. The
                 result is then the best found, late by one call or by the words of one text.
             gap: end once no other text's total can be higher by so much than the n-th.
+            context, prompt: before every text, as in `score_continuations`.
             cache_namespace: calls of different namespaces share nothing.
 
         Raises:
@@ -347,15 +350,42 @@ class LMFusionScorer:
             ValueError: an option cannot be right.
             CacheBudgetError, NumericalError: as `score_continuations`.
         """
-        from lmfusion.lattice.best_path import best_path
+        from lmfusion.lattice import Lattice
+        if not isinstance(lattice, Lattice):
+            raise TypeError(f"lattice: {type(lattice).__name__} found; a Lattice expected, of "
+                            "lmfusion.lattice.read; best_paths takes several")
+        return self.best_paths(
+            [lattice], n=n, weight=weight, word_insertion_bonus=word_insertion_bonus,
+            acoustic_scale=acoustic_scale, ngram_weight=ngram_weight, words=words, endings=endings,
+            paths_a_call=paths_a_call, max_tokens=max_tokens, deadline=deadline, gap=gap,
+            context=context, prompt=prompt, cache_namespace=cache_namespace)[0]
+
+    def best_paths(self, lattices: Iterable[Lattice], *, n: int = 1, weight: float | None = None,
+                   word_insertion_bonus: float | None = None, acoustic_scale: float = 1.0,
+                   ngram_weight: float = 1.0, words: Callable[[str], str] | None = None,
+                   endings: Sequence[str] = (), paths_a_call: int | None = None,
+                   max_tokens: int | None = None, deadline: float | None = None, gap: float = 0.0,
+                   context: str | Sequence[str] = (), prompt: str = "",
+                   cache_namespace: str = "") -> list[BestPaths]:
+        """`best_path` of every lattice; several are searched at once, which fills the passes.
+
+        Args:
+            lattices: any number, read as searches begin, so they need not fit into memory at once.
+            paths_a_call: of each lattice.
+            max_tokens, deadline: of all of them together.
+
+        Raises:
+            As `best_path`; the first error ends all searches.
+        """
+        from lmfusion.lattice.best_path import best_paths
         from lmfusion.lattice.search import Limits
-        return best_path(
-            self, lattice, weight=self.weight if weight is None else weight,
+        return best_paths(
+            self, lattices, weight=self.weight if weight is None else weight,
             word_insertion_bonus=(self.word_insertion_bonus if word_insertion_bonus is None
                                   else word_insertion_bonus),
             acoustic_scale=acoustic_scale, ngram_weight=ngram_weight, words=words, endings=endings,
             limits=Limits(n, paths_a_call, max_tokens, deadline, gap),
-            cache_namespace=cache_namespace)
+            before={"context": context, "prompt": prompt, "cache_namespace": cache_namespace})
 
     def score_token_paths(self, paths: Sequence[Sequence[int]], scored_begin: Sequence[int], *,
                           cache_namespace: str = "",

@@ -64,6 +64,7 @@ REFUSED: dict[str, tuple[Call, str]] = {
     "prompt": (lambda s: s.best([[SECRET]], prompt=3), "^prompt: int found; a str expected$"),
     "context": (lambda s: s.score_texts([SECRET], context={SECRET}), "^context: set found"),
     "lattice": (lambda s: s.best_path(SECRET), "^lattice: str found; a Lattice expected"),
+    "lattices": (lambda s: s.best_paths([SECRET]), r"^lattices\[0\]: str found; a Lattice exp"),
     "state": (lambda s: lmfusion.StateScorer(s).score(SECRET, "a"),
               r"^questions\[0\]: str found; a State expected"),
     "model": (lambda s: lmfusion.LMFusionScorer(None), "^model: NoneType found; the path"),

@@ -163,7 +163,7 @@ def test_the_lattice_of_a_sentence_has_a_path_above_its_list(default_model: Path
     weights = Weights(2.5, 25.0)
     [lattice, none] = lattices = list(read_lattices(spoken))
     assert none is None
-    found = best_paths(default_model, lattices, weights, lambda: None)
+    found = best_paths(default_model, lattices, weights)
     assert found.texts[1] == "" and found.proven == 2 and found.tokens > 0
     plain = LMFusionScorer(default_model, casing="sentence", mode="uncached")
     assert found.log_probs[0] == pytest.approx(plain.score_texts([found.texts[0] + "."])[0],

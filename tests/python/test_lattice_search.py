@@ -12,12 +12,14 @@ from pathlib import Path
 import lmfusion
 import pytest
 from devices import MakeScorer
-from lmfusion.lattice import Arc, Lattice, LatticeError, confusion_network, with_ngram
-from oracle import TOLERANCE, Oracle
+from lmfusion.lattice import Arc, Lattice, LatticeError, confusion_network, rounds, with_ngram
+from oracle import TOLERANCE, Oracle, joined
 
 LABELS = {"the": "the", "the(2)": "the", "cat": "cat", "cats": "cats", "a": "a", "": "",
           "sat(3)": "sat", "<sil>": "", "[NOISE]": "", "++UM++": "", "!NULL": "", "it's": "it's"}
 WEIGHT, BONUS, ACOUSTIC, NGRAM = 0.7, 1.25, 0.5, 2.0
+WEIGHTS = {"weight": WEIGHT, "word_insertion_bonus": BONUS, "acoustic_scale": ACOUSTIC,
+           "ngram_weight": NGRAM}
 
 
 def random_lattice(seed: int, nodes: int = 6) -> Lattice:
@@ -56,9 +58,7 @@ def by_text(lattice: Lattice, ngram: float = NGRAM) -> dict[tuple[str, ...], flo
 
 def find(scorer: lmfusion.LMFusionScorer, lattice: Lattice, **options: object
          ) -> lmfusion.lattice.BestPaths:
-    return scorer.best_path(lattice, **{"weight": WEIGHT, "word_insertion_bonus": BONUS,
-                                        "acoustic_scale": ACOUSTIC, "ngram_weight": NGRAM,
-                                        **options})
+    return scorer.best_path(lattice, **{**WEIGHTS, **options})
 
 
 def ranked(oracle: Oracle, lattice: Lattice, ending: str = "") -> list[tuple[float, str]]:
@@ -79,6 +79,100 @@ def test_all_paths_scored_by_hugging_face(oracle: Oracle, scorer: lmfusion.LMFus
             assert [path.text for path in found.paths] == [text for _, text in expected[:n]]
             for path, (total, text) in zip(found.paths, expected):
                 assert path.total == pytest.approx(total, abs=TOLERANCE * (len(text) + 2))
+
+
+def test_many_lattices_are_searched_side_by_side(
+        bundle: Path, make_scorer: MakeScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    lattices = [random_lattice(seed) for seed in range(12)]
+    alone, together = make_scorer(bundle), make_scorer(bundle)
+    expected = []
+    for lattice in lattices:
+        alone.clear_cache()
+        expected += [find(alone, lattice, n=3, paths_a_call=2)]
+    for texts_a_call in (1, 7, 1000):
+        monkeypatch.setattr(rounds, "TEXTS_A_CALL", texts_a_call)
+        together.clear_cache()
+        together.reset_stats()
+        found = together.best_paths(iter(lattices), n=3, paths_a_call=2, **WEIGHTS)
+        for one, right in zip(found, expected, strict=True):
+            assert one.proven
+            assert [path.text for path in one.paths] == [path.text for path in right.paths]
+            assert [path.total for path in one.paths] == pytest.approx(
+                [path.total for path in right.paths], abs=1e-3)
+            assert one.work.words_scored == right.work.words_scored
+    # What two lattices share is computed once; all of them fill the same passes.
+    assert together.stats().tokens_computed <= alone.stats().tokens_computed
+    assert together.stats().forwards * 3 < alone.stats().forwards
+    assert max(one.work.tokens_computed for one in found) == together.stats().tokens_computed
+    assert together.best_paths([]) == []
+
+
+def test_a_lattice_is_read_when_its_search_begins(scorer: lmfusion.LMFusionScorer,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "TEXTS_A_CALL", 1)
+    events: list[str] = []
+    model = rounds.LanguageModel.log_probs
+    monkeypatch.setattr(rounds.LanguageModel, "log_probs", lambda self, some: [
+        events.append("score"), model(self, some)][1])
+
+    def read() -> Iterator[Lattice]:
+        for seed in range(3):
+            events.append("read")
+            yield random_lattice(seed)
+
+    scorer.best_paths(read(), **WEIGHTS)
+    assert events.count("read") == 3 and events[:2] == ["read", "score"]
+
+
+def test_a_limit_of_many_lattices_is_of_all_together(bundle: Path,
+                                                     make_scorer: MakeScorer) -> None:
+    lattices = [random_lattice(seed) for seed in range(6)]
+    whole = make_scorer(bundle).best_paths(lattices, **WEIGHTS)
+    found = make_scorer(bundle).best_paths(lattices, max_tokens=0, paths_a_call=1, **WEIGHTS)
+    assert not all(one.proven for one in found)
+    for one, right in zip(found, whole, strict=True):
+        assert one.gap >= right.paths[0].total - one.paths[0].total - 1e-3
+    spent = max(one.work.tokens_computed for one in whole)
+    assert all(one.proven for one in make_scorer(bundle).best_paths(
+        lattices, max_tokens=spent + 1, **WEIGHTS))
+
+
+@pytest.mark.parametrize(("context", "prompt"), [
+    (["the cat sat on the mat", "don't sat"], ""), ((), "a talk about cats:"),
+    ("the cat", "cats\n\n")])
+def test_what_stands_before_a_text(oracle: Oracle, scorer: lmfusion.LMFusionScorer,
+                                   context: str | list[str], prompt: str) -> None:
+    """By Hugging Face's log p of the joined whole, less that of what stands before."""
+    before = prompt
+    for utterance in [context] if isinstance(context, str) else context:
+        before = joined(before, utterance)
+
+    def log_prob(text: str) -> float:
+        return oracle.text(joined(before, text)) - oracle.text(before)
+
+    for seed in range(3):
+        lattice = random_lattice(seed)
+        expected = sorted(((score + WEIGHT * log_prob(" ".join(words)), " ".join(words))
+                           for words, score in by_text(lattice).items()), reverse=True)
+        found = find(scorer, lattice, n=4, context=context, prompt=prompt)
+        assert found.proven
+        assert [path.text for path in found.paths] == [text for _, text in expected[:4]]
+        for path, (total, text) in zip(found.paths, expected):
+            assert path.total == pytest.approx(total, abs=TOLERANCE * (len(text) + 2))
+        ended = find(scorer, lattice, endings=["."], context=context, prompt=prompt).paths[0]
+        assert ended.log_prob == pytest.approx(
+            oracle.text(joined(before, ended.text) + ".") - oracle.text(before), abs=2e-3)
+
+
+def test_a_long_search_scores_more_at_once(bundle: Path, make_scorer: MakeScorer) -> None:
+    slots = [{"the": 0.0, "a": -0.25, "cat": -0.5, "cats": -0.75}] * 9
+    few, more = make_scorer(bundle), make_scorer(bundle)
+    by_eights = few.best_path(confusion_network(slots), weight=1.0, paths_a_call=8)
+    growing = more.best_path(confusion_network(slots), weight=1.0)
+    assert growing.proven and growing.paths[0].text == by_eights.paths[0].text
+    assert growing.work.words_scored > 1000
+    assert growing.work.calls * 2 < by_eights.work.calls
+    assert growing.work.words_scored <= 1.25 * by_eights.work.words_scored
 
 
 def test_the_parts_are_those_of_a_path(scorer: lmfusion.LMFusionScorer) -> None:
@@ -223,6 +317,35 @@ def test_scores_of_an_ngram(scorer: lmfusion.LMFusionScorer) -> None:
                                               for i in range(1, len(said)))
         found = find(scorer, with_ngram(lattice, log_prob), n=len(best), weight=0.0)
         assert {path.words: path.total for path in found.paths} == pytest.approx(best)
+
+
+def test_copied_arcs_are_made_when_asked_for() -> None:
+    lattice = Lattice([Arc(0, 1, "the", -1.0, 0.0, (0.0, 0.5)), Arc(0, 1, "a", -2.0),
+                       Arc(1, 2, "cat", -3.0)], {2: (-0.5, 0.0)})
+    copied = with_ngram(lattice, lambda before, word: -len(before) - len(word) / 8, order=2)
+    first, *others = copied.arcs
+    assert first == copied.arcs[0] == Arc(0, 1, "the", -1.0, -1.375, (0.0, 0.5))
+    assert [arc.start for arc in others] == [0, 1, 2] and copied.arcs[1:] == tuple(others)
+    assert copied.arcs[-1] == Arc(2, 3, "cat", -3.0, -1.375) and len(copied.arcs) == 4
+    assert copied == Lattice(tuple(copied.arcs), copied.finals) and hash(copied.arcs)
+    assert copied.finals == {3: (-0.5, -1.5)}
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_an_ngram_without_a_score(score: float) -> None:
+    lattice = Lattice([Arc(0, 1, "the"), Arc(1, 2, "cat")], {2: (0.0, 0.0)})
+    for bad in ("cat", "</s>"):
+        with pytest.raises(LatticeError, match="the n-gram score is") as raised:
+            with_ngram(lattice, lambda before, word, bad=bad: score if word == bad else -1.0)
+        assert bad not in str(raised.value)
+
+
+def test_a_chain_of_pauses_as_long_as_a_talk(scorer: lmfusion.LMFusionScorer) -> None:
+    """Nothing is found by recursion."""
+    arcs = [Arc(node, node + 1, "", -0.5) for node in range(5000)]
+    found = scorer.best_path(Lattice([*arcs, Arc(5000, 5001, "cat")], {5001: (0.0, 0.0)}))
+    assert found.paths[0].text == "cat" and found.paths[0].acoustic == -2500
+    assert len(found.paths[0].arcs) == 5001
 
 
 BAD = {

@@ -80,8 +80,9 @@ def _rescored(model: Path, tuning: Sequence[Utterance], test: Sequence[Utterance
     weights = tune(tuning, log_probs("tuning", tuning))
     texts = [weights.best(utterance.recognition.hypotheses, scores)
              for utterance, scores in zip(test, log_probs("test", test), strict=True)]
-    task = progress.add_task("searching lattices", total=len(test))
-    paths = best_paths(model, read_lattices(test), weights, lambda: progress.advance(task))
+    lattices = progress.track(read_lattices(test), total=len(test),
+                              description="reading lattices")
+    paths = best_paths(model, lattices, weights)
     return Rescored(test, texts, weights, len(tuning), paths)
 
 

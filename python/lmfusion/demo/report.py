@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmfusion.demo.comparison import BEST_ONLY, LATTICE, REPETITIONS, YARDSTICK, Measurement
-from lmfusion.demo.lattices import MAX_TOKENS, BestPaths
+from lmfusion.demo.lattices import TOKENS_A_LATTICE, BestPaths
 from lmfusion.demo.rescoring import Weights, oracle, word_error_rate, word_errors
 from lmfusion.demo.utterances import SNR_DB, VOICE, Utterance
 from lmfusion.demo.yardstick import BATCH
@@ -97,7 +97,7 @@ def print_comparison(console: Console, rows: Sequence[Measurement]) -> None:
                   f"{BEST_ONLY}: which text of each list is best, the same as all scores say, and "
                   "no other score;\nall lists in one call, median. "
                   f"{LATTICE}: of all paths of the recogniser's own lattices, at\nmost "
-                  f"{MAX_TOKENS:,} tokens each; speed-up over the lists.")
+                  f"{TOKENS_A_LATTICE:,} tokens each on average; speed-up over the lists.")
 
 
 def facts(rescored: Rescored, rows: Sequence[Measurement], picture: Path) -> dict[str, Any]:

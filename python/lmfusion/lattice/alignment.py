@@ -16,13 +16,13 @@ Places = dict[int, tuple[float, Arc | None]]  # words said -> best score, and th
 class Alignment:
     """Finds arcs of one lattice; only nodes that the words lead to are looked at."""
 
-    __slots__ = ("_lattice", "_position", "_scales", "_spoken")
+    __slots__ = ("_lattice", "_order", "_position", "_scales", "_spoken")
 
     def __init__(self, lattice: Lattice, scales: Scales, rule: WordRule) -> None:
         self._lattice, self._scales = lattice, scales
-        self._position = {node: place for place, node in enumerate(lattice.order)}
-        self._spoken = {label: tuple(rule(label).split())
-                        for label in {arc.label for arc in lattice.arcs}}
+        self._order = lattice.order
+        self._position = {node: place for place, node in enumerate(self._order)}
+        self._spoken = {label: tuple(rule(label).split()) for label in lattice.columns.labels}
 
     def arcs_of(self, words: Sequence[str]) -> tuple[list[Arc], int]:
         """(arcs from the start to an end, that end); of equal scores, the arcs that stand first.
@@ -49,8 +49,8 @@ class Alignment:
         best: dict[int, Places] = {lattice.start: {0: (0.0, None)}}
         waiting = [self._position[lattice.start]]
         while waiting:
-            node = lattice.order[heapq.heappop(waiting)]
-            for index in lattice.leaving[node]:
+            node = self._order[heapq.heappop(waiting)]
+            for index in lattice.topology.leaving_one(node):
                 arc = lattice.arcs[index]
                 said = self._spoken[arc.label]
                 for count, (before, _) in best[node].items():

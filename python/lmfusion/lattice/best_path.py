@@ -1,18 +1,20 @@
-"""`best_path`: lattice, scorer and weights in; the best paths, and what is proven of them, out."""
+"""`best_paths`: lattices, scorer and weights in; best paths, and what is proven of them, out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmfusion.lattice.alignment import Alignment
 from lmfusion.lattice.hypotheses import Hypothesis
 from lmfusion.lattice.labels import WordRule, word_of
 from lmfusion.lattice.lattice import Arc, Lattice
+from lmfusion.lattice.rounds import LanguageModel, run
 from lmfusion.lattice.search import Limits, Search, Work
 from lmfusion.lattice.word_graph import Scales, WordGraph
+from lmfusion.state import join_of
 
 if TYPE_CHECKING:
     from lmfusion.scorer import LMFusionScorer
@@ -52,25 +54,36 @@ class BestPaths:
     work: Work
 
 
-def best_path(scorer: LMFusionScorer, lattice: Lattice, *, weight: float,
-              word_insertion_bonus: float, acoustic_scale: float, ngram_weight: float,
-              words: WordRule | None, endings: Sequence[str], limits: Limits,
-              cache_namespace: str) -> BestPaths:
-    """`LMFusionScorer.best_path`, which describes the arguments."""
-    if not isinstance(lattice, Lattice):
-        raise TypeError(f"lattice: {type(lattice).__name__} found; a Lattice expected, of "
-                        "lmfusion.lattice.read")
+def best_paths(scorer: LMFusionScorer, lattices: Iterable[Lattice], *, weight: float,
+               word_insertion_bonus: float, acoustic_scale: float, ngram_weight: float,
+               words: WordRule | None, endings: Sequence[str], limits: Limits,
+               before: dict[str, Any]) -> list[BestPaths]:
+    """`LMFusionScorer.best_paths`, which describes the arguments; `before`: context, prompt and
+    namespace."""
     _check(weight, word_insertion_bonus, acoustic_scale, ngram_weight, endings)
     scales = Scales(acoustic_scale, ngram_weight, word_insertion_bonus)
     rule = words or word_of
-    search = Search(scorer, WordGraph(lattice, scales, rule), weight=weight,
-                    bonus=word_insertion_bonus, endings=endings, cache_namespace=cache_namespace,
-                    limits=limits)
-    search.run()
+    kept: list[Lattice] = []
+
+    def searches() -> Iterator[Search]:
+        for lattice in lattices:
+            if not isinstance(lattice, Lattice):
+                raise TypeError(f"lattices[{len(kept)}]: {type(lattice).__name__} found; a Lattice "
+                                "expected, of lmfusion.lattice.read")
+            kept.append(lattice)
+            yield Search(WordGraph(lattice, scales, rule), weight=weight,
+                         bonus=word_insertion_bonus, join=join_of(scorer),
+                         scores_endings=bool(endings), limits=limits)
+
+    found = run(searches(), LanguageModel(scorer, list(endings), before), limits)
+    return [_result(search, Alignment(lattice, scales, rule), lattice)
+            for search, lattice in zip(found, kept)]
+
+
+def _result(search: Search, alignment: Alignment, lattice: Lattice) -> BestPaths:
     gap = max(0.0, search.bound - search.best[-1].bound)
     if search.is_proven or not search.sound:
         gap = 0.0 if search.is_proven else math.inf
-    alignment = Alignment(lattice, scales, rule)
     return BestPaths([_path(one, lattice, alignment) for one in search.best],
                      search.is_proven, gap, search.work)
 

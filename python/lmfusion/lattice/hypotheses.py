@@ -68,8 +68,9 @@ def successors(hypothesis: Hypothesis, graph: WordGraph, weight: float, bonus: f
     words: dict[str, Targets] = {}
     end = -math.inf
     for node, score in hypothesis.nodes.items():
-        end = max(end, score + graph.final[node])
-        for word, targets in graph.next_words[node].items():
+        following = graph.following(node)
+        end = max(end, score + following.final)
+        for word, targets in following.words.items():
             reached = words.setdefault(word, {})
             for target, more in targets.items():
                 total = score + more + bonus

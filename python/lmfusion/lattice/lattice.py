@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from lmfusion.errors import LatticeError
+from lmfusion.lattice.arcs import Arc, Columns, CopiedArcs, as_arcs
+from lmfusion.lattice.topology import Topology
+
+__all__ = ["Arc", "Lattice"]
 
 GAPS = 100  # numbers of nodes for each arc, at most: what every node takes room for
-
-
-@dataclass(frozen=True, slots=True)
-class Arc:
-    """One arc of a lattice. Log-probabilities in nats; -inf: the arc is never taken."""
-
-    start: int  # node
-    end: int  # node
-    label: str = ""  # as the file writes it; "" is epsilon
-    acoustic: float = 0.0
-    ngram: float = 0.0  # of the recogniser's own language model
-    times: tuple[float, float] | None = None  # seconds from the beginning of the recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +27,37 @@ class Lattice:
         start: the node where every path begins.
         name: of the utterance, for messages.
 
+    Attributes:
+        columns: the arcs as columns.
+        topology: the order of its nodes.
+
     Raises:
         LatticeError: a cycle, a score that is NaN or +inf, a node that is no number from 0 on or
             one far beyond the number of arcs, or no path from the start to an end.
     """
 
-    arcs: tuple[Arc, ...]
+    arcs: Sequence[Arc]
     finals: Mapping[int, tuple[float, float]]
     start: int = 0
     name: str | None = None
-    leaving: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
-    order: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    columns: Columns = field(init=False, repr=False, compare=False)
+    topology: Topology = field(init=False, repr=False, compare=False)
 
     def __init__(self, arcs: Iterable[Arc], finals: Mapping[int, tuple[float, float]],
                  start: int = 0, name: str | None = None) -> None:
-        for attribute, value in (("arcs", tuple(arcs)), ("finals", dict(finals)),
+        for attribute, value in (("arcs", as_arcs(arcs)), ("finals", dict(finals)),
                                  ("start", start), ("name", name)):
             object.__setattr__(self, attribute, value)
         self._check_numbers()
-        leaving: list[list[int]] = [[] for _ in range(self._node_count())]
-        for index, arc in enumerate(self.arcs):
-            leaving[arc.start].append(index)
-        object.__setattr__(self, "leaving", tuple(map(tuple, leaving)))
-        object.__setattr__(self, "order", self._topological_order())
-        if not any(node in self.finals for node in self.order):
+        nodes = self._node_count()
+        columns = (self.arcs.columns if isinstance(self.arcs, CopiedArcs)
+                   else Columns.of(self.arcs))
+        object.__setattr__(self, "columns", columns)
+        object.__setattr__(self, "topology", Topology(start, columns.start, columns.end, nodes))
+        if self.topology.cyclic is not None:
+            raise LatticeError(f"{self.title} has a cycle that node {self.topology.cyclic} is on "
+                               "or behind; its paths would never end")
+        if not set(self.finals).intersection(self.order):
             raise LatticeError(f"{self.title}: no path leads from the start, node {start}, to an "
                                "end" if self.finals else f"{self.title} has no final node")
 
@@ -65,8 +66,17 @@ class Lattice:
         """For messages."""
         return "the lattice" if self.name is None else f"the lattice {self.name!r}"
 
+    @property
+    def order(self) -> list[int]:
+        """The nodes that can be reached, each before those its arcs lead to."""
+        found: list[int] = np.concatenate(self.topology.levels).tolist()
+        return found
+
     def _node_count(self) -> int:
-        ends = (node for arc in self.arcs for node in (arc.start, arc.end))
+        if isinstance(self.arcs, CopiedArcs):
+            ends = [int(self.arcs.columns.end.max(initial=0))]
+        else:
+            ends = [node for arc in self.arcs for node in (arc.start, arc.end)]
         last = max((self.start, *self.finals, *ends))
         if last > GAPS * (len(self.arcs) + len(self.finals) + 10):
             raise LatticeError(f"{self.title} has a node {last}, but only {len(self.arcs)} arcs; "
@@ -74,7 +84,8 @@ class Lattice:
         return 1 + last
 
     def _check_numbers(self) -> None:
-        for index, arc in enumerate(self.arcs):
+        for index in self._to_check():
+            arc = self.arcs[index]
             where = f"{self.title}, arc {index} from node {arc.start} to node {arc.end}"
             if min(arc.start, arc.end) < 0:
                 raise LatticeError(f"{where}: nodes are numbered from 0")
@@ -87,30 +98,12 @@ class Lattice:
             _check_score(acoustic, f"{self.title}, final node {node}: the acoustic score")
             _check_score(ngram, f"{self.title}, final node {node}: the n-gram score")
 
-    def _topological_order(self) -> tuple[int, ...]:
-        """The nodes that can be reached, each before those its arcs lead to."""
-        reached = {self.start}
-        stack = [self.start]
-        entering = [0] * len(self.leaving)
-        while stack:
-            for index in self.leaving[stack.pop()]:
-                end = self.arcs[index].end
-                entering[end] += 1
-                if end not in reached:
-                    reached.add(end)
-                    stack.append(end)
-        order = [] if entering[self.start] else [self.start]
-        for node in order:  # grows
-            for index in self.leaving[node]:
-                end = self.arcs[index].end
-                entering[end] -= 1
-                if not entering[end]:
-                    order.append(end)
-        if len(order) < len(reached):
-            cycle = min(reached - set(order))
-            raise LatticeError(f"{self.title} has a cycle that node {cycle} is on or behind; its "
-                               "paths would never end")
-        return tuple(order)
+    def _to_check(self) -> Iterable[int]:
+        """Arcs; of copies those whose new scores are wrong."""
+        if isinstance(self.arcs, CopiedArcs):
+            ngram = self.arcs.columns.ngram
+            return np.flatnonzero(np.isnan(ngram) | (ngram == math.inf)).tolist()
+        return range(len(self.arcs))
 
 
 def _check_score(score: float, what: str) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
+
+from lmfusion.lattice.arcs import CopiedArcs
 from lmfusion.lattice.labels import WordRule, word_of
-from lmfusion.lattice.lattice import Arc, Lattice
+from lmfusion.lattice.lattice import Lattice
 
 Ngram = Callable[[tuple[str, ...], str], float]  # (words before, word) -> log p, nats
 
@@ -23,30 +28,82 @@ def with_ngram(lattice: Lattice, log_prob: Ngram, *, order: int = 3, words: Word
         begin, end: what the model calls the ends of a text; None: it has none.
 
     Raises:
-        LatticeError: log p is NaN or above 0.
+        LatticeError: log p is NaN or +inf.
     """
-    first = (begin,) if begin is not None and order > 1 else ()
-    numbers: dict[tuple[int, tuple[str, ...]], int] = {(lattice.start, first): 0}
-    known: dict[tuple[tuple[str, ...], str], float] = {}
-    split = {label: words(label).split() for label in {arc.label for arc in lattice.arcs}}
-
-    def score(history: tuple[str, ...], word: str) -> float:
-        if (history, word) not in known:
-            known[history, word] = log_prob(history, word)
-        return known[history, word]
-
-    arcs, finals = [], {}
-    for (node, history), number in (open_nodes := list(numbers.items())):  # grows
+    histories = _Histories(log_prob, order)
+    first = histories.number((begin,) if begin is not None and order > 1 else ())
+    columns = lattice.columns
+    said = [tuple(words(label).split()) for label in columns.labels]
+    entering: defaultdict[int, list[_Copies]] = defaultdict(list)
+    origin, starts, ends, scores = ([np.zeros(0, dtype)] for dtype in (int, int, int, float))
+    finals: dict[int, tuple[float, float]] = {}
+    nodes = 0
+    for node in lattice.order:
+        came = entering.pop(node, [])
+        here = np.unique(np.concatenate([copies.histories for copies in came])
+                         if came else np.array([first]))
+        for copies in came:
+            count = copies.histories.size
+            origin.append(np.full(count, copies.arc))
+            starts.append(np.arange(copies.start, copies.start + count))
+            ends.append(nodes + np.searchsorted(here, copies.histories))
+            scores.append(copies.scores)
         if node in lattice.finals:
             acoustic, _ = lattice.finals[node]
-            finals[number] = (acoustic, score(history, end) if end is not None else 0.0)
-        for index in lattice.leaving[node]:
-            arc, after, total = lattice.arcs[index], history, 0.0
-            for word in split[arc.label]:
-                total += score(after, word)
-                after = (*after, word)[-(order - 1):] if order > 1 else ()
-            target = numbers.setdefault((arc.end, after), len(numbers))
-            if target == len(open_nodes):
-                open_nodes.append(((arc.end, after), target))
-            arcs.append(Arc(number, target, arc.label, arc.acoustic, total, arc.times))
+            ending = (0.0,) * here.size if end is None else histories.after(here, (end,))[1]
+            finals.update((nodes + place, (acoustic, float(score)))
+                          for place, score in enumerate(ending))
+        after: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for arc in lattice.topology.leaving_one(node):
+            label = int(columns.label[arc])
+            if label not in after:
+                after[label] = histories.after(here, said[label])
+            entering[int(columns.end[arc])].append(_Copies(arc, nodes, *after[label]))
+        nodes += here.size
+    arcs = CopiedArcs(lattice.arcs, columns, *map(np.concatenate, (origin, starts, ends, scores)))
     return Lattice(arcs, finals, 0, lattice.name)
+
+
+class _Copies(NamedTuple):
+    """The copies of an arc, one a history of the node where it starts."""
+
+    arc: int
+    start: int  # the first copy of that node
+    histories: np.ndarray  # behind the arc
+    scores: np.ndarray  # nats
+
+
+class _Histories:
+    """Words just before, by numbers; a word after one is asked for once."""
+
+    def __init__(self, log_prob: Ngram, order: int) -> None:
+        self._log_prob, self._kept = log_prob, order - 1
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._histories: list[tuple[str, ...]] = []
+        self._after: dict[str, dict[int, tuple[int, float]]] = {}
+
+    def number(self, history: tuple[str, ...]) -> int:
+        """Of a history, a new one where it has none."""
+        if history not in self._numbers:
+            self._numbers[history] = len(self._histories)
+            self._histories.append(history)
+        return self._numbers[history]
+
+    def after(self, histories: np.ndarray,
+              words: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """[histories] what they are after these words, and the words' log p."""
+        scores = np.zeros(histories.size)
+        for word in words:
+            known = self._after.setdefault(word, {})
+            steps = [known.get(history) or self._ask(history, word, known)
+                     for history in histories.tolist()]
+            histories = np.array([after for after, _ in steps])
+            scores = scores + np.array([score for _, score in steps])
+        return histories, scores
+
+    def _ask(self, number: int, word: str, known: dict[int, tuple[int, float]]
+             ) -> tuple[int, float]:
+        history = self._histories[number]
+        after = (*history, word)[-self._kept:] if self._kept > 0 else ()
+        known[number] = self.number(after), self._log_prob(history, word)
+        return known[number]

@@ -13,18 +13,18 @@ from __future__ import annotations
 import bisect
 import heapq
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from lmfusion import _core
 from lmfusion.lattice.hypotheses import Hypothesis, Key, beginning, successors
 from lmfusion.lattice.word_graph import WordGraph
-from lmfusion.state import join_of
 
+Steps = Generator[list[Hypothesis], Sequence[float], None]
 LAST: Key = (math.inf, (), True)  # behind every key
 ROUNDING = 1e-4  # nats that float32 may put a log-probability above 0
+# Of a call where nobody says how many: a share of the texts scored before, within limits, so that
+# few are needless whether a search is short or long.
+SHARE, FEWEST, MOST = 8, 8, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Limits:
     """When a search ends: see `LMFusionScorer.best_path`."""
 
     n: int = 1
-    paths_a_call: int = 8
+    paths_a_call: int | None = None
     max_tokens: int | None = None
     deadline: float | None = None
     gap: float = 0.0
@@ -52,12 +52,12 @@ class Work:
     paths_opened: int = 0  # texts that got a bound
     paths_extended: int = 0  # texts whose words behind them were looked up
     words_scored: int = 0  # words and endings that the language model was asked for
-    calls: int = 0  # of the scorer
-    tokens_computed: int = 0  # by the scorer meanwhile, whoever asked
+    calls: int = 0  # of the scorer, that it took part in
+    tokens_computed: int = 0  # by the scorer until it ended, whoever asked
 
 
 class Search:
-    """One search; `run` it once.
+    """One search of one lattice; whoever runs it scores what its `steps` ask for.
 
     Attributes:
         best: whole texts, best first, at most n.
@@ -65,30 +65,27 @@ class Search:
         sound: False once a log-probability above 0 was seen, after which no bound holds.
     """
 
-    def __init__(self, scorer: Any, graph: WordGraph, *, weight: float, bonus: float,
-                 endings: Sequence[str], cache_namespace: str, limits: Limits) -> None:
+    def __init__(self, graph: WordGraph, *, weight: float, bonus: float, join: str,
+                 scores_endings: bool, limits: Limits) -> None:
         self.best: list[Hypothesis] = []
         self.work = Work()
         self.sound = True
-        self._scorer, self._graph, self._limits = scorer, graph, limits
-        self._weight, self._bonus, self._join = weight, bonus, join_of(scorer)
-        self._endings, self._namespace = list(endings), cache_namespace
+        self._graph, self._limits = graph, limits
+        self._weight, self._bonus, self._join = weight, bonus, join
+        self._scores_endings = scores_endings
         self._open = [beginning(graph)]
-        self._begun = time.monotonic()
 
-    def run(self) -> None:
-        """Until the n best are proven, or a limit is met; then one text at least is whole."""
-        computed = self._scorer.stats().tokens_computed
-        while not self._is_close_enough() and (some := self._next(self._limits.paths_a_call)):
-            self._score(some)
+    def steps(self, is_over: Callable[[], bool]) -> Steps:
+        """Texts whose last words or endings are to be scored, until the n best are proven, or
+        `is_over()`; then one text at least is whole. It is sent their log p, nats."""
+        while not self._is_close_enough() and (some := self._next(self._most())):
+            self._take(some, (yield some))
             for hypothesis in some:
                 heapq.heappush(self._open, hypothesis)
-            self.work.tokens_computed = self._scorer.stats().tokens_computed - computed
-            if self._is_over():
+            if is_over():
                 break
         if not self.best:
-            self._complete()
-        self.work.tokens_computed = self._scorer.stats().tokens_computed - computed
+            yield from self._complete()
 
     @property
     def bound(self) -> float:
@@ -109,11 +106,8 @@ class Search:
         full = len(self.best) == self._limits.n
         return full and self.bound < self.best[-1].bound + self._limits.gap
 
-    def _is_over(self) -> bool:
-        limits = self._limits
-        return ((limits.max_tokens is not None and self.work.tokens_computed >= limits.max_tokens)
-                or (limits.deadline is not None
-                and time.monotonic() - self._begun >= limits.deadline))
+    def _most(self) -> int:
+        return self._limits.paths_a_call or min(MOST, max(FEWEST, self.work.words_scored // SHARE))
 
     def _next(self, most: int) -> list[Hypothesis]:
         """The best open texts that wait for the language model; what needs none of it is done."""
@@ -130,7 +124,7 @@ class Search:
         return some
 
     def _asks_model(self, hypothesis: Hypothesis) -> bool:
-        return self._weight > 0 and (not hypothesis.ended or bool(self._endings))
+        return self._weight > 0 and (not hypothesis.ended or self._scores_endings)
 
     def _finish(self, hypothesis: Hypothesis) -> None:
         bisect.insort(self.best, hypothesis)
@@ -142,41 +136,21 @@ class Search:
         self.work.paths_opened += len(found)
         return found
 
-    def _score(self, some: Sequence[Hypothesis]) -> None:
-        """Asks the language model for their last words or endings."""
-        rows: dict[str, list[Hypothesis]] = {}
-        for hypothesis in some:
-            if not hypothesis.ended:
-                rows.setdefault(hypothesis.context, []).append(hypothesis)
-        ended = [hypothesis for hypothesis in some if hypothesis.ended]
-        if rows:
-            words = [[hypothesis.words[-1] for hypothesis in row] for row in rows.values()]
-            log_probs = self._scorer.log_probs(list(rows), words, cache_namespace=self._namespace)
-            self.work.calls += 1
-            for row, values in zip(rows.values(), log_probs):
-                for hypothesis, log_prob in zip(row, values):
-                    self._set(hypothesis, log_prob)
-        if ended:
-            texts = [hypothesis.text for hypothesis in ended]
-            endings = self._scorer.score_endings(texts, self._endings,
-                                                 cache_namespace=self._namespace)
-            self.work.calls += 1
-            for hypothesis, values in zip(ended, endings):
-                self._set(hypothesis, _core.log_sum_exp(values))
+    def _take(self, some: Sequence[Hypothesis], log_probs: Sequence[float]) -> None:
         self.work.words_scored += len(some)
+        self.work.calls += len({hypothesis.ended for hypothesis in some})
+        for hypothesis, log_prob in zip(some, log_probs, strict=True):
+            self.sound = self.sound and log_prob <= ROUNDING
+            hypothesis.log_prob += log_prob
+            hypothesis.scored = True
+            hypothesis.bound = self._weight * hypothesis.log_prob + hypothesis.best
 
-    def _set(self, hypothesis: Hypothesis, log_prob: float) -> None:
-        self.sound = self.sound and log_prob <= ROUNDING
-        hypothesis.log_prob += log_prob
-        hypothesis.scored = True
-        hypothesis.bound = self._weight * hypothesis.log_prob + hypothesis.best
-
-    def _complete(self) -> None:
+    def _complete(self) -> Steps:
         """The open text with the best bound goes on as its acoustics and n-gram say best."""
         hypothesis = heapq.heappop(self._open)
         while True:
             if not hypothesis.scored and self._asks_model(hypothesis):
-                self._score([hypothesis])
+                self._take([hypothesis], (yield [hypothesis]))
             if hypothesis.ended:
                 self._finish(hypothesis)
                 return

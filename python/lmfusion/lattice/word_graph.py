@@ -1,14 +1,18 @@
 """A lattice as the search reads it: words only, one score an arc, the best score to every end.
 
-Arcs without a word are followed beforehand: a node's arcs are all words that can come next, with
-the best score of the arcs passed on the way. Labels of several words become several arcs. The
-backward score of a node is the best score of a path from it to an end, the word bonus included.
+The backward score of a node is the best score of a path from it to an end, the word bonus included.
+Those of all nodes are computed at first, level by level; what words follow a node only where a
+search comes to it: its arcs without a word are followed, with the best score of the arcs passed on
+the way, and labels of several words become several arcs.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from lmfusion.errors import LatticeError
 from lmfusion.lattice.labels import WordRule
@@ -30,58 +34,109 @@ class Scales:
         parts = ((self.acoustic_scale, acoustic), (self.ngram_weight, ngram))
         return sum(scale * part for scale, part in parts if scale)
 
+    def scores(self, acoustic: np.ndarray, ngram: np.ndarray) -> np.ndarray:
+        """The same of many."""
+        parts = ((self.acoustic_scale, acoustic), (self.ngram_weight, ngram))
+        return np.asarray(sum((scale * part for scale, part in parts if scale),
+                              np.zeros(acoustic.shape)))
+
+
+class Following(NamedTuple):
+    """What can come next at a node."""
+
+    words: dict[str, Targets]  # word -> nodes behind it, with the best score of getting there
+    final: float  # the best score of ending without another word; -inf where there is none
+
 
 class WordGraph:
     """What follows each node.
 
     Attributes:
-        next_words: [nodes] of word -> nodes behind it, with the best score of getting there.
-        final: [nodes] the best score of ending without another word; -inf where there is none.
         backward: [nodes] the best score from the node to an end; -inf where none is reached.
         start: the first node.
     """
 
-    __slots__ = ("backward", "final", "next_words", "start")
+    __slots__ = ("_bonus", "_finals", "_following", "_lattice", "_scores", "_words", "backward",
+                 "start")
 
     def __init__(self, lattice: Lattice, scales: Scales, rule: WordRule) -> None:
         self.start = lattice.start
-        self.next_words: list[dict[str, Targets]] = [{} for _ in lattice.leaving]
-        self.final = [-math.inf] * len(lattice.leaving)
-        self.backward = [-math.inf] * len(lattice.leaving)
-        words = {label: rule(label).split() for label in {arc.label for arc in lattice.arcs}}
-        for node in reversed(lattice.order):
-            if node in lattice.finals:
-                self.final[node] = scales.score(*lattice.finals[node])
-            for index in lattice.leaving[node]:
-                arc = lattice.arcs[index]
-                score = scales.score(arc.acoustic, arc.ngram)
-                self._add(node, words[arc.label], arc.end, score, scales.word_insertion_bonus)
-            self._look_forward(node, scales.word_insertion_bonus)
+        self._lattice, self._bonus = lattice, scales.word_insertion_bonus
+        self._words = [rule(label).split() for label in lattice.columns.labels]
+        self._scores = scales.scores(lattice.columns.acoustic, lattice.columns.ngram)
+        self._finals = {node: scales.score(*final) for node, final in lattice.finals.items()}
+        self._following: dict[int, Following] = {}
+        self.backward: list[float] = self._backward().tolist()
         if self.backward[self.start] == -math.inf:
             raise LatticeError(f"{lattice.title}: every path has a score of -inf")
 
-    def _add(self, node: int, words: list[str], end: int, score: float, bonus: float) -> None:
-        """One arc; `end` is done."""
-        if score + self.backward[end] == -math.inf:
-            return
-        for word in reversed(words[1:]):
-            self.next_words.append({word: {end: 0.0}})
-            self.final.append(-math.inf)
-            self.backward.append(bonus + self.backward[end])
-            end = len(self.backward) - 1
-        if words:
-            _keep(self.next_words[node].setdefault(words[0], {}), end, score)
-            return
-        self.final[node] = max(self.final[node], score + self.final[end])
-        for word, targets in self.next_words[end].items():
-            own = self.next_words[node].setdefault(word, {})
-            for target, more in targets.items():
-                _keep(own, target, score + more)
+    def following(self, node: int) -> Following:
+        """What can come next; computed once."""
+        waiting = [node]
+        while node not in self._following:
+            at = waiting[-1]
+            passed = [end for arc, end in self._arcs(at) if not self._words_of(arc)
+                      and end not in self._following]
+            if passed:
+                waiting += passed
+            else:
+                self._following[at] = self._look(waiting.pop())
+        return self._following[node]
 
-    def _look_forward(self, node: int, bonus: float) -> None:
-        ways = (score + bonus + self.backward[target]
-                for targets in self.next_words[node].values() for target, score in targets.items())
-        self.backward[node] = max(self.final[node], *ways, -math.inf)
+    def _backward(self) -> np.ndarray:
+        columns, topology = self._lattice.columns, self._lattice.topology
+        lengths = np.array([len(words) for words in self._words], dtype=np.int64)
+        scores = self._scores + self._bonus * lengths[columns.label]
+        nodes = [columns.start.max(initial=self.start), columns.end.max(initial=0),
+                 *self._finals]
+        backward = np.full(1 + int(max(nodes)), -math.inf)
+        for node, score in self._finals.items():
+            backward[node] = score
+        for level in reversed(topology.levels):
+            level = level[topology.counts(level) > 0]
+            if level.size:
+                arcs = topology.leaving(level)
+                begins = np.cumsum(topology.counts(level)) - topology.counts(level)
+                best = np.maximum.reduceat(scores[arcs] + backward[columns.end[arcs]], begins)
+                backward[level] = np.maximum(backward[level], best)
+        return backward
+
+    def _words_of(self, arc: int) -> list[str]:
+        return self._words[self._lattice.columns.label[arc]]
+
+    def _arcs(self, node: int) -> list[tuple[int, int]]:
+        """Those that lead to an end, and where each leads."""
+        found = []
+        for arc in self._lattice.topology.leaving_one(node):
+            end = int(self._lattice.columns.end[arc])
+            if self._scores[arc] + self.backward[end] > -math.inf:
+                found.append((arc, end))
+        return found
+
+    def _look(self, node: int) -> Following:
+        """Whatever its arcs without a word lead to is known."""
+        next_words: dict[str, Targets] = {}
+        final = self._finals.get(node, -math.inf)
+        for arc, end in self._arcs(node):
+            words, score = self._words_of(arc), float(self._scores[arc])
+            if words:
+                _keep(next_words.setdefault(words[0], {}), self._inside(words[1:], end), score)
+                continue
+            behind = self._following[end]
+            final = max(final, score + behind.final)
+            for word, targets in behind.words.items():
+                own = next_words.setdefault(word, {})
+                for target, more in targets.items():
+                    _keep(own, target, score + more)
+        return Following(next_words, final)
+
+    def _inside(self, words: list[str], end: int) -> int:
+        """A node of this graph's own, after which these words lead to `end`."""
+        for word in reversed(words):
+            self.backward.append(self._bonus + self.backward[end])
+            self._following[len(self.backward) - 1] = Following({word: {end: 0.0}}, -math.inf)
+            end = len(self.backward) - 1
+        return end
 
 
 def _keep(targets: Targets, target: int, score: float) -> None:
