@@ -375,7 +375,8 @@ class LMFusionScorer:
             max_tokens, deadline: of all of them together.
 
         Raises:
-            As `best_path`; the first error ends all searches.
+            LatticeError, ValueError, CacheBudgetError, NumericalError: as `best_path`; the first ends
+                all searches.
         """
         from lmfusion.lattice.best_path import best_paths
         from lmfusion.lattice.search import Limits
