@@ -375,8 +375,8 @@ class LMFusionScorer:
             max_tokens, deadline: of all of them together.
 
         Raises:
-            LatticeError, ValueError, CacheBudgetError, NumericalError: as `best_path`; the first ends
-                all searches.
+            LatticeError, ValueError, CacheBudgetError, NumericalError: as `best_path`. The first
+                ends all searches.
         """
         from lmfusion.lattice.best_path import best_paths
         from lmfusion.lattice.search import Limits
