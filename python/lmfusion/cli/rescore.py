@@ -37,6 +37,12 @@ def rescore(scorer: ChosenScorer, reading: dict[str, Any],
                 help="put after texts without an end mark, as the model reads them")] = "",
             prompt: Annotated[str, typer.Option(
                 help="read before every text, not counted")] = "",
+            history: Annotated[int, typer.Option(
+                help="so many of the recogniser's answers before are read before every text, not "
+                     "counted")] = 0,
+            session: Annotated[str, typer.Option(
+                metavar="PATTERN", help="what it finds in an utterance's name is the session whose "
+                                        "answers count; default: all are one")] = "",
             top: Annotated[int | None, typer.Option(
                 help="put only so many of every list in order, which takes less of the model; the "
                      "others follow as they were")] = None,
@@ -69,9 +75,13 @@ def rescore(scorer: ChosenScorer, reading: dict[str, Any],
     if settings is None:
         chosen = Settings(Weights(scorer.options["weight"], scorer.options["word_insertion_bonus"],
                                   acoustic_weight, ngram_weight, length_normalization),
-                          TextForm(final=final, prompt=prompt, bos=scorer.options["bos"]))
+                          TextForm(final=final, prompt=prompt, bos=scorer.options["bos"],
+                                   history=history, session=session))
     else:
-        _nothing_twice(scorer, acoustic_weight, ngram_weight, length_normalization, final, prompt)
+        _nothing_twice(scorer, {
+            "acoustic_weight": (acoustic_weight, 1.0), "ngram_weight": (ngram_weight, 0.0),
+            "length_normalization": (length_normalization, 0.0), "final": (final, ""),
+            "prompt": (prompt, ""), "history": (history, 0), "session": (session, "")})
         chosen = Settings.read(settings)
     if hypotheses_a_call < 1:
         raise ValueError(f"--hypotheses-a-call {hypotheses_a_call}; at least 1 expected")
@@ -119,16 +129,13 @@ def _hypotheses(job: Job, content: Content) -> int:
                for each in itertools.islice(job.document, chosen.start, chosen.stop))
 
 
-def _nothing_twice(scorer: ChosenScorer, acoustic_weight: float, ngram_weight: float,
-                   length_normalization: float, final: str, prompt: str) -> None:
+def _nothing_twice(scorer: ChosenScorer, given_beside: dict[str, tuple[object, object]]) -> None:
+    """Args: given_beside: name -> what it is, and what it is where nobody gives it."""
     from lmfusion import _core
     defaults = {name: default for name, default, _ in _core.option_fields()}
     given = [name for name in ("weight", "word_insertion_bonus", "casing", "bos")
              if scorer.options[name] != defaults[name]]
-    given += [name for name, value, default in (
-        ("acoustic_weight", acoustic_weight, 1.0), ("ngram_weight", ngram_weight, 0.0),
-        ("length_normalization", length_normalization, 0.0), ("final", final, ""),
-        ("prompt", prompt, "")) if value != default]
+    given += [name for name, (value, default) in given_beside.items() if value != default]
     if given:
         raise ValueError(f"--settings has the weights and the form of the texts; leave out "
                          f"{', '.join('--' + name.replace('_', '-') for name in given)}")

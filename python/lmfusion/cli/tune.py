@@ -33,6 +33,12 @@ def tune(scorer: ChosenScorer, reading: dict[str, Any],
              help="text before every hypothesis; may be repeated")] = [""],  # noqa: B006
          bos: Annotated[list[str], typer.Option(
              help="start tokens to try, as the scorer's option")] = ["auto"],  # noqa: B006
+         history: Annotated[list[int], typer.Option(
+             help="so many of the recogniser's answers before are read before every hypothesis; "
+                  "may be repeated")] = [0],  # noqa: B006
+         session: Annotated[str, typer.Option(
+             metavar="PATTERN", help="what it finds in an utterance's name is the session whose "
+                                     "answers count; default: all are one")] = "",
          folds: Annotated[int, typer.Option(help="of the utterances")] = 5,
          seed: Annotated[int, typer.Option(help="of folds and bootstrap")] = 0,
          json_: AsJson = False) -> None:
@@ -40,7 +46,7 @@ def tune(scorer: ChosenScorer, reading: dict[str, Any],
 
     FOLDER gets settings.json (for `lmfusion rescore --settings`), report.html, tune.png, and
     parts.npz, with which the next call computes only what is not there. Several --casing, --final,
-    --prompt, --bos are all tried, in every combination.
+    --prompt, --bos, --history are all tried, in every combination.
     """
     from lmfusion.nbest import read
     from lmfusion.tuning.parts import Parts
@@ -48,7 +54,8 @@ def tune(scorer: ChosenScorer, reading: dict[str, Any],
     from lmfusion.tuning.report import report
     from lmfusion.tuning.search import tune as search
     from lmfusion.tuning.text_form import forms
-    tried = forms(casing, final, prompt if "" in prompt else ["", *prompt], bos)
+    tried = forms(casing, final, prompt if "" in prompt else ["", *prompt], bos,
+                  history if 0 in history else [0, *history], session)
     document = read(nbest, **reading)
     utterances = list(document)
     references = references_of([each.name for each in utterances], ref or nbest)

@@ -26,6 +26,7 @@ class Utterance:
 
     name: str | None  # its id, where the shape has one
     hypotheses: list[Hypothesis]
+    history: tuple[str, ...] = ()  # said before, oldest first, where `tuning.history` looked for it
 
 
 @dataclass(frozen=True)

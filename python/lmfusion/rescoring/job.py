@@ -19,6 +19,7 @@ from lmfusion.default_model import locked
 from lmfusion.nbest import NBest, Ranked, Utterance
 from lmfusion.nbest.ranking import batches, write_ranked
 from lmfusion.rescoring.journal import Journal, Shard, done_in, log_probs_in
+from lmfusion.tuning.history import with_histories
 from lmfusion.tuning.settings import Settings
 from lmfusion.tuning.text_form import TextForm
 
@@ -133,10 +134,11 @@ def run(job: Job, scorer: Callable[[], LMFusionScorer], content: Content, *,
     return missing
 
 
-def scored(scorer: LMFusionScorer, form: TextForm, texts: Sequence[str]) -> list[float]:
+def scored(scorer: LMFusionScorer, form: TextForm, texts: Sequence[str],
+           history: Sequence[str] = ()) -> list[float]:
     """log p of texts in a form, those with the same beginning one after the other."""
     order = sorted(range(len(texts)), key=texts.__getitem__)
-    found = form.log_probs(scorer, [texts[index] for index in order]) if texts else []
+    found = form.log_probs(scorer, [texts[index] for index in order], history) if texts else []
     result = [0.0] * len(texts)
     for index, log_prob in zip(order, found, strict=True):
         result[index] = log_prob
@@ -146,14 +148,14 @@ def scored(scorer: LMFusionScorer, form: TextForm, texts: Sequence[str]) -> list
 def best_scored(scorer: LMFusionScorer, settings: Settings, utterances: Sequence[Utterance],
                 top: int) -> Rows:
     """log p of every utterance's `top` best hypotheses and of what else became known; None of what
-    is worse for certain."""
+    is worse for certain. All utterances have the same history."""
     weights, form = settings.weights, settings.form
     lists = [[form.text(one.text) for one in utterance.hypotheses] for utterance in utterances]
     # The bonus is in the base scores already: it is of the words as they were recognised.
     base = [[weights.row(one, place, 0.0).total for place, one in enumerate(utterance.hypotheses)]
             for utterance in utterances]
     found = scorer.best(lists, base, weight=weights.weight, word_insertion_bonus=0.0, n=top,
-                        prompt=form.prompt)
+                        prompt=form.prompt, context=utterances[0].history)
     result: Rows = []
     for texts, each in zip(lists, found):
         row: list[float | None] = [None] * len(texts)
@@ -196,18 +198,24 @@ def _bare(utterance: Utterance) -> Utterance:
 def rows_of(scorer: LMFusionScorer, settings: Settings, utterances: Sequence[Utterance],
             top: int | None) -> Rows:
     """log p of every hypothesis of every utterance; with `top`, as `best_scored`."""
-    if top is not None:
-        return best_scored(scorer, settings, utterances, top)
-    texts = [one.text for utterance in utterances for one in utterance.hypotheses]
-    log_probs = iter(scored(scorer, settings.form, texts))
-    return [list(itertools.islice(log_probs, len(utterance.hypotheses)))
-            for utterance in utterances]
+    rows: Rows = []
+    for history, group in itertools.groupby(utterances, lambda utterance: utterance.history):
+        some = list(group)
+        if top is not None:
+            rows += best_scored(scorer, settings, some, top)
+            continue
+        texts = [one.text for utterance in some for one in utterance.hypotheses]
+        log_probs = iter(scored(scorer, settings.form, texts, history))
+        rows += [list(itertools.islice(log_probs, len(utterance.hypotheses)))
+                 for utterance in some]
+    return rows
 
 
 def _score(job: Job, answering: Answering, content: Content, journal: Journal,
            advance: Callable[[int], None], skip: Callable[[int], None]) -> None:
     chosen = job.shard.range(content.utterances)
-    mine = itertools.islice(job.document, chosen.start, chosen.stop)
+    mine = itertools.islice(with_histories(job.document, job.settings.form), chosen.start,
+                            chosen.stop)
 
     def calls() -> Iterator[list[Utterance]]:
         passed = 0

@@ -8,8 +8,9 @@ computes only forms that are not there yet.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmfusion.nbest import Utterance
+from lmfusion.nbest.hypothesis import Hypothesis
 from lmfusion.replaced_file import replaced
 from lmfusion.tuning.alignment import Alignment, align, normalized
+from lmfusion.tuning.history import with_histories
 from lmfusion.tuning.text_form import TextForm
 
 if TYPE_CHECKING:
@@ -92,15 +95,23 @@ class Parts:
         """
         if form in self.log_probs:
             return
-        texts = [text for each in self.texts for text in each]
         found: list[float] = []
-        for begin in range(0, len(texts), HYPOTHESES_A_CALL):
-            some = texts[begin:begin + HYPOTHESES_A_CALL]
-            found += form.log_probs(scorer, some)
-            advance(len(some))
+        for history, group in itertools.groupby(self._histories(form), lambda pair: pair[0]):
+            texts = [text for _, each in group for text in each]
+            for begin in range(0, len(texts), HYPOTHESES_A_CALL):
+                some = texts[begin:begin + HYPOTHESES_A_CALL]
+                found += form.log_probs(scorer, some, history)
+                advance(len(some))
         values = np.zeros(self.there.shape)
         values[self.there] = found
         self.log_probs[form] = values
+
+    def _histories(self, form: TextForm) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+        """[utterances] what was said before, and the texts."""
+        lists = (Utterance(name, [Hypothesis(text, 0.0, None) for text in each[:1]])
+                 for name, each in zip(self.names, self.texts, strict=True))
+        for utterance, each in zip(with_histories(lists, form), self.texts):
+            yield utterance.history, each
 
     def alignments(self, chosen: Sequence[int]) -> list[Alignment]:
         """Of one hypothesis an utterance, by its place; an empty list counts as an empty text."""

@@ -38,7 +38,12 @@ class Settings:
         if not isinstance(content, dict):
             raise ValueError(f"{path}: an object with weights expected")
         content.pop("measured", None)
-        form = _known(TextForm, content.pop("form", {}), str, path)
+        form = _known(TextForm, content.pop("form", {}), (str, int), path)
+        for name, found in form.items():
+            wanted = type(getattr(TextForm(), name))
+            if not isinstance(found, wanted):
+                raise ValueError(f"{path}: {name} = {found!r}; a "
+                                 f"{'text' if wanted is str else 'number'} expected")
         return cls(Weights(**_known(Weights, content, (int, float), path)), TextForm(**form))
 
 
@@ -51,5 +56,5 @@ def _known(kind: type, given: Any, value: type | tuple[type, ...], path: Path) -
             raise ValueError(f"{path}: {name!r} is no setting; known are {', '.join(names)}")
         if not isinstance(found, value) or isinstance(found, bool):
             raise ValueError(f"{path}: {name} = {found!r}; a "
-                             f"{'text' if value is str else 'number'} expected")
+                             f"{'text or number' if value == (str, int) else 'number'} expected")
     return given
