@@ -101,8 +101,8 @@ def test_settings_rescore_with_the_same_history(bundle: Path, oracle: Oracle, nb
         assert [each.text for each in best.hypotheses][:1] == order[:1]
     rows = [line.split("\t") for line in whole.with_name("whole.jsonl.parts.tsv").read_text()
             .splitlines()[1:]]
-    for row, (name, text) in zip(rows, [(name, text) for name in LISTS
-                                        for _, text in totals[name]], strict=True):
+    for row, (name, text) in zip(rows, [(utterance, text) for utterance in LISTS
+                                        for _, text in totals[utterance]], strict=True):
         assert row[0] == name
         assert float(row[3]) == pytest.approx(expected(oracle, name, text), abs=40 * TOLERANCE)
 
