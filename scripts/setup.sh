@@ -29,13 +29,26 @@ install_debian_packages() {
     apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 }
 
+# The Python of .venv: PYTHON, or the first of these that is there.
+find_python() {
+  local name
+  if [[ ${PYTHON:-} ]]; then
+    command -v "$PYTHON" || fail "PYTHON=$PYTHON is no program"
+    return
+  fi
+  for name in python3.11 python3.12 python3.13 python3.14 python3; do
+    # A version manager may have a name for a Python that it does not run.
+    command -v "$name" > /dev/null && "$name" -c '' 2> /dev/null && command -v "$name" && return
+  done
+  fail "no python3 found; install Python 3.11 to 3.14, or name it: PYTHON=... ./run"
+}
+
 # A new .venv where the requirements or the Python have changed.
 make_virtual_environment() {
   local python stamp
-  python=${PYTHON:-$(command -v python3.11 || command -v python3 || true)}
-  [[ $python ]] || fail "no python3 found; install Python 3.11, or name it: PYTHON=... ./run"
-  "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
-    fail "$python is not Python 3.11, which requirements.txt is for: PYTHON=python3.11 ./run"
+  python=$(find_python)
+  "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' ||
+    fail "$python is not Python 3.11 to 3.14, which requirements.txt is for: PYTHON=python3.12 ./run"
   stamp=.venv/requirements-$({ cat requirements.txt; "$python" -VV; } | sha256sum | cut -c -16)
   [[ -e $stamp ]] && return
   say "installing the wheels of requirements.txt into .venv (3 GB to download the first time)"

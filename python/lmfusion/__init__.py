@@ -12,15 +12,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 try:
-    import torch as _torch  # noqa: F401  (its libraries must be there before the core's)
+    import torch as _torch  # its libraries must be there before the core's
 
     from lmfusion import _core
+
+    _built_with: str = getattr(_core, "torch_version", "")
+    if _built_with and _built_with.split(".")[:2] != _torch.__version__.split(".")[:2]:
+        raise ImportError(f"built with torch {_built_with}, and this is torch {_torch.__version__}")
 except ImportError as error:
     raise ImportError(
         f"lmfusion's compiled core cannot be loaded: {error}. Causes: torch is missing or is not "
-        "the version that lmfusion was built with (2.11.0); the package was not built for this "
-        "Python (pip install . in a checkout); or a shared library (libsentencepiece, libpcre2-8, "
-        "libutf8proc) is not installed.") from error
+        "the version that lmfusion was built with; the package was not built for this Python; or a "
+        "shared library that it was built with (libsentencepiece, libpcre2-8, libutf8proc) is no "
+        "longer installed. Building it again mends all of them: pip install --no-build-isolation "
+        ". in a checkout.") from error
 
 from lmfusion import lattice, nbest
 from lmfusion.client import Client

@@ -7,6 +7,7 @@ from typing import Any
 _Progress = Callable[[int, int], object]
 
 __version__: str
+torch_version: str
 
 class Error(RuntimeError): ...
 class ModelFileError(Error): ...
