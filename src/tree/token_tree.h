@@ -88,7 +88,6 @@ class TokenTree {
   // Bytes of a node without its slot.
   static int64_t node_bytes();
 
-  int64_t slots() const { return slots_; }
   int64_t slots_in_use() const { return slots_in_use_; }
   int64_t node_count() const { return node_count_; }
   int64_t evictions() const { return evictions_; }

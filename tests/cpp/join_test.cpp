@@ -33,6 +33,7 @@ TEST(Join, AutoWritesAsPeopleDo) {
                                            {"ကျွန်တော်", "ကြိုက်တယ်", "ကျွန်တော်ကြိုက်တယ်"},
                                            {"저는", "학생입니다", "저는 학생입니다"},
                                            {"大韓民國", "서울", "大韓民國 서울"},
+                                           {"서울", "大韓民國", "서울 大韓民國"},
                                            // with marks between, and mixed
                                            {"今天，", "很好", "今天，很好"},
                                            {"今天,", "很好", "今天,很好"},
@@ -68,6 +69,12 @@ TEST(Join, AutoWritesAsPeopleDo) {
                                            {"he said \"so\"", "and", "he said \"so\" and"},
                                            {"he said \"so", "\".", "he said \"so\"."},
                                            {"¿", "qué", "¿qué"},
+                                           {"¡", "hola", "¡hola"},
+                                           {"he said (\"", "so", "he said (\"so"},
+                                           {"he said “'", "so", "he said “'so"},
+                                           {"so", "\"(", "so \"("},
+                                           {"so", "- x", "so - x"},
+                                           {"a$", "5", "a$ 5"},
                                            {"well-", "known", "well-known"},
                                            {"he said -", "and", "he said - and"},
                                            {"and/", "or", "and/or"},
@@ -89,6 +96,9 @@ TEST(Join, AutoWritesAsPeopleDo) {
                                            {"it", "'tis", "it 'tis"},
                                            {"a", "n", "a n"},
                                            {"l'", "homme", "l'homme"},
+                                           {"'", "tis", "'tis"},
+                                           {"5'", "tall", "5' tall"},
+                                           {"tu'", "x", "tu' x"},
                                            {"parce qu’", "il", "parce qu’il"},
                                            // white space of all kinds
                                            {"", "a", "a"},
@@ -99,7 +109,8 @@ TEST(Join, AutoWritesAsPeopleDo) {
                                            {"a", "\tb", "a\tb"},
                                            {"a\u00a0", "b", "a\u00a0b"},
                                            {"a", "\u3000b", "a\u3000b"},
-                                           {"ฉัน\u200b", "ชอบ", "ฉัน\u200bชอบ"}}) {
+                                           {"ฉัน\u200b", "ชอบ", "ฉัน\u200bชอบ"},
+                                           {"so", "\u200bthen", "so\u200bthen"}}) {
     EXPECT_EQ(Joined(one, Join::kAuto), one.text);
   }
 }
@@ -116,6 +127,15 @@ TEST(Join, SpaceAndNoneAskNobody) {
   }
   EXPECT_EQ(Separator("", "b", Join::kSpace), "");
   EXPECT_EQ(Separator("a", "", Join::kSpace), "");
+}
+
+TEST(Join, ScriptsWithoutSpaces) {
+  for (const char32_t c : U"日は、ฉ") {
+    if (c != 0) EXPECT_TRUE(IsWrittenWithoutSpaces(c)) << static_cast<uint32_t>(c);
+  }
+  for (const char32_t c : U"aé1 \u3000\u200b서") {
+    EXPECT_FALSE(IsWrittenWithoutSpaces(c)) << static_cast<uint32_t>(c);
+  }
 }
 
 TEST(Join, ByName) {

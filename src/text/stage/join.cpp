@@ -31,7 +31,8 @@ constexpr std::u32string_view kQuotes = U"\"'“”‘’«»‹›";
 constexpr std::u32string_view kConnectors = U"-‐‑–—/";
 constexpr std::u32string_view kCurrency = U"$£¥";
 constexpr char32_t kZeroWidthSpace = 0x200b;
-constexpr std::string_view kClitics[] = {"'s", "'m", "'d", "'t", "'ll", "'re", "'ve", "n't"};
+constexpr std::u32string_view kClitics[] = {U"'s",  U"'m",  U"'d",  U"'t",
+                                            U"'ll", U"'re", U"'ve", U"n't"};
 
 bool IsOneOf(char32_t c, std::u32string_view set) { return set.find(c) != set.npos; }
 
@@ -73,19 +74,17 @@ bool IsClosingWord(const std::u32string& word, std::string_view context) {
 
 // "'s", "n't" and the like, with any apostrophe, in any case, perhaps with marks after them.
 bool IsClitic(const std::u32string& word) {
-  std::string plain;
+  std::u32string plain;
   for (const char32_t c : word) {
     if (IsOneOf(c, kApostrophes)) {
-      plain += '\'';
+      plain += U'\'';
     } else if (c < 0x80) {
-      plain += static_cast<char>(SimpleLower(c));
+      plain += SimpleLower(c);
     } else {
       return false;
     }
   }
-  while (!plain.empty() && IsOneOf(static_cast<char32_t>(plain.back()), kClosing)) {
-    plain.pop_back();
-  }
+  plain.erase(plain.find_last_not_of(kClosing) + 1);
   return std::find(std::begin(kClitics), std::end(kClitics), plain) != std::end(kClitics);
 }
 
@@ -95,7 +94,7 @@ bool IsElided(std::string_view context, size_t at) {
   if (letter.value == kNoCharacter || !IsLetter(letter.value)) return false;
   if (BeginsAt(context, at - letter.bytes)) return true;
   const std::string_view before = context.substr(0, at);
-  return before.size() > 1 && SimpleLower(before[before.size() - 1]) == U'u' &&
+  return SimpleLower(before[before.size() - 1]) == U'u' &&  // two characters: none begins there
          SimpleLower(before[before.size() - 2]) == U'q';
 }
 

@@ -221,12 +221,6 @@ bool IsLetter(char32_t c) {
 
 bool IsDecimalDigit(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_ND; }
 
-bool IsPythonWord(char32_t c) {
-  const utf8proc_category_t category = Category(c);
-  return c == U'_' || IsLetter(c) ||
-         (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO);
-}
-
 bool IsRegexWord(char32_t c) {
   const utf8proc_category_t category = Category(c);
   return IsLetter(c) || IsMark(category) || category == UTF8PROC_CATEGORY_ND ||

@@ -19,7 +19,6 @@ char32_t SimpleLower(char32_t c);
 
 bool IsPythonSpace(char32_t c);  // str.isspace(), `\s` of the module re
 bool IsRegexSpace(char32_t c);   // `\s` of the module regex: not the separators U+001C..U+001F
-bool IsPythonWord(char32_t c);   // `\w` of the module re
 bool IsRegexWord(char32_t c);    // `\w` of the module regex: also marks, all connectors, joiners
 bool IsDecimalDigit(char32_t c);
 bool IsLetter(char32_t c);
