@@ -49,10 +49,11 @@ ModelFile::ModelFile(const std::string& path) : path_(path), archive_(std::make_
   }
   size_ = static_cast<uint64_t>(state.st_size);
   const int copy = fcntl(archive_->descriptor, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) throw ModelFileError(path + ": " + std::generic_category().message(errno));
   int code = 0;
-  if (copy >= 0) archive_->zip = zip_fdopen(copy, ZIP_CHECKCONS, &code);
+  archive_->zip = zip_fdopen(copy, ZIP_CHECKCONS, &code);
   if (archive_->zip == nullptr) {
-    if (copy >= 0) close(copy);
+    close(copy);
     zip_error_t error;
     zip_error_init_with_code(&error, code);
     const std::string reason = zip_error_strerror(&error);

@@ -90,6 +90,16 @@ TEST(Description, FieldsAgreeWithEachOther) {
   description["tokenizer_adds_bos"] = true;
   description["bos_token_id"] = -1;
   EXPECT_EQ(ProblemsOf(description).size(), 1u);
+  description["bos_token_id"] = 1;
+  EXPECT_TRUE(ProblemsOf(description).empty());
+}
+
+TEST(Description, ValuesInMessagesAreShort) {
+  json description = Description();
+  description["weights_sha256"] = std::string(64, 'g');
+  EXPECT_EQ(ProblemsOf(description),
+            (std::vector<std::string>{"lmfusion.json: weights_sha256: \"" + std::string(59, 'g') +
+                                      "...; 64 hexadecimal digits expected"}));
 }
 
 TEST(Description, AllProblemsAreTold) {
@@ -185,6 +195,9 @@ TEST(ModelFile, TensorsFitPartsAndDescription) {
       {"/output_weight/type", "\"float\""},
       {"/output_weight/part", "\"data/7\""},
       {"/mlp/shape", "[10, 67]"},  // no whole blocks
+      {"/mlp/shape", "[680]"},
+      {"/mlp/shape", "[0, 34]"},
+      {"/mlp/shape", "[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 10, 68]"},
       {"/mlp/type", "\"float32\""},
       {"/mlp", "3"},
   };
@@ -196,6 +209,43 @@ TEST(ModelFile, TensorsFitPartsAndDescription) {
   tensors.erase("mlp");
   EXPECT_EQ(ProblemsOf(AllParts(), Table(AllParts(), tensors)),
             (std::vector<std::string>{"lmfusion.json: weight_types.mlp: there is no such weight"}));
+  tensors = Tensors();
+  tensors.erase("output_weight");
+  EXPECT_EQ(ProblemsOf(AllParts(), Table(AllParts(), tensors)),
+            (std::vector<std::string>{"lmfusion.parts.json: tensors: there is no output_weight"}));
+  EXPECT_EQ(ProblemsOf(AllParts(), json::array()).size(), 1u + AllParts().size() + 2)
+      << "the table is no object, so all parts are too many, and two weights are not there";
+}
+
+// An output matrix in blocks of 32 numbers, of either type.
+TEST(ModelFile, BlocksAreCountedByTheirType) {
+  for (const auto& [type, bytes] :
+       std::map<std::string, int64_t>{{"q4_0", 18}, {"q4_1", 20}, {"q8_0", 34}}) {
+    json description = Description();
+    description["weight_types"] = {{"output_weight", type}};
+    Parts parts = AllParts();
+    parts["data/0"] = std::string(static_cast<size_t>(50 * 2 * bytes), 'w');
+    parts["extra/lmfusion.json"] = description.dump();
+    json tensors = Tensors();
+    tensors["output_weight"] = {{"type", "uint8"}, {"shape", {50, 2 * bytes}}, {"part", "data/0"}};
+    EXPECT_EQ(ProblemsOf(parts, Table(parts, tensors)), std::vector<std::string>()) << type;
+    tensors["output_weight"]["shape"] = {50, bytes};
+    EXPECT_EQ(ProblemsOf(parts, Table(parts, tensors)),
+              (std::vector<std::string>{
+                  "lmfusion.json: hidden_size: 64, but output_weight has 32 columns"}))
+        << type;
+  }
+}
+
+TEST(ModelFile, APlainModelNeedsNoOutputMatrix) {
+  json description = Description();
+  description["kind"] = "plain";
+  description["weight_types"] = json::object();
+  Parts parts = AllParts();
+  parts["extra/lmfusion.json"] = description.dump();
+  json tensors = Tensors();
+  tensors.erase("output_weight");
+  EXPECT_EQ(ProblemsOf(parts, Table(parts, tensors)), std::vector<std::string>());
 }
 
 TEST(ModelFile, DamageIsFoundByteByByte) {
