@@ -1,7 +1,8 @@
 """What every change must pass beside its tests: format, lint, types, directions (`./run lint`).
 
 Each check is one line of the summary. clang-tidy looks at the C++ files that changed since
-$LMFUSION_BASE, else since the merge base with origin/main, else since the commit before.
+$LMFUSION_BASE, else since the merge base with origin/main, else since the commit before; the stage
+`tidy` of `./run nightly` looks at all of them.
 """
 
 from __future__ import annotations
@@ -92,14 +93,19 @@ def clang_tidy(name: str) -> Finding:
         if time.monotonic() > end:
             late.append(file)
             return ""
-        done = run("clang-tidy", "--quiet", "-p", str(commands), file)
-        return done.stdout if done.returncode else ""
+        return tidy(file, commands)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         problems = "".join(pool.map(look, files))
     print(f"clang-tidy: {len(files) - len(late)} changed files"
           + (f"; no time for {len(late)} more" if late else ""))
     return Finding(name, problems)
+
+
+def tidy(file: str, commands: Path) -> str:
+    """What clang-tidy says of a source; empty where all is well."""
+    done = run("clang-tidy", "--quiet", "-p", str(commands), file)
+    return done.stdout if done.returncode else ""
 
 
 def commands_for_clang() -> Path:

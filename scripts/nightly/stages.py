@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightly.builds import build, preset
+from nightly.coverage import coverage
 from nightly.fuzzing import fuzz
 from nightly.mutation import mutate
 from nightly.outcome import ROOT, Work
+from nightly.tidy import tidy
 
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 PYTHON_TESTS = Path("tests") / "python"
@@ -176,8 +178,11 @@ STAGES = [
           lambda work: sanitizers(work, "thread"), fixed=120, folder="build-thread", building=400),
     Stage("mutants", "wrong edits of tree, plan and cache, which a test must notice", mutate,
           share=4, fixed=90),
+    Stage("coverage", "lines and branches of the rooms without torch that no C++ test runs",
+          coverage, fixed=240, folder="build-coverage", building=180),
     Stage("decoders", "the searches of ESPnet, NeMo and sherpa-onnx themselves, with the adapters",
           decoders, fixed=300),
+    Stage("tidy", "clang-tidy over every source", tidy, fixed=1200),
     Stage("valgrind", "valgrind over tests of the rooms without torch", valgrind, fixed=200,
           folder="build-plain", building=180),
     Stage("arm64", "the rooms without torch for 64-bit Arm, under qemu", arm64, fixed=120,

@@ -4,7 +4,7 @@ namespace lmfusion {
 
 size_t TruecasePrefix::bytes() const {
   size_t total = 256 + source.size() + settled.size() + previous.size();
-  for (const std::string& word : words) total += 2 * (sizeof word + word.size());
+  for (const std::string& word : words) total += 2 * (sizeof(std::string) + word.size());
   return total;
 }
 

@@ -1,8 +1,6 @@
 #include "text/tokenizers/bpe.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <queue>
 
 #include "lmfusion/errors.h"
@@ -56,10 +54,9 @@ Bpe::Bpe(Definition definition) : definition_(std::move(definition)) {
     }
   }
   if (definition_.byte_fallback) {
-    for (int byte = 0; byte < 256; ++byte) {
-      std::array<char, 8> piece;
-      std::snprintf(piece.data(), piece.size(), "<0x%02X>", static_cast<unsigned>(byte));
-      byte_ids_.push_back(Id(piece.data()));
+    constexpr std::string_view kDigits = "0123456789ABCDEF";
+    for (size_t byte = 0; byte < 256; ++byte) {
+      byte_ids_.push_back(Id(std::string{'<', '0', 'x', kDigits[byte / 16], kDigits[byte % 16], '>'}));
     }
   }
 }

@@ -1,7 +1,6 @@
 #include "text/tokenizers/pattern_syntax.h"
 
 #include <cctype>
-#include <cstdio>
 #include <cstring>
 
 #include "lmfusion/errors.h"
@@ -25,10 +24,7 @@ std::string Additions(std::string_view property) {
   std::string members;
   for (const UnicodeAddition& addition : kUnicodeAdditions) {
     if (category.empty() || addition.category.substr(0, category.size()) != category) continue;
-    char range[40];
-    std::snprintf(range, sizeof(range), "\\x{%x}-\\x{%x}", static_cast<unsigned>(addition.first),
-                  static_cast<unsigned>(addition.last));
-    members += range;
+    members += EncodeUtf8({&addition.first, 1}) + "-" + EncodeUtf8({&addition.last, 1});
   }
   return members;
 }

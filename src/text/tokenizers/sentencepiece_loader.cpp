@@ -31,7 +31,7 @@ std::shared_ptr<const Tokenizer> TokenizerFromSentencePiece(std::string_view mod
   const std::string library = LibraryBeside(LMFUSION_SENTENCEPIECE_LIBRARY);
   void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | kDeepBind);
   if (handle == nullptr) {
-    const std::string error = dlerror();
+    const std::string error = dlerror();  // of this thread, NOLINT(concurrency-mt-unsafe)
     throw TokenizerError(
         "a SentencePiece model needs lmfusion's SentencePiece library, which "
         "cannot be loaded (" +

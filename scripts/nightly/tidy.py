@@ -1,0 +1,51 @@
+"""clang-tidy over every source that the build compiles; `./run lint` looks at the changed ones.
+
+`.clang-tidy` says what is looked at, and why some checks are not. The rooms without torch come
+first: a source with torch takes a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import lint
+
+from nightly.outcome import ROOT, Work
+
+WITH_TORCH = ("src/ops/", "src/engine/")
+FOLDERS = ("src/", "python/", "tests/", "bench/")
+
+
+def tidy(work: Work) -> None:
+    if not work.has("clang-tidy"):
+        return
+    files = sources()
+    commands = lint.commands_for_clang()
+    left: list[str] = []
+
+    def look(file: str) -> str:
+        if time.monotonic() > work.end:
+            left.append(file)
+            return ""
+        work.status = Path(file).name
+        return lint.tidy(file, commands)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = list(pool.map(look, files))
+    work.outcome.count("sources", len(files) - len(left))
+    work.outcome.findings += [problem.strip() for problem in problems if problem]
+    if left:
+        work.outcome.notes.append(f"there was no time for {len(left)} more, of {len(files)}")
+
+
+def sources() -> list[str]:
+    """In the repository, those without torch first."""
+    commands = json.loads((lint.BUILD / "compile_commands.json").read_text())
+    names = {os.path.relpath(each["file"], ROOT) for each in commands}
+    ours = [name for name in names if name.startswith(FOLDERS)]
+    return sorted(ours, key=lambda name: (name.startswith(WITH_TORCH), FOLDERS.index(
+        name.split("/")[0] + "/"), name))
