@@ -18,6 +18,7 @@
 #include "scored_paths.h"
 
 // What a child ran counts too, where clang counts (the nightly stage `coverage`).
+// NOLINTNEXTLINE(bugprone-reserved-identifier): clang's name.
 extern "C" int __llvm_profile_write_file() __attribute__((weak));
 
 namespace lmfusion {

@@ -56,7 +56,8 @@ Bpe::Bpe(Definition definition) : definition_(std::move(definition)) {
   if (definition_.byte_fallback) {
     constexpr std::string_view kDigits = "0123456789ABCDEF";
     for (size_t byte = 0; byte < 256; ++byte) {
-      byte_ids_.push_back(Id(std::string{'<', '0', 'x', kDigits[byte / 16], kDigits[byte % 16], '>'}));
+      byte_ids_.push_back(
+          Id(std::string{'<', '0', 'x', kDigits[byte / 16], kDigits[byte % 16], '>'}));
     }
   }
 }
