@@ -48,14 +48,19 @@ class Scorer:
 
 
 class BestOnly(Scorer):
-    """Which text of a request is the likeliest, and its log p; the others get -inf."""
+    """Which text of a request is the best, and its log p; the others get -inf.
+
+    A request may have "base_scores", which count beside log p: a recogniser's over the weight.
+    """
 
     def score(self, call: Call) -> list[float]:
         texts = call.request.get("texts")
         if not texts or "endings" in call.request:
             raise ValueError("it answers which text of a list is best; these requests ask for "
                              "words or endings")
-        [found] = self._scorer.best([texts], weight=1.0, word_insertion_bonus=0.0,
+        base = call.request.get("base_scores")
+        [found] = self._scorer.best([texts], None if base is None else [base], weight=1.0,
+                                    word_insertion_bonus=0.0,
                                     eos=bool(call.request.get("eos", False)))
         best = found.best[0]
         return [best.log_prob if index == best.index else -math.inf

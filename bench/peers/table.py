@@ -45,12 +45,13 @@ def compare(calls: Sequence[Call], scores: Sequence[Sequence[float]],
                 continue
             differences.append(abs(a - b))
             per_token.append(abs(a - b) / max(tokens, 1))
-        begin = 0
+        begin, base = 0, np.array(call.request.get("base_scores", [0.0] * len(theirs)))
         for size in call.group_sizes:
-            group = theirs[begin:begin + size]
+            own, group = (np.array(scores[begin:begin + size]) + base[begin:begin + size]
+                          for scores in (ours, theirs))
             if size > 1:
                 contests += 1
-                agree += group[int(np.argmax(ours[begin:begin + size]))] >= max(group) - TIE
+                agree += int(group[int(np.argmax(own))] >= group.max() - TIE)
             begin += size
     return {"largest_difference": max(differences),
             "largest_difference_per_token": max(per_token),

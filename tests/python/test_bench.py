@@ -295,6 +295,16 @@ def test_the_row_that_answers_only_which_text(model, tokenizer, bundle):
     assert row["rank1_agreement"] == 1.0 and row["largest_difference"] < 1e-3
     assert row["nats_per_token"] == pytest.approx(-scores[best] / call.scored_tokens()[best])
     assert "(answers only: which text)" in table._line(row, 1.0)
+    # A recogniser's scores, which make another text the best.
+    other = (best + 1) % len(texts)
+    base = [100.0 if place == other else -float(place) for place in range(len(texts))]
+    call = converter(tokenizer).call({"texts": texts, "base_scores": base})
+    scores = system.score(call)
+    assert [place for place, score in enumerate(scores) if score > -math.inf] == [other]
+    assert scores[other] == pytest.approx(wanted[other], abs=20 * TOLERANCE)
+    assert table.compare([call], [scores], [wanted])["rank1_agreement"] == 1.0
+    wrong = [0.0 if place == best else -math.inf for place in range(len(texts))]
+    assert table.compare([call], [wrong], [wanted])["rank1_agreement"] == 0.0
 
 
 def test_casing_of_peers_is_that_of_the_library(tokenizer, bundle):
