@@ -83,6 +83,15 @@ TEST(TruecaserTest, ContextBytes) {
   EXPECT_EQ(split(false, "ⱥ é the", "york"), "Ⱥ É the| York");  // Ⱥ has a byte less
 }
 
+// Found by text_fuzzer: one word of context and candidate together, of more characters when cased,
+// which the drop-in truecaser refused with the error of a caller's casing function.
+TEST(TruecaserTest, AWordThatBecomesLongerIsStillSplit) {
+  const CasedText cased = Tiny(true)->Apply("ß", "zz");
+  EXPECT_EQ(cased.text, "Sszz");
+  EXPECT_EQ(cased.context_bytes, 1u);
+  EXPECT_EQ(Tiny(false)->Apply("ß", "zz").context_bytes, 2u);  // left as it is
+}
+
 TEST(TruecaserTest, IncrementalIsFromScratch) {
   const std::vector<std::string> pieces = {
       "i",  "new", "york", "in", "may", "not", "can", "the", "gon", "na",  "'t",  "is",  "n't",

@@ -1,8 +1,6 @@
 #include "text/casing/cased_span.h"
 
 #include <algorithm>
-#include <optional>
-#include <stdexcept>
 
 #include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
@@ -34,16 +32,13 @@ std::optional<size_t> AfterAsMany(std::string_view a, size_t at, std::string_vie
 
 }  // namespace
 
-size_t SameCharacters(std::string_view given, size_t at, std::string_view cased, size_t words) {
+std::optional<size_t> SameCharacters(std::string_view given, size_t at, std::string_view cased,
+                                     size_t words) {
   for (const Kind kind : {IsAny, IsNoSpace, IsLetterOrDigit}) {
-    if (const auto found = AfterAsMany(given, at, cased, kind)) return *found;
+    if (const auto found = AfterAsMany(given, at, cased, kind)) return found;
   }
   const size_t begin = BeginOfLastWords(cased, words);
-  if (begin > 0 || cased.empty()) return begin;
-  throw std::invalid_argument(
-      "the casing function changed the text so that the candidate cannot be told from the context: "
-      "it has neither as many characters, letters or digits as before, nor a word to spare for the "
-      "context");
+  return begin > 0 || cased.empty() ? std::optional<size_t>(begin) : std::nullopt;
 }
 
 size_t CountCodePoints(std::string_view text) {

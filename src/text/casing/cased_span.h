@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string_view>
 
 namespace lmfusion {
@@ -12,9 +13,9 @@ size_t SameCodePoint(std::string_view a, size_t at, std::string_view b);
 
 // Where the characters after byte `at` of `given` begin in `cased`, by the first of these of which
 // both have as many: all characters, those that are no white space, letters and digits. Otherwise
-// where the last `words` words begin. Throws std::invalid_argument where only the beginning of
-// `cased`, a text, is left.
-size_t SameCharacters(std::string_view given, size_t at, std::string_view cased, size_t words);
+// where the last `words` words begin; nothing where that leaves no word for the context.
+std::optional<size_t> SameCharacters(std::string_view given, size_t at, std::string_view cased,
+                                     size_t words);
 
 size_t CountCodePoints(std::string_view text);
 size_t CountWords(std::string_view text);  // words: what white space separates

@@ -161,7 +161,14 @@ class FromFunction final : public Casing {
     CasedText cased{function_(given), 0};
     CheckNamed(cased.text, "result of the casing function");
     if (context.empty()) return cased;
-    cased.context_bytes = SameCharacters(given, context.size(), cased.text, CountWords(word));
+    const auto found = SameCharacters(given, context.size(), cased.text, CountWords(word));
+    if (!found) {
+      throw std::invalid_argument(
+          "the casing function changed the text so that the candidate cannot be told from the "
+          "context: it has neither as many characters, letters or digits as before, nor a word to "
+          "spare for the context");
+    }
+    cased.context_bytes = *found;
     return cased;
   }
 

@@ -174,7 +174,9 @@ class MappedTruecaser final : public Truecaser {
                             IsPythonSpace(CharacterBefore(context, context.size()).value);
       result.context_bytes =
           is_apart ? BeginOfLastWords(result.text, CountWords(word))
-                   : SameCharacters(text, context.size(), result.text, CountWords(word));
+                   : SameCharacters(text, context.size(), result.text, CountWords(word))
+                         // One word, which has become longer, as "ß" does in capitals.
+                         .value_or(SameCodePoint(text, context.size(), result.text));
     }
     return result;
   }
