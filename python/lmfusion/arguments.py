@@ -55,5 +55,15 @@ def check_number(value: object, name: str) -> float:
     return number
 
 
+def check_progress(progress: object) -> None:
+    """Refuses what cannot be called, None left aside.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if progress is not None and not callable(progress):
+        raise _type_error("progress", progress, "a function of (done, total), or None,")
+
+
 def _type_error(name: str, found: object, expected: str) -> TypeError:
     return TypeError(f"{name}: {type(found).__name__} found; {expected} expected")

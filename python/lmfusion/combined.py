@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from lmfusion.arguments import check_number, check_rows, check_texts
+from lmfusion.arguments import check_number, check_progress, check_rows, check_texts
 from lmfusion.phrases import PhraseList, Ragged
 from lmfusion.scorer import Floor, LMFusionScorer, Progress, needs_deadline
 from lmfusion.words import nats
@@ -185,9 +185,7 @@ class CombinedScorer:
     def _shares(self, progress: Progress | None) -> Iterator[Progress | None]:
         """One `progress` a language model, which tells how far all of them are."""
         count = sum(isinstance(each, LMFusionScorer) for each in self.components.values())
-        if progress is not None and not callable(progress):
-            raise TypeError(f"progress: {type(progress).__name__} found; a function of (done, "
-                            "total), or None, expected")
+        check_progress(progress)
         for number in range(count):
             yield None if progress is None else functools.partial(_tell, progress, number, count)
 

@@ -324,7 +324,7 @@ class LMFusionScorer:
                   endings: Sequence[str] = (), paths_a_call: int | None = None,
                   max_tokens: int | None = None, deadline: float | None = None, gap: float = 0.0,
                   context: str | Sequence[str] = (), prompt: str = "",
-                  cache_namespace: str = "") -> BestPaths:
+                  cache_namespace: str = "", progress: Progress | None = None) -> BestPaths:
         """The n best texts of a word lattice, proven (docs/lattices.md):
 
             acoustic_scale * acoustic + ngram_weight * n-gram + weight * log p(text) + bonus * words
@@ -344,6 +344,10 @@ class LMFusionScorer:
             gap: end once no other text's total can be higher by so much than the n-th.
             context, prompt: before every text, as in `score_continuations`.
             cache_namespace: calls of different namespaces share nothing.
+            progress: as in `score_continuations`, called as progress(done, total) of the words and
+                endings scored, and of these and the partial texts that wait. A proof rarely needs
+                all of them, and each brings others, so the total goes up and down; done == total
+                at the end.
 
         Raises:
             LatticeError: every path has a score of -inf.
@@ -358,7 +362,7 @@ class LMFusionScorer:
             [lattice], n=n, weight=weight, word_insertion_bonus=word_insertion_bonus,
             acoustic_scale=acoustic_scale, ngram_weight=ngram_weight, words=words, endings=endings,
             paths_a_call=paths_a_call, max_tokens=max_tokens, deadline=deadline, gap=gap,
-            context=context, prompt=prompt, cache_namespace=cache_namespace)[0]
+            context=context, prompt=prompt, cache_namespace=cache_namespace, progress=progress)[0]
 
     def best_paths(self, lattices: Iterable[Lattice], *, n: int = 1, weight: float | None = None,
                    word_insertion_bonus: float | None = None, acoustic_scale: float = 1.0,
@@ -366,7 +370,8 @@ class LMFusionScorer:
                    endings: Sequence[str] = (), paths_a_call: int | None = None,
                    max_tokens: int | None = None, deadline: float | None = None, gap: float = 0.0,
                    context: str | Sequence[str] = (), prompt: str = "",
-                   cache_namespace: str = "") -> list[BestPaths]:
+                   cache_namespace: str = "",
+                   progress: Progress | None = None) -> list[BestPaths]:
         """`best_path` of every lattice; several are searched at once, which fills the passes.
 
         Args:
@@ -386,7 +391,8 @@ class LMFusionScorer:
                                   else word_insertion_bonus),
             acoustic_scale=acoustic_scale, ngram_weight=ngram_weight, words=words, endings=endings,
             limits=Limits(n, paths_a_call, max_tokens, deadline, gap),
-            before={"context": context, "prompt": prompt, "cache_namespace": cache_namespace})
+            before={"context": context, "prompt": prompt, "cache_namespace": cache_namespace},
+            progress=progress)
 
     def score_token_paths(self, paths: Sequence[Sequence[int]], scored_begin: Sequence[int], *,
                           cache_namespace: str = "",

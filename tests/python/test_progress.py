@@ -14,6 +14,7 @@ from pathlib import Path
 
 import lmfusion
 import pytest
+from lmfusion.lattice import Arc, Lattice
 
 Reports = list[tuple[int, int]]
 
@@ -92,6 +93,45 @@ def test_an_error_of_progress_ends_the_call_and_the_scorer_works_on(
         whole = lmfusion.LMFusionScorer(bundle, max_batch_tokens=16)
         whole.score_texts(asked)
         assert scorer.stats().tokens_computed == whole.stats().tokens_computed
+
+
+def lattice() -> Lattice:
+    """243 texts of five words."""
+    return Lattice([Arc(i, i + 1, word, -0.3 * k) for i in range(5)
+                    for k, word in enumerate(WORDS[3 * i:3 * i + 3])], {5: (0.0, 0.0)})
+
+
+@pytest.mark.parametrize("endings", [[], [".", "?"]], ids=str)
+def test_a_search_of_a_lattice_tells_what_is_scored_and_what_waits(
+        small: lmfusion.LMFusionScorer, endings: list[str]) -> None:
+    reports: Reports = []
+    found = small.best_path(lattice(), weight=1.0, endings=endings,
+                            progress=lambda done, total: reports.append((done, total)))
+    assert found.proven
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    assert all(done <= total for done, total in reports)
+    assert reports[-1] == (found.work.words_scored, found.work.words_scored)
+    forwards = small.stats().forwards
+    assert 3 <= forwards <= len(reports) <= 2 * forwards + found.work.calls + 1
+    silent = lmfusion.LMFusionScorer(small._path).best_path(lattice(), weight=1.0, endings=endings)
+    assert silent.paths[0].words == found.paths[0].words
+
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise LookupError("enough")
+
+    small.clear_cache()
+    small.reset_stats()
+    with pytest.raises(LookupError, match="enough"):
+        small.best_path(lattice(), weight=1.0, endings=endings, progress=stop)
+    assert 0 < small.stats().forwards < forwards
+    small.best_path(lattice(), weight=1.0, endings=endings)
+    assert small.stats().forwards <= forwards + 1  # what was computed was kept
+    without: Reports = []
+    small.best_path(lattice(), weight=0.0, progress=lambda *told: without.append(told))
+    assert without == [(0, 0)]
+    with pytest.raises(TypeError, match="progress: int found; a function"):
+        small.best_path(lattice(), progress=3)  # type: ignore[arg-type]
 
 
 def test_progress_may_ask_for_counters_but_not_for_scores(small: lmfusion.LMFusionScorer) -> None:

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lmfusion.arguments import check_progress
 from lmfusion.lattice.alignment import Alignment
 from lmfusion.lattice.hypotheses import Hypothesis
 from lmfusion.lattice.labels import WordRule, word_of
 from lmfusion.lattice.lattice import Arc, Lattice
-from lmfusion.lattice.rounds import LanguageModel, run
+from lmfusion.lattice.rounds import LanguageModel, Reports, run
 from lmfusion.lattice.search import Limits, Search, Work
 from lmfusion.lattice.word_graph import Scales, WordGraph
 from lmfusion.state import join_of
 
 if TYPE_CHECKING:
-    from lmfusion.scorer import LMFusionScorer
+    from lmfusion.scorer import LMFusionScorer, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,10 @@ class BestPaths:
 def best_paths(scorer: LMFusionScorer, lattices: Iterable[Lattice], *, weight: float,
                word_insertion_bonus: float, acoustic_scale: float, ngram_weight: float,
                words: WordRule | None, endings: Sequence[str], limits: Limits,
-               before: dict[str, Any]) -> list[BestPaths]:
+               before: dict[str, Any], progress: Progress | None) -> list[BestPaths]:
     """`LMFusionScorer.best_paths`, which describes the arguments; `before`: context, prompt and
     namespace."""
+    check_progress(progress)
     _check(weight, word_insertion_bonus, acoustic_scale, ngram_weight, endings)
     scales = Scales(acoustic_scale, ngram_weight, word_insertion_bonus)
     rule = words or word_of
@@ -75,7 +77,7 @@ def best_paths(scorer: LMFusionScorer, lattices: Iterable[Lattice], *, weight: f
                          bonus=word_insertion_bonus, join=join_of(scorer),
                          scores_endings=bool(endings), limits=limits)
 
-    found = run(searches(), LanguageModel(scorer, list(endings), before), limits)
+    found = run(searches(), LanguageModel(scorer, list(endings), before), limits, Reports(progress))
     return [_result(search, Alignment(lattice, scales, rule), lattice)
             for search, lattice in zip(found, kept)]
 

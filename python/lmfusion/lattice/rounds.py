@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,36 @@ from lmfusion.lattice.hypotheses import Hypothesis
 from lmfusion.lattice.search import Limits, Search, Steps
 
 TEXTS_A_CALL = 256  # of all searches, before another one begins
+
+
+class Reports:
+    """Tells how far the searches of a call are: (words and endings scored, these and what waits).
+
+    Args:
+        progress: is told; None: nobody is.
+    """
+
+    def __init__(self, progress: Callable[[int, int], object] | None) -> None:
+        self._progress = progress
+        self._done = self._asked = self._total = 0
+
+    def round(self, asked: int, waiting: int) -> None:
+        """So many more are asked for, and so many partial texts wait beside them."""
+        self._done, self._asked = self._done + self._asked, asked
+        self._total = self._done + asked + waiting
+
+    def of_call(self, begin: int, count: int) -> Callable[[int, int], object] | None:
+        """`progress` of a scorer's call for `count` of what is asked, `begin` being done."""
+        progress, before, total = self._progress, self._done + begin, self._total
+        if progress is None:
+            return None
+        return lambda done, of: progress(before + (count * done // of if of else count), total)
+
+    def end(self) -> None:
+        """All is done."""
+        self.round(0, 0)
+        if self._progress is not None:
+            self._progress(self._total, self._total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +57,35 @@ class LanguageModel:
     endings: Sequence[str]
     before: dict[str, Any]
 
-    def log_probs(self, some: Sequence[Hypothesis]) -> list[float]:
+    def log_probs(self, some: Sequence[Hypothesis], reports: Reports) -> list[float]:
         """Of the last word of each, or of its ending; nats."""
         rows: dict[str, list[int]] = {}
         for index, hypothesis in enumerate(some):
             if not hypothesis.ended:
                 rows.setdefault(hypothesis.context, []).append(index)
         found = [0.0] * len(some)
+        ended = [index for index, hypothesis in enumerate(some) if hypothesis.ended]
+        open_ones = len(some) - len(ended)
         if rows:
             words = [[some[index].words[-1] for index in row] for row in rows.values()]
-            for row, values in zip(rows.values(),
-                                   self.scorer.log_probs(list(rows), words, **self.before)):
+            for row, values in zip(rows.values(), self.scorer.log_probs(
+                    list(rows), words, progress=reports.of_call(0, open_ones), **self.before)):
                 for index, log_prob in zip(row, values):
                     found[index] = log_prob
-        if ended := [index for index, hypothesis in enumerate(some) if hypothesis.ended]:
+        if ended:
             texts = [some[index].text for index in ended]
-            for index, values in zip(ended, self.scorer.score_endings(texts, self.endings,
-                                                                      **self.before)):
+            for index, values in zip(ended, self.scorer.score_endings(
+                    texts, self.endings, progress=reports.of_call(open_ones, len(ended)),
+                    **self.before)):
                 found[index] = _core.log_sum_exp(values)
         return found
+
+
+def _computed(scorer: Any) -> int:
+    """Tokens, by a scorer or by each of several."""
+    stats = scorer.stats()
+    return sum(each.tokens_computed
+               for each in (stats.values() if isinstance(stats, dict) else [stats]))
 
 
 class Budget:
@@ -53,13 +93,12 @@ class Budget:
 
     def __init__(self, scorer: Any, limits: Limits) -> None:
         self._scorer, self._limits = scorer, limits
-        self._begun, self._computed = time.monotonic(), scorer.stats().tokens_computed
+        self._begun, self._computed = time.monotonic(), _computed(scorer)
 
     @property
     def tokens(self) -> int:
         """Computed by the scorer since then, whoever asked."""
-        computed: int = self._scorer.stats().tokens_computed
-        return computed - self._computed
+        return _computed(self._scorer) - self._computed
 
     def is_over(self) -> bool:
         """Whether a limit is met."""
@@ -68,7 +107,8 @@ class Budget:
                 or (seconds is not None and time.monotonic() - self._begun >= seconds))
 
 
-def run(searches: Iterable[Search], model: LanguageModel, limits: Limits) -> list[Search]:
+def run(searches: Iterable[Search], model: LanguageModel, limits: Limits,
+        reports: Reports) -> list[Search]:
     """Runs all of them; they begin in their order, as many at once as fill a call."""
     budget = Budget(model.scorer, limits)
     waiting, done = iter(searches), list[Search]()
@@ -80,8 +120,10 @@ def run(searches: Iterable[Search], model: LanguageModel, limits: Limits) -> lis
             at_work += _begun(search, budget)
             size = sum(len(some) for _, _, some in at_work)
         if not at_work:
+            reports.end()
             return done
-        log_probs = iter(model.log_probs([one for _, _, some in at_work for one in some]))
+        reports.round(size, sum(search.waiting for search, _, _ in at_work))
+        log_probs = iter(model.log_probs([one for _, _, some in at_work for one in some], reports))
         at_work = [next_ for search, steps, some in at_work for next_ in _sent(
             search, steps, [next(log_probs) for _ in some], budget)]
 

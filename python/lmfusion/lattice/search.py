@@ -88,6 +88,11 @@ class Search:
             yield from self._complete()
 
     @property
+    def waiting(self) -> int:
+        """How many partial and whole texts are neither asked for nor among the best."""
+        return len(self._open)
+
+    @property
     def bound(self) -> float:
         """What no total of a text that is not among the best exceeds; -inf where there is none."""
         return self._open[0].bound if self._open else -math.inf
