@@ -67,6 +67,7 @@ std::vector<BestList> Best(LMFusionScorer& self, const py::object& given,
 // LMFusionScorer.best and what it returns; the scorer is bound already.
 void BindBest(py::module_& m) {
   py::class_<BestHypothesis>(m, "BestHypothesis", "See lmfusion.LMFusionScorer.best.")
+      .def(py::init<int64_t, double, double, bool>(), "index"_a, "log_prob"_a, "total"_a, "exact"_a)
       .def_readonly("index", &BestHypothesis::index)
       .def_readonly("log_prob", &BestHypothesis::log_prob)
       .def_readonly("total", &BestHypothesis::total)
@@ -78,6 +79,8 @@ void BindBest(py::module_& m) {
         return out.str();
       });
   py::class_<BestList>(m, "BestList", "See lmfusion.LMFusionScorer.best.")
+      .def(py::init<std::vector<BestHypothesis>, std::vector<BestHypothesis>, double>(), "best"_a,
+           "beaten"_a, "gap"_a)
       .def_readonly("best", &BestList::best)
       .def_readonly("beaten", &BestList::beaten)
       .def_readonly("gap", &BestList::gap)

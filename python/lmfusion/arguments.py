@@ -22,6 +22,19 @@ def check_texts(texts: object, name: str) -> None:
             raise _type_error(f"{name}[{i}]", found[i], "a str")
 
 
+def check_text_lists(lists: object, name: str) -> None:
+    """Refuses what is no list of lists of str.
+
+    Raises:
+        TypeError: as `check_texts`.
+    """
+    if isinstance(lists, (str, bytes, bytearray, Mapping)) or not hasattr(lists, "__getitem__"):
+        raise _type_error(name, lists, "a list of lists of str")
+    found: Any = lists
+    for i in range(len(found)):
+        check_texts(found[i], f"{name}[{i}]")
+
+
 def check_rows(contexts: Sequence[str], candidate_words: Sequence[Sequence[str]]) -> None:
     """Refuses what is no list of contexts with a list of words each.
 
@@ -30,11 +43,7 @@ def check_rows(contexts: Sequence[str], candidate_words: Sequence[Sequence[str]]
         ValueError: the lengths differ.
     """
     check_texts(contexts, "contexts")
-    if isinstance(candidate_words, (str, bytes, Mapping)) or not hasattr(candidate_words,
-                                                                         "__getitem__"):
-        raise _type_error("candidate_words", candidate_words, "a list of lists of str")
-    for i in range(len(candidate_words)):
-        check_texts(candidate_words[i], f"candidate_words[{i}]")
+    check_text_lists(candidate_words, "candidate_words")
     if len(contexts) != len(candidate_words):
         raise ValueError(f"{len(contexts)} contexts and {len(candidate_words)} lists of candidate "
                          "words; one list a context expected")

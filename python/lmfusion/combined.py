@@ -6,13 +6,18 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
+from lmfusion import _core
 from lmfusion.arguments import check_number, check_progress, check_rows, check_texts
+from lmfusion.combined_best import CombinedSearch, Model, check_best
 from lmfusion.phrases import PhraseList, Ragged
 from lmfusion.scorer import Floor, LMFusionScorer, Progress, needs_deadline
-from lmfusion.words import nats
+from lmfusion.words import by_words, nats
+
+if TYPE_CHECKING:
+    from lmfusion.lattice import BestPaths, Lattice
 
 
 class Component(Protocol):
@@ -164,6 +169,117 @@ class CombinedScorer:
             parts.append([weight / unit * part for part in component.score_texts(texts, **mine)])
         return [sum(text) for text in zip(*parts)] if parts else [0.0] * len(texts)
 
+    def best(self, lists: Sequence[Sequence[str]],
+             base_scores: Sequence[Sequence[float]] | None = None, *, weight: float = 1.0,
+             word_insertion_bonus: float | None = None, n: int = 1, gap: float = 0.0,
+             within: float = 0.0, eos: bool = False, deadline: float | None = None,
+             context: str | Sequence[str] = (), prompt: str = "", cache_namespace: str = "",
+             progress: Progress | None = None) -> list[_core.BestList]:
+        """The n best texts of each list, as `LMFusionScorer.best`, where log p is `score_texts`'s.
+
+        Language models bound each other and are asked as far as it takes; the first of the
+        components is asked most, so let it be the cheapest. Other models score all texts, and what
+        they give is exact in every hypothesis. A model whose weight is below 0 scores all too.
+        `progress` moves when lists are settled.
+        """
+        base = check_best(lists, base_scores, n=n, gap=gap, within=within)
+        check_number(weight, "weight")
+        check_progress(progress)
+        bonus = (self.word_insertion_bonus if word_insertion_bonus is None
+                 else check_number(word_insertion_bonus, "word_insertion_bonus"))
+        models = []
+        others = [[0.0] * len(texts) for texts in lists]
+        for name, share in self.weights.items():
+            component = self.components[name]
+            if isinstance(component, LMFusionScorer):
+                models += [Model(component, share, weight * share)] if share else []
+            else:
+                others = [[before + share * part for before, part
+                           in zip(row, component.score_texts(texts))]
+                          for row, texts in zip(others, lists)]
+        base = [[score + weight * part + bonus * len(text.split())
+                 for score, part, text in zip(*rows)] for rows in zip(base, others, lists)]
+        search = CombinedSearch(models, lists, others, base, n=n, gap=gap, within=within,
+                                deadline=deadline, progress=progress,
+                                asked={"eos": eos, "context": context, "prompt": prompt,
+                                       "cache_namespace": cache_namespace})
+        search.run()
+        return search.results()
+
+    def best_path(self, lattice: Lattice, **options: Any) -> BestPaths:
+        """The n best texts of a word lattice: `best_paths` of it alone."""
+        return self.best_paths([lattice], **options)[0]
+
+    def best_paths(self, lattices: Iterable[Lattice], *, n: int = 1, weight: float = 1.0,
+                   word_insertion_bonus: float | None = None, acoustic_scale: float = 1.0,
+                   ngram_weight: float = 1.0, words: Callable[[str], str] | None = None,
+                   endings: Sequence[str] = (), paths_a_call: int | None = None,
+                   max_tokens: int | None = None, deadline: float | None = None, gap: float = 0.0,
+                   context: str | Sequence[str] = (), prompt: str = "",
+                   cache_namespace: str = "",
+                   progress: Progress | None = None) -> list[BestPaths]:
+        """The n best texts of every lattice, as `LMFusionScorer.best_paths`.
+
+        Where a word is worth more than 0, by a phrase's bonus say, nothing bounds what follows, and
+        the result is the best found, not proven.
+        """
+        from lmfusion.lattice.best_path import best_paths
+        from lmfusion.lattice.search import Limits
+        return best_paths(
+            self, lattices, weight=weight,
+            word_insertion_bonus=(self.word_insertion_bonus if word_insertion_bonus is None
+                                  else word_insertion_bonus),
+            acoustic_scale=acoustic_scale, ngram_weight=ngram_weight, words=words, endings=endings,
+            limits=Limits(n, paths_a_call, max_tokens, deadline, gap),
+            before={"context": context, "prompt": prompt, "cache_namespace": cache_namespace},
+            progress=progress)
+
+    def word_log_probs(self, texts: Sequence[str], *, base: float = math.e,
+                       cache_namespace: str = "",
+                       progress: Progress | None = None) -> list[list[tuple[str, float]]]:
+        """[texts][words] of (word, what it adds to `score_texts`), words being split at spaces."""
+        return by_words(texts, lambda begun: self.score_texts(
+            begun, base=base, cache_namespace=cache_namespace, progress=progress))
+
+    def prime(self, contexts: Sequence[str] = (), *, vocabulary: Sequence[str] = (),
+              after: Sequence[str] = ("",), join: str | None = None, cache_namespace: str = "",
+              progress: Progress | None = None) -> int:
+        """`LMFusionScorer.prime` of every language model; the tokens computed, in all."""
+        shares = self._shares(progress)
+        return sum(model.prime(contexts, vocabulary=vocabulary, after=after, join=join,
+                               cache_namespace=cache_namespace, progress=next(shares))
+                   for model in self._language_models())
+
+    def stats(self) -> dict[str, _core.Stats]:
+        """What the language models did, by name."""
+        return {name: component.stats() for name, component in self.components.items()
+                if isinstance(component, LMFusionScorer)}
+
+    def reset_stats(self) -> None:
+        """Sets the counters of the language models to zero."""
+        for model in self._language_models():
+            model.reset_stats()
+
+    def clear_cache(self, cache_namespace: str | None = None) -> None:
+        """`LMFusionScorer.clear_cache` of every language model."""
+        for model in self._language_models():
+            model.clear_cache(cache_namespace)
+
+    def close(self) -> None:
+        """Closes the language models. Also at the end of `with CombinedScorer(...) as scorer:`."""
+        for model in self._language_models():
+            model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _language_models(self) -> list[LMFusionScorer]:
+        return [component for component in self.components.values()
+                if isinstance(component, LMFusionScorer)]
+
     def _scores(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]],
                 bonus: float, floor: Floor | None,
                 fallback: Callable[[str, str], float] | None, **asked: Any
@@ -184,7 +300,7 @@ class CombinedScorer:
 
     def _shares(self, progress: Progress | None) -> Iterator[Progress | None]:
         """One `progress` a language model, which tells how far all of them are."""
-        count = sum(isinstance(each, LMFusionScorer) for each in self.components.values())
+        count = len(self._language_models())
         check_progress(progress)
         for number in range(count):
             yield None if progress is None else functools.partial(_tell, progress, number, count)

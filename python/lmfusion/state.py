@@ -36,8 +36,12 @@ def joined(context: str, word: str, join: str = "auto") -> str:
 
 
 def join_of(scorer: object) -> str:
-    """How a scorer joins; "auto" for one that does not say."""
-    return str(scorer.options["join"]) if isinstance(scorer, LMFusionScorer) else "auto"
+    """How a scorer joins, or the language models of one of several; "auto" where none says."""
+    if isinstance(scorer, LMFusionScorer):
+        return str(scorer.options["join"])
+    joins = {join_of(each) for each in getattr(scorer, "components", {}).values()
+             if isinstance(each, LMFusionScorer)}
+    return joins.pop() if len(joins) == 1 else "auto"
 
 
 class StateScorer:
@@ -47,7 +51,7 @@ class StateScorer:
     `LMFusionScorer.log_probs` gives for the same text; errors are the same too. Thread safe.
 
     Args:
-        scorer: the scorer; its casing, start token and cache are used.
+        scorer: the scorer, or a `CombinedScorer`; its casing, start token and cache are used.
         endings: how a text may end, for `finish`; "" stands for the end-of-text token.
         join: how words join, in place of the scorer's.
         context, prompt: earlier utterances and a text before every state's, as in

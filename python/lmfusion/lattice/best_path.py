@@ -18,6 +18,7 @@ from lmfusion.lattice.word_graph import Scales, WordGraph
 from lmfusion.state import join_of
 
 if TYPE_CHECKING:
+    from lmfusion.combined import CombinedScorer
     from lmfusion.scorer import LMFusionScorer, Progress
 
 
@@ -55,8 +56,8 @@ class BestPaths:
     work: Work
 
 
-def best_paths(scorer: LMFusionScorer, lattices: Iterable[Lattice], *, weight: float,
-               word_insertion_bonus: float, acoustic_scale: float, ngram_weight: float,
+def best_paths(scorer: LMFusionScorer | CombinedScorer, lattices: Iterable[Lattice], *,
+               weight: float, word_insertion_bonus: float, acoustic_scale: float, ngram_weight: float,
                words: WordRule | None, endings: Sequence[str], limits: Limits,
                before: dict[str, Any], progress: Progress | None) -> list[BestPaths]:
     """`LMFusionScorer.best_paths`, which describes the arguments; `before`: context, prompt and
