@@ -112,7 +112,7 @@ def test_a_lattice_is_read_when_its_search_begins(scorer: lmfusion.LMFusionScore
     monkeypatch.setattr(rounds, "TEXTS_A_CALL", 1)
     events: list[str] = []
     model = rounds.LanguageModel.log_probs
-    monkeypatch.setattr(rounds.LanguageModel, "log_probs", lambda self, some: [
+    monkeypatch.setattr(rounds.LanguageModel, "log_probs", lambda self, some, reports: [
         events.append("score"), model(self, some)][1])
 
     def read() -> Iterator[Lattice]:

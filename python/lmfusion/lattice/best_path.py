@@ -57,8 +57,8 @@ class BestPaths:
 
 
 def best_paths(scorer: LMFusionScorer | CombinedScorer, lattices: Iterable[Lattice], *,
-               weight: float, word_insertion_bonus: float, acoustic_scale: float, ngram_weight: float,
-               words: WordRule | None, endings: Sequence[str], limits: Limits,
+               weight: float, word_insertion_bonus: float, acoustic_scale: float,
+               ngram_weight: float, words: WordRule | None, endings: Sequence[str], limits: Limits,
                before: dict[str, Any], progress: Progress | None) -> list[BestPaths]:
     """`LMFusionScorer.best_paths`, which describes the arguments; `before`: context, prompt and
     namespace."""
