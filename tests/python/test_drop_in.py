@@ -338,3 +338,45 @@ def test_recorded_rescoring_requests(default_model: Path) -> None:
             assert score == pytest.approx(value, abs=TOLERANCE * (5 + len(text.split()) * 2)), text
             checked += 1
     assert checked > 200
+
+
+HOMOPHONES = [["the", "then"], ["cat", "cats", "don't"], ["sat", "mat", "well-known"],
+              ["on", "a", "o'clock"], ["straße", "mat", "1,234"]]
+
+
+def interpretations(scorer: lmfusion.LMFusionScorer, threshold: float, beams: int,
+                    floors: bool) -> list[list[tuple[str, float]]]:
+    """The search of a brain-to-text decoder with homophones: after every group of words that sound
+    alike, the `beams` best interpretations no more than `threshold` behind the best."""
+    kept, every = [("", 0.0)], []
+    for group in HOMOPHONES:
+        grown: list[tuple[str, float]] = []
+        for some in (kept[:1], kept[1:]):
+            best = max((score for _, score in grown), default=-math.inf)
+            floor = [[best - threshold - score] * len(group) for _, score in some]
+            rows = scorer.score_continuations([text for text, _ in some], [group] * len(some),
+                                              floor=floor if floors and grown else None)
+            grown += [(f"{text} {word}".strip(), score + more) for (text, score), row
+                      in zip(some, rows) for word, more in zip(group, row)]
+        best = max(score for _, score in grown)
+        kept = sorted((one for one in grown if one[1] >= best - threshold),
+                      key=lambda one: -one[1])[:beams]
+        every.append(kept)
+    return every
+
+
+def test_a_homophone_threshold_is_a_floor(bundle: Path) -> None:
+    """docs/adapters.md: the same interpretations survive, and fewer tokens are computed."""
+    for threshold, beams in ((2.0, 100), (6.0, 100), (6.0, 8), (math.inf, 100)):
+        counts = []
+        for floors in (False, True):
+            scorer = lmfusion.LMFusionScorer(bundle, weight=0.5, word_insertion_bonus=1.0)
+            counts.append((interpretations(scorer, threshold, beams, floors),
+                           scorer.stats().tokens_computed))
+        (every, tokens), (with_floors, fewer) = counts
+        for one, other in zip(every, with_floors, strict=True):
+            assert [text for text, _ in one] == [text for text, _ in other]
+            assert [score for _, score in one] == pytest.approx([score for _, score in other],
+                                                                abs=1e-4)
+        assert fewer <= tokens
+        assert fewer < 0.8 * tokens or threshold != 6.0
