@@ -13,6 +13,7 @@ import lmfusion
 import pytest
 from lmfusion import _core
 from lmfusion.cli import COMMANDS, main
+from lmfusion.export.truecaser import export_truecaser
 from oracle import Oracle
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,24 @@ def test_score_per_word_in_another_base(bundle: Path, oracle: Oracle,
     assert header == ["text", "log_prob", "word"] and [row[2] for row in rows] == ["the", "cat"]
     assert float(rows[1][1]) == pytest.approx(oracle.word("the", "cat") / math.log(10),
                                               abs=TOLERANCE)
+
+
+def test_score_takes_the_options_that_texts_are_read_and_computed_by(
+        bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truecaser = export_truecaser(tmp_path / "words.truecaser", {
+        "uni_dist": {"Cat": 9, "sat": 5}, "backward_bi_dist": {}, "forward_bi_dist": {},
+        "trigram_dist": {}, "word_casing_lookup": {"cat": {"Cat"}, "sat": {"sat"}}})
+    for options in ({"boundary": "word"}, {"compute": "bfloat16"}, {"join": "none"},
+                    {"casing": "truecase", "truecaser": str(truecaser)},
+                    {"casing": "truecase-compat", "truecaser": str(truecaser)}):
+        named = [part for name, value in options.items()
+                 for part in (f"--{name}", value)]
+        assert main(["score", "--model", str(bundle), *named, "--json", *TEXTS]) == 0
+        found = [json.loads(line)["log_prob"] for line in capsys.readouterr().out.splitlines()]
+        scorer = lmfusion.LMFusionScorer(bundle, **options)  # type: ignore[arg-type]
+        assert found == pytest.approx(scorer.score_texts(TEXTS), abs=1e-3)
+    assert main(["score", "--model", str(bundle), "--casing", "truecase", "a"]) != 0
+    assert "the option truecaser" in capsys.readouterr().err
 
 
 def test_score_refuses_what_does_not_go_together(bundle: Path,

@@ -268,8 +268,14 @@ def test_tokenizers_the_core_does_not_know_are_refused(tmp_path: Path) -> None:
                                                                unk_token="[UNK]"))
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
     model = tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
-    with pytest.raises(ExportError, match="--no-tokenizer"):
+    with pytest.raises(ExportError, match="--no-tokenizer") as refused:
         export(model, tokenizer, tmp_path / "model.lmf")
+    for once in ("tokenizer.json:", "--no-tokenizer", "function"):  # and no second way out
+        assert str(refused.value).count(once) == 1
+    assert "callable" not in str(refused.value)
+    for none in (None, False):
+        bare = export(model, none, tmp_path / "model.lmf")  # type: ignore[arg-type]
+        assert metadata(bare)["tokenizer"] == ""
 
 
 def test_start_token_rule() -> None:

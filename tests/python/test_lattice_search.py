@@ -113,7 +113,7 @@ def test_a_lattice_is_read_when_its_search_begins(scorer: lmfusion.LMFusionScore
     events: list[str] = []
     model = rounds.LanguageModel.log_probs
     monkeypatch.setattr(rounds.LanguageModel, "log_probs", lambda self, some, reports: [
-        events.append("score"), model(self, some)][1])
+        events.append("score"), model(self, some, reports)][1])
 
     def read() -> Iterator[Lattice]:
         for seed in range(3):

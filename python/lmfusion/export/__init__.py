@@ -80,6 +80,8 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
     extra_files = _read_truecaser(truecaser)
     check_model(model)
     refuse_encoder_decoder(model.config)
+    if tokenizer is False:  # as export_folder takes it
+        tokenizer = None
     say("reading the tokenizer")
     tokenizer_file = read_tokenizer(tokenizer)
     if tokenizer_file.name:

@@ -63,10 +63,11 @@ def read_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> TokenizerFile:
         reason = _difference(file, tokenizer)
         if reason is None:
             return file
-        reasons.append(f"{file.name}: {reason}")
+        reasons.append(reason if reason.startswith(file.name) else f"{file.name}: {reason}")
     kind = type(tokenizer).__name__
     why = "; ".join(reasons) or "it has neither a tokenizer.json form nor a SentencePiece model"
-    raise ExportError(f"The tokenizer ({kind}) cannot be used by lmfusion's core: {why}. {WAY_OUT}")
+    way_out = "" if "--no-tokenizer" in why else f" {WAY_OUT}"  # which the core's reason may name
+    raise ExportError(f"The tokenizer ({kind}) cannot be used by lmfusion's core: {why}.{way_out}")
 
 
 def start_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,

@@ -23,7 +23,7 @@ TokenizerParts ReadTokenizerJson(std::string_view json);
 
 // How a user does without a tokenizer that is not implemented; ends such messages.
 inline constexpr const char* kTokenizerWayOut =
-    ". Export the model without its tokenizer (tokenizer=False, or --no-tokenizer on the command "
+    ". Export the model without its tokenizer (tokenizer=None, or --no-tokenizer on the command "
     "line) and give the scorer a function from text to token ids";
 
 }  // namespace lmfusion
