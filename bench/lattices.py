@@ -1,37 +1,38 @@
 """Lattices beside n-best lists of the same recordings: word errors, tokens, what is proven.
 
-    python bench/lattices.py [--recordings 200] [--long-lists 60] [--max-tokens 3000]
+    python bench/lattices.py [--recordings 200] [--long-lists 60] [--max-tokens N]
 
 Sentences that the demo does not tune on are spoken by two voices of flite, and recognised by
 PocketSphinx as the demo does. All rows use one set of weights. "list" rows are PocketSphinx's own
 list and scores; "of the lattice" rows take the lattice's best texts by acoustics and n-gram.
-Finished recordings are kept in a file, so a second run goes on where the first one ended.
+Finished recordings are kept in a file, so a second run goes on where the first one ended. At last
+all lattices are searched in one call, with as many tokens as scoring their lists took.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jiwer
 import lmfusion
-from lmfusion.demo.recognition import decode, hypotheses_of
+from lmfusion.demo.lattices import NGRAM_WEIGHT, read_lattices
+from lmfusion.demo.recognition import Recognition, decode, hypotheses_of, lattice_text_of
 from lmfusion.demo.rescoring import word_errors
 from lmfusion.demo.speech import add_pink_noise, noise_seed, speak
-from lmfusion.demo.utterances import SNR_DB, sentences
+from lmfusion.demo.utterances import SNR_DB, Utterance, sentences
 from lmfusion.demo.workloads import whole_text
-from lmfusion.lattice import Lattice, with_ngram
-from lmfusion.lattice import pocketsphinx as lattices
+from lmfusion.lattice import Lattice
 from rich.progress import track
 from sentences import SENTENCES
 
 VOICES = ("slt", "rms")
 DATA = Path(__file__).parents[1] / "examples" / "data"
 WEIGHT, BONUS = 2.5, 25.0  # what the demo's tuning finds for PocketSphinx's lists
-NGRAM_WEIGHT = 9.5  # PocketSphinx's bestpathlw
 LIST, LONG_LIST = 60, 1000
 Texts = list[tuple[str, float]]  # with the recogniser's score
 Row = dict[str, Any]
@@ -45,14 +46,21 @@ def recordings() -> Iterator[tuple[str, str]]:
     return ((sentence, voice) for voice in VOICES for sentence in every)
 
 
-def recognised(sentence: str, voice: str) -> tuple[Texts, Lattice] | None:
-    """PocketSphinx's list, and its lattice with its n-gram's scores."""
+def recognised(sentence: str, voice: str) -> tuple[Texts, str] | None:
+    """PocketSphinx's list and lattice."""
     audio = add_pink_noise(speak(sentence, voice=voice), snr_db=SNR_DB, seed=noise_seed(sentence))
     decoder = decode(audio)
     if decoder.hyp() is None:
         return None
     own = [(one.text, one.score) for one in hypotheses_of(decoder, size=LIST)]
-    return own, with_ngram(lattices.lattice_of(decoder), lattices.ngram_of(decoder))
+    return own, lattice_text_of(decoder)
+
+
+def lattices_of(texts: Iterable[str]) -> Iterator[Lattice]:
+    """With the n-gram's scores, one by one."""
+    for lattice in read_lattices(Utterance("", Recognition("", (), text)) for text in texts):
+        assert lattice is not None
+        yield lattice
 
 
 def of_list(scorer: lmfusion.LMFusionScorer, texts: Texts, reference: str) -> Row:
@@ -69,14 +77,23 @@ def of_list(scorer: lmfusion.LMFusionScorer, texts: Texts, reference: str) -> Ro
     return {"text": best, "tokens": tokens, "oracle": oracle, "size": len(texts)}
 
 
-def of_lattice(scorer: lmfusion.LMFusionScorer, lattice: Lattice, max_tokens: int) -> Row:
+def search(scorer: lmfusion.LMFusionScorer, rows: list[Row], max_tokens: int) -> Row:
+    """The best path of every lattice, into its row; and what all of it took."""
+    heard = [row for row in rows if "lattice_text" in row]
     scorer.clear_cache()
-    found = scorer.best_path(lattice, weight=WEIGHT, word_insertion_bonus=BONUS, endings=["."],
-                             ngram_weight=NGRAM_WEIGHT, max_tokens=max_tokens)
-    work = found.work
-    return {"text": found.paths[0].text, "tokens": work.tokens_computed, "proven": found.proven,
-            "gap": found.gap, "opened": work.paths_opened, "extended": work.paths_extended,
-            "scored": work.words_scored, "calls": work.calls}
+    scorer.reset_stats()
+    begin = time.perf_counter()
+    found = scorer.best_paths(
+        lattices_of(row["lattice_text"] for row in heard), weight=WEIGHT,
+        word_insertion_bonus=BONUS, endings=["."], ngram_weight=NGRAM_WEIGHT,
+        max_tokens=max_tokens)
+    seconds = time.perf_counter() - begin
+    for row, one in zip(heard, found):
+        row["lattice"] = {"text": one.paths[0].text, "proven": one.proven, "gap": one.gap,
+                          "opened": one.work.paths_opened, "extended": one.work.paths_extended,
+                          "scored": one.work.words_scored}
+    stats = scorer.stats()
+    return {"seconds": seconds, "tokens": stats.tokens_computed, "forwards": stats.forwards}
 
 
 def texts_of(scorer: lmfusion.LMFusionScorer, lattice: Lattice, size: int) -> Texts:
@@ -86,14 +103,13 @@ def texts_of(scorer: lmfusion.LMFusionScorer, lattice: Lattice, size: int) -> Te
     return [(path.text, path.total) for path in found.paths]
 
 
-def measure(scorer: lmfusion.LMFusionScorer, sentence: str, voice: str, long: bool,
-            max_tokens: int) -> Row:
+def measure(scorer: lmfusion.LMFusionScorer, sentence: str, voice: str, long: bool) -> Row:
     row: Row = {"reference": sentence, "voice": voice}
     spoken = recognised(sentence, voice)
     if spoken is None:
         return row
-    own, lattice = spoken
-    row["lattice"] = of_lattice(scorer, lattice, max_tokens)
+    own, row["lattice_text"] = spoken
+    [lattice] = lattices_of([row["lattice_text"]])
     texts = texts_of(scorer, lattice, LONG_LIST if long else LIST)
     row["1-best list"] = {"text": own[0][0], "tokens": 0, "oracle": own[0][0]}
     row["60-best list"] = of_list(scorer, own, sentence)
@@ -103,27 +119,26 @@ def measure(scorer: lmfusion.LMFusionScorer, sentence: str, voice: str, long: bo
     return row
 
 
-def report(rows: list[Row]) -> None:
+def report(rows: list[Row], work: Row) -> None:
     """A Markdown table, and what the lattices' search says of itself."""
     heard = [row for row in rows if "lattice" in row]
     long = [row for row in heard if "1,000-best of the lattice" in row]
     for title, some in (("all", heard), ("with long lists", long)):
         print(f"\n{len(some)} recordings, {title}\n\n| | WER | oracle | tokens |\n|---" + 3 * "|---"
               + "|")
-        for name in [name for name in some[0] if name not in ("reference", "voice")
+        for name in [name for name in some[0] if isinstance(some[0][name], dict)
                      and all(name in row for row in some)] if some else ():
+            tokens = (f"{sum(row[name]['tokens'] for row in some):,}" if "tokens" in some[0][name]
+                      else f"{work['tokens']:,}" if some is heard else "")
             print(f"| {name} | {rate(some, name, 'text')} | {rate(some, name, 'oracle')} | "
-                  f"{sum(row[name]['tokens'] for row in some):,} |")
+                  f"{tokens} |")
     lattice = [row["lattice"] for row in heard]
-    fewer = sum(row["lattice"]["tokens"] < row["60-best list"]["tokens"] for row in heard)
-    both = sum(row["lattice"]["proven"] and row["lattice"]["tokens"] < row["60-best list"]["tokens"]
-               for row in heard)
-    print(f"\nproven: {sum(one['proven'] for one in lattice)} of {len(lattice)}; fewer tokens than "
-          f"the 60-best list: {fewer}; both: {both}\n"
+    print(f"\nlattices: {work['seconds']:.1f} s with reading, {work['forwards']} forward passes; "
+          f"proven: {sum(one['proven'] for one in lattice)} of {len(lattice)}\n"
           f"gaps: {[round(one['gap'], 1) for one in lattice if not one['proven']]}\n"
-          f"tokens, sorted: {sorted(one['tokens'] for one in lattice)}\n" + ", ".join(
+          f"words scored, sorted: {sorted(one['scored'] for one in lattice)}\n" + ", ".join(
               f"{name}: {sum(one[name] for one in lattice):,}"
-              for name in ("opened", "extended", "scored", "calls")))
+              for name in ("opened", "extended", "scored")))
 
 
 def rate(rows: list[Row], name: str, kind: str) -> str:
@@ -139,7 +154,8 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=200)
     parser.add_argument("--long-lists", type=int, default=60,
                         help="recordings whose 1,000-best lists are scored too")
-    parser.add_argument("--max-tokens", type=int, default=3000, help="of the search of one lattice")
+    parser.add_argument("--max-tokens", type=int,
+                        help="of all searches; default: what scoring the 60-best lists took")
     parser.add_argument("--kept", type=Path, default=Path("out/lattices.jsonl"))
     arguments = parser.parse_args()
     arguments.kept.parent.mkdir(parents=True, exist_ok=True)
@@ -149,11 +165,12 @@ def main() -> None:
     scorer = lmfusion.LMFusionScorer(lmfusion.default_model(), casing="sentence")
     with arguments.kept.open("a") as file:
         for index in track(range(len(rows), len(wanted)), description="recordings"):
-            rows.append(measure(scorer, *wanted[index], index < arguments.long_lists,
-                                arguments.max_tokens))
+            rows.append(measure(scorer, *wanted[index], index < arguments.long_lists))
             file.write(json.dumps(rows[-1]) + "\n")
             file.flush()
-    report(rows[:len(wanted)])
+    del rows[len(wanted):]
+    tokens = sum(row["60-best list"]["tokens"] for row in rows if "lattice_text" in row)
+    report(rows, search(scorer, rows, arguments.max_tokens or tokens))
 
 
 if __name__ == "__main__":
