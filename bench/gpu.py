@@ -31,10 +31,10 @@ import lmfusion
 import torch
 import transformers
 from lmfusion import LMFusionScorer
-from lmfusion.export.container import write_model_file
-from lmfusion.export.narrow import WeightTypes, narrow_weights
-from lmfusion.export.tokenizer_file import read_tokenizer
-from lmfusion.export.traced import describe, trace_tree
+from lmfusion.exporter.container import write_model_file
+from lmfusion.exporter.narrow import WeightTypes, narrow_weights
+from lmfusion.exporter.tokenizer_file import read_tokenizer
+from lmfusion.exporter.traced import describe, trace_tree
 from lmfusion.memory import memory_plan
 
 TokenPath = tuple[int, ...]

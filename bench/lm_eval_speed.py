@@ -75,7 +75,7 @@ def main() -> None:
 def default_folder(folder: Path) -> Path:
     """The default model as transformers writes it."""
     from lmfusion.default_model import source_gguf
-    from lmfusion.export.sources import load_model, load_tokenizer
+    from lmfusion.exporter.sources import load_model, load_tokenizer
     load_model(source_gguf()).save_pretrained(folder)
     load_tokenizer(source_gguf()).save_pretrained(folder)
     return folder

@@ -50,7 +50,7 @@ def files_of(source: Path, bundle: Path) -> ModelFiles:
 
 def load_hugging_face(source: Path, attention: str = "sdpa") -> PreTrainedModel:
     """The float32 model with its fastest attention."""
-    from lmfusion.export.sources import load_model
+    from lmfusion.exporter.sources import load_model
     model = load_model(source)
     model.set_attn_implementation(attention)
     return model.eval()
@@ -58,7 +58,7 @@ def load_hugging_face(source: Path, attention: str = "sdpa") -> PreTrainedModel:
 
 def prepare(files: ModelFiles, forms: tuple[str, ...]) -> dict[str, str]:
     """Writes the forms that are missing; what went wrong, by form."""
-    from lmfusion.export.sources import load_tokenizer
+    from lmfusion.exporter.sources import load_tokenizer
     errors = {}
     for form in forms:
         path = files.path(form)
@@ -88,8 +88,8 @@ def read_model(files: ModelFiles, casing: str) -> tuple[Converter, ModelSize]:
     """How requests become tokens, and the size of the model."""
     import torch
     from lmfusion import _core
-    from lmfusion.export.sources import load_tokenizer
-    from lmfusion.export.tokenizer_file import end_token, original_ids
+    from lmfusion.exporter.sources import load_tokenizer
+    from lmfusion.exporter.tokenizer_file import end_token, original_ids
 
     from peers.limit import ModelSize
     model, tokenizer = load_hugging_face(files.source), load_tokenizer(files.source)

@@ -12,7 +12,7 @@ namespace lmfusion {
 // the text. What follows each other joins by ScorerOptions::join (join.h), the first word of a text
 // (of context and candidate together) standing for all of it; a call's own join is that of its
 // candidates alone. Tokens are those of the joined whole. Of the utterances the oldest are
-// dropped, whole ones and in blocks of 256 tokens, so that no more than 1,024 are left;
+// dropped, whole ones and in steps of 256 tokens, so that no more than 1,024 are left;
 // Stats::truncated_contexts counts such calls. Hand over all utterances each time: then calls share
 // what was computed for those before. The prompt is never cut. max_context_length counts the text's
 // own tokens alone. Where the model has fewer positions than all this needs, a history gets what

@@ -52,7 +52,7 @@ from lmfusion.state import State, StateScorer
 from lmfusion.verified import Margin, Verified, calibrate
 
 if TYPE_CHECKING:
-    from lmfusion.export import export, export_folder
+    from lmfusion.exporter import export, export_folder
 
 __version__ = _core.__version__
 
@@ -67,6 +67,5 @@ def __getattr__(name: str) -> object:
     """`export` and `export_folder` need transformers, which scoring does not."""
     if name in ("export", "export_folder"):
         import importlib
-        module = importlib.import_module("lmfusion.export")  # callable as `export` itself
-        return module if name == "export" else module.export_folder
+        return getattr(importlib.import_module("lmfusion.exporter"), name)
     raise AttributeError(f"module 'lmfusion' has no attribute {name!r}")

@@ -76,7 +76,7 @@ def source_gguf() -> Path:
 
 
 def _bundle_name() -> str:
-    from lmfusion.export.metadata import FORMAT
+    from lmfusion.exporter.metadata import FORMAT
     versions = [f"{name}-{_version(name)}" for name in (PACKAGE, "torch", "transformers")]
     return "-".join(["SmolLM2-135M-Instruct", *versions, f"format-{FORMAT}",
                      f"revision-{REVISION}"]) + ".lmf"
@@ -91,8 +91,8 @@ def _version(package: str) -> str:
 
 
 def _build(bundle: Path, say: Callable[[str], None]) -> None:
-    from lmfusion.export import export
-    from lmfusion.export.sources import load_model, load_tokenizer
+    from lmfusion.exporter import export
+    from lmfusion.exporter.sources import load_model, load_tokenizer
     gguf = source_gguf()
     say(f"reading {gguf.name}")
     model = load_model(gguf)

@@ -28,8 +28,8 @@ def from_hf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, uncac
         ExportError: the model or its tokenizer cannot be exported exactly.
         ValueError: an option cannot be right.
     """
-    from lmfusion.export import export
-    from lmfusion.export.truecaser import export_truecaser
+    from lmfusion.exporter import export
+    from lmfusion.exporter.truecaser import export_truecaser
     folder = tempfile.TemporaryDirectory(prefix="lmfusion-")
     try:
         bundle = export(model, tokenizer, Path(folder.name) / "model.lmf", uncached=uncached)

@@ -171,7 +171,7 @@ def _from_hub(name: str, revision: str | None, say: Progress) -> Path:
 
 def _digest(source: Path, lora: Path | None, uncached: bool, folder: Path) -> str:
     """Of content and versions."""
-    from lmfusion.export.metadata import FORMAT
+    from lmfusion.exporter.metadata import FORMAT
     digest = hashlib.sha256(f"format {FORMAT}, uncached {uncached}\n".encode())
     for package in ("torch", "transformers"):
         digest.update(f"{package} {importlib.metadata.version(package)}\n".encode())
@@ -205,7 +205,7 @@ def _content(source: Path, folder: Path) -> str:
 
 def _export(source: Path, lora: Path | None, bundle: Path, uncached: bool, origin: str,
             say: Progress) -> None:
-    from lmfusion.export import export_folder
+    from lmfusion.exporter import export_folder
     say(f"exporting {origin} once, into {bundle}")
     export_folder(source, bundle, lora=lora, uncached=uncached, source=origin, progress=say)
     _write_json(bundle.with_suffix(".json"),

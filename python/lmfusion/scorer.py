@@ -38,7 +38,7 @@ class LMFusionScorer:
         device: "cpu", "cuda" or "cuda:N".
         compute: type of the matrix products, "float32" (exact) or a faster one (docs/speed.md).
         max_context_length: tokens of context that are kept, the start token not counted; older
-            ones are dropped in blocks, counted in `stats().truncated_contexts`.
+            ones are dropped in steps, counted in `stats().truncated_contexts`.
         casing: "none", "sentence", "truecase", "truecase-compat", "variants" (docs/casing.md), or
             a function from a whole text to the cased text.
         join: what stands between a context and a word: "auto" (as people write them: nothing in
@@ -159,7 +159,7 @@ class LMFusionScorer:
                 are applied to it.
             join: in place of the scorer's.
             context: earlier utterances, oldest first, that stand before every text and are not
-                scored: up to 1,024 tokens, the oldest dropped in blocks (docs/context.md).
+                scored: up to 1,024 tokens, the oldest dropped in steps (docs/context.md).
             prompt: text before all that, as it is; never dropped.
             cache_namespace: calls of different namespaces share nothing.
             progress: called as progress(done, total), of candidates, after every forward pass and

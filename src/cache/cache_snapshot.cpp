@@ -379,12 +379,12 @@ int64_t ReadSnapshot(const std::string& file, const SnapshotOwner& owner, TokenT
     held.emplace(tree, root, numbers, nodes, word_ends);
   }
   int64_t filled = 0;
-  std::vector<NodeId> block;
+  std::vector<NodeId> batch;
   for (size_t i = 0; i < nodes.size(); ++i) {
-    if (nodes[i].has_slot != 0) block.push_back((*held)[i]);
-    if (block.size() == kSlotsAtOnce || (i + 1 == nodes.size() && !block.empty())) {
-      filled += FillSlots(&reader, block, tree, model);
-      block.clear();
+    if (nodes[i].has_slot != 0) batch.push_back((*held)[i]);
+    if (batch.size() == kSlotsAtOnce || (i + 1 == nodes.size() && !batch.empty())) {
+      filled += FillSlots(&reader, batch, tree, model);
+      batch.clear();
     }
   }
   return filled;

@@ -26,7 +26,7 @@ namespace lmfusion {
 namespace {
 
 constexpr int64_t kRecordedTokens = 512;
-constexpr int64_t kRecordedKeys = int64_t{1} << 15;  // of all query blocks, half a megabyte
+constexpr int64_t kRecordedKeys = int64_t{1} << 15;  // of all query tiles, half a megabyte
 constexpr size_t kMostRecordings = 64;
 constexpr double kAutoShare = 0.5;  // of the free memory, for the cache
 
@@ -54,9 +54,9 @@ class Engine final : public TreeEngine {
     Wait();
     module_.output.scale = description().logit_scale;
     module_.output.softcap = description().logit_softcap;
-    blocks_.group = static_cast<int>(description().q_heads / description().kv_heads);
-    blocks_.kv_heads = static_cast<int>(description().kv_heads);
-    blocks_.wanted_blocks = 2 * runtime().multiprocessors();
+    tiles_.group = static_cast<int>(description().q_heads / description().kv_heads);
+    tiles_.kv_heads = static_cast<int>(description().kv_heads);
+    tiles_.wanted_tiles = 2 * runtime().multiprocessors();
   }
 
   ~Engine() override { WaitQuietly(); }  // before the buffers go
@@ -72,7 +72,7 @@ class Engine final : public TreeEngine {
   }
 
  private:
-  using Size = std::pair<int64_t, int64_t>;  // tokens, blocks
+  using Size = std::pair<int64_t, int64_t>;  // tokens, tiles
   struct Recorded {
     at::Tensor buffer;
     PlanLayout layout;
@@ -93,14 +93,14 @@ class Engine final : public TreeEngine {
     padded_ += static_cast<uint64_t>(tokens - plan.size());
   }
 
-  StagedPlan Stage(const BatchPlan& plan, int64_t tokens, bool pad_blocks) const {
-    return StagePlan(plan, blocks_, tokens, pad_blocks, spare_slot(), device().is_cuda());
+  StagedPlan Stage(const BatchPlan& plan, int64_t tokens, bool pad_tiles) const {
+    return StagePlan(plan, tiles_, tokens, pad_tiles, spare_slot(), device().is_cuda());
   }
 
   // Queues one forward pass over the plan in `plan`.
   void RunGraph(const PlanTensors& plan) {
     torch::jit::Stack stack = {plan.tokens, plan.positions, plan.slots,
-                               plan.blocks, plan.keys,      kv()};
+                               plan.tiles,  plan.keys,      kv()};
     module_.forward->run(stack);
     Keep(stack.front().toTensor(), plan.slots);
   }
@@ -111,7 +111,7 @@ class Engine final : public TreeEngine {
   }
 
   void RunRecorded(const StagedPlan& staged) {
-    const Size size(staged.layout.tokens, staged.layout.blocks);
+    const Size size(staged.layout.tokens, staged.layout.tiles);
     auto found = recorded_.find(size);
     const bool is_new = found == recorded_.end();
     if (is_new) {
@@ -155,7 +155,7 @@ class Engine final : public TreeEngine {
   }
 
   DeviceModule module_;
-  QueryBlockOptions blocks_;
+  QueryTileOptions tiles_;
   std::map<Size, Recorded> recorded_;
   bool recording_ = true;
   std::atomic<uint64_t> padded_{0}, replayed_{0};

@@ -14,7 +14,7 @@ namespace lmfusion {
 // A traced model made to run on a device: its forward, with the weights in place, and its output
 // layer.
 struct DeviceModule {
-  // (tokens, positions, slots, blocks, keys, kv) -> hidden states; see PlanTensors.
+  // (tokens, positions, slots, tiles, keys, kv) -> hidden states; see PlanTensors.
   std::shared_ptr<torch::jit::GraphExecutor> forward;
   OutputLayer output;  // scale and softcap are not set
   int64_t weight_bytes = 0;

@@ -13,7 +13,7 @@ PlanTensors ViewsOf(const at::Tensor& buffer, const PlanLayout& layout) {
   views.tokens = part(0, 2 * layout.tokens).view(at::kLong);
   views.positions = part(layout.positions_at(), 2 * layout.tokens).view(at::kLong);
   views.slots = part(layout.slots_at(), layout.tokens);
-  views.blocks = part(layout.blocks_at(), 5 * layout.blocks).view({layout.blocks, 5});
+  views.tiles = part(layout.tiles_at(), 5 * layout.tiles).view({layout.tiles, 5});
   views.keys = part(layout.keys_at(), 4 * layout.keys).view({layout.keys, 4});
   return views;
 }
@@ -24,31 +24,31 @@ int64_t PaddedSize(int64_t count) {
   return size;
 }
 
-StagedPlan StagePlan(const BatchPlan& plan, const QueryBlockOptions& options, int64_t padded_tokens,
-                     bool pad_blocks, SlotId spare_slot, bool pinned) {
-  QueryBlocks blocks = BlockQueries(
-      plan.segments.data(), static_cast<int64_t>(plan.segments.size()), plan.segment_slots.data(),
-      plan.positions.data(), plan.size(), padded_tokens, options);
-  if (pad_blocks) {
-    blocks.blocks.resize(PaddedSize(static_cast<int64_t>(blocks.blocks.size())), {0, 0, 0, 0, -1});
+StagedPlan StagePlan(const BatchPlan& plan, const QueryTileOptions& options, int64_t padded_tokens,
+                     bool pad_tiles, SlotId spare_slot, bool pinned) {
+  QueryTiles tiles = TileQueries(plan.segments.data(), static_cast<int64_t>(plan.segments.size()),
+                                 plan.segment_slots.data(), plan.positions.data(), plan.size(),
+                                 padded_tokens, options);
+  if (pad_tiles) {
+    tiles.tiles.resize(PaddedSize(static_cast<int64_t>(tiles.tiles.size())), {0, 0, 0, 0, -1});
   }
   StagedPlan staged;
   staged.layout.tokens = padded_tokens;
-  staged.layout.blocks = static_cast<int64_t>(blocks.blocks.size());
-  staged.layout.keys = static_cast<int64_t>(blocks.keys.size());
+  staged.layout.tiles = static_cast<int64_t>(tiles.tiles.size());
+  staged.layout.keys = static_cast<int64_t>(tiles.keys.size());
   const PlanLayout& layout = staged.layout;
   staged.buffer = at::empty({layout.size()}, at::TensorOptions(at::kInt).pinned_memory(pinned));
   int32_t* data = staged.buffer.data_ptr<int32_t>();
   const auto copy = [data](int64_t at, const auto& values) {
     if (!values.empty()) std::memcpy(data + at, values.data(), values.size() * sizeof(values[0]));
   };
-  std::memset(data, 0, layout.blocks_at() * sizeof(int32_t));
+  std::memset(data, 0, layout.tiles_at() * sizeof(int32_t));
   std::fill_n(data + layout.slots_at(), padded_tokens, spare_slot);
   copy(0, plan.tokens);
   copy(layout.positions_at(), plan.positions);
   copy(layout.slots_at(), plan.slots);
-  copy(layout.blocks_at(), blocks.blocks);
-  copy(layout.keys_at(), blocks.keys);
+  copy(layout.tiles_at(), tiles.tiles);
+  copy(layout.keys_at(), tiles.keys);
   return staged;
 }
 

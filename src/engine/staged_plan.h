@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/attention/query_blocks.h"
+#include "kernels/attention/query_tiles.h"
 #include "tree/batch_plan.h"
 
 namespace lmfusion {
@@ -13,12 +13,12 @@ namespace lmfusion {
 // copy. Parts begin at multiples of 16 bytes; the keys come last, so that a buffer with room for
 // more keys than a plan has is filled by a copy of its beginning.
 struct PlanLayout {
-  int64_t tokens = 0, blocks = 0, keys = 0;
+  int64_t tokens = 0, tiles = 0, keys = 0;
   // Offsets, int32.
   int64_t positions_at() const { return Aligned(2 * tokens); }
   int64_t slots_at() const { return positions_at() + Aligned(2 * tokens); }
-  int64_t blocks_at() const { return slots_at() + Aligned(tokens); }
-  int64_t keys_at() const { return blocks_at() + Aligned(5 * blocks); }
+  int64_t tiles_at() const { return slots_at() + Aligned(tokens); }
+  int64_t keys_at() const { return tiles_at() + Aligned(5 * tiles); }
   int64_t size() const { return keys_at() + 4 * keys; }
 
  private:
@@ -30,12 +30,12 @@ struct PlanTensors {
   at::Tensor tokens;     // [tokens] int64
   at::Tensor positions;  // [tokens] int64
   at::Tensor slots;      // [tokens] int32
-  at::Tensor blocks;     // [blocks, 5] int32, QueryBlock
+  at::Tensor tiles;      // [tiles, 5] int32, QueryTile
   at::Tensor keys;       // [keys, 4] int32, QueryKey
 };
 PlanTensors ViewsOf(const at::Tensor& buffer, const PlanLayout& layout);
 
-// The number of tokens (blocks) that a batch is padded to, so that few sizes come again and again:
+// The number of tokens (tiles) that a batch is padded to, so that few sizes come again and again:
 // powers of two and the middles between them.
 int64_t PaddedSize(int64_t count);
 
@@ -44,10 +44,10 @@ struct StagedPlan {
   at::Tensor buffer;  // [layout.size()] int32 on the host
 };
 
-// padded_tokens: at least as many as there are. pad_blocks: blocks too are padded, with rows of no
+// padded_tokens: at least as many as there are. pad_tiles: tiles too are padded, with rows of no
 // tokens. pinned: in memory that a device copies from by itself. A padding token is
 // token 0 at position 0, written to `spare_slot`; it sees nothing.
-StagedPlan StagePlan(const BatchPlan& plan, const QueryBlockOptions& options, int64_t padded_tokens,
-                     bool pad_blocks, SlotId spare_slot, bool pinned);
+StagedPlan StagePlan(const BatchPlan& plan, const QueryTileOptions& options, int64_t padded_tokens,
+                     bool pad_tiles, SlotId spare_slot, bool pinned);
 
 }  // namespace lmfusion

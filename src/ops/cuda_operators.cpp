@@ -10,7 +10,7 @@
 
 #include "kernels/output/output_launch.h"
 #include "ops/narrow_weights.h"
-#include "ops/tree_attention_blocks.h"
+#include "ops/tree_attention_tiles.h"
 
 namespace lmfusion {
 namespace {
@@ -45,8 +45,8 @@ at::Tensor TreeAttention(const TreeAttentionArguments& arguments) {
   const c10::cuda::CUDAGuard guard(queries.device());
   const at::Tensor output = at::empty(queries.sizes(), queries.options());
   at::Tensor parts;
-  const BlockAttention blocks = BlocksOf(arguments, output, &parts);
-  Check("tree_attention", LaunchTreeAttention(blocks, Capability(), Stream()));
+  const TiledAttention tiles = TilesOf(arguments, output, &parts);
+  Check("tree_attention", LaunchTreeAttention(tiles, Capability(), Stream()));
   return output;
 }
 

@@ -1,6 +1,6 @@
 // lmfusion::rotary_attention on the CPU, in float32: heads of queries and keys are normalised
 // (optional) and rotated (optional), keys and values written straight to their slots. Its
-// definition does the rest: pools of other types, and query blocks.
+// definition does the rest: pools of other types, and query tiles.
 #include "kernels/attention/rotary_attention.h"
 
 #include <ATen/ATen.h>

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
-#include "ops/tree_attention_blocks.h"
+#include "ops/tree_attention_tiles.h"
 
 namespace lmfusion {
 namespace {
@@ -50,7 +50,7 @@ HeadShape ShapeOf(const TreeAttentionArguments& a) {
   return {a.queries.size(0), a.queries.size(1), a.keys.size(1), a.keys.size(2)};
 }
 
-// The kernels of the CPU for segments; for query blocks those of a device, one after another.
+// The kernels of the CPU for segments; for query tiles those of a device, one after another.
 at::Tensor TreeAttentionOnHost(const TreeAttentionArguments& arguments) {
   return arguments.tree.segment_slots.dim() == 2 ? TreeAttentionSerial(arguments)
                                                  : TreeAttentionCpu(arguments);

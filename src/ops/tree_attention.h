@@ -16,8 +16,8 @@ struct TreeArguments {
   at::Tensor kv;                    // [layers, 2, slots, kv_heads, head_dim], written at `slots`
   at::Tensor positions;             // [T] int64
   at::Tensor slots;                 // [T] int32
-  at::Tensor segments;              // [S, 5] int32: Segment; QueryBlock where there are blocks
-  at::Tensor segment_slots;         // [K] int32; [K, 4]: QueryKey, see Note [Query blocks]
+  at::Tensor segments;              // [S, 5] int32: Segment; QueryTile where there are tiles
+  at::Tensor segment_slots;         // [K] int32; [K, 4]: QueryKey, see Note [Query tiles]
   int64_t layer = 0;
   double scale = 1;    // multiplies query . key
   int64_t window = 0;  // tokens; 0: unlimited

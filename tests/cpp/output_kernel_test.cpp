@@ -26,8 +26,8 @@ template <typename Body, typename Arguments>
 void RunRows(const Arguments& arguments, int64_t rows) {
   for (int64_t row = 0; row < rows; ++row) {
     typename Body::Shared shared;
-    SerialBlock<typename Body::State, kOutputThreads> block;
-    Body::Run(block, arguments, row, shared);
+    SerialThreads<typename Body::State, kOutputThreads> threads;
+    Body::Run(threads, arguments, row, shared);
   }
 }
 
@@ -169,7 +169,7 @@ TEST(NarrowWeight, BytesAreThoseOfTheCpu) {
 }
 
 // Blocks written by hand: scale 0.5, minimum -3 (Q4_1); q of input i is i % 16.
-TEST(NarrowWeight, BlocksOfFilesStayWhatTheyAreWhereTheyCan) {
+TEST(NarrowWeight, TilesOfFilesStayWhatTheyAreWhereTheyCan) {
   constexpr uint8_t kHalf[2] = {0x00, 0x38}, kMinusThree[2] = {0x00, 0xc2};  // float16
   std::vector<uint8_t> q4_0(kHalf, kHalf + 2), q4_1(kHalf, kHalf + 2), q8_0(kHalf, kHalf + 2);
   q4_1.insert(q4_1.end(), kMinusThree, kMinusThree + 2);

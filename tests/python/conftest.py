@@ -10,7 +10,7 @@ import pytest
 import tiny_models
 import torch
 from devices import CPU_AND_DEVICES, MakeScorer
-from lmfusion.export import export
+from lmfusion.exporter import export
 from oracle import Oracle
 
 

@@ -15,7 +15,7 @@ import lmfusion
 import pytest
 import tiny_models
 import torch
-from lmfusion.export import export
+from lmfusion.exporter import export
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -14,7 +14,7 @@ import tiny_models
 import torch
 from lmfusion import LMFusionScorer
 from lmfusion.cli import main
-from lmfusion.export import export
+from lmfusion.exporter import export
 from model_files import PARTS, read_parts, with_description, write_parts
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import lmfusion
 import pytest
 import tiny_models
 from lmfusion import nbest
-from lmfusion.export import export
+from lmfusion.exporter import export
 from lmfusion.lattice import Arc, Lattice
 from oracle import TOLERANCE, WORDS, Oracle
 

@@ -93,7 +93,7 @@ def rounded_model(model: torch.nn.Module, compute: str) -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory):
     """name -> (Hugging Face model, exported file), made once a module."""
-    from lmfusion.export import export
+    from lmfusion.exporter import export
 
     made: dict[str, tuple[torch.nn.Module, str]] = {}
 

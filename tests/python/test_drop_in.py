@@ -15,7 +15,7 @@ import lmfusion
 import pytest
 import tiny_models
 import torch
-from lmfusion.export import export
+from lmfusion.exporter import export
 from oracle import Oracle, requests
 
 TOLERANCE = 1e-4  # nats per scored token
@@ -307,7 +307,7 @@ def recorded(name: str, count: int) -> list[dict]:
 
 def test_recorded_fusion_requests(default_model: Path, tmp_path: Path) -> None:
     requests_ = recorded("requests_fusion.jsonl", 10)
-    truecaser = pytest.importorskip("lmfusion.export.truecaser").export_truecaser(
+    truecaser = pytest.importorskip("lmfusion.exporter.truecaser").export_truecaser(
         tmp_path / "english.truecase")
     scorer = lmfusion.LMFusionScorer(default_model, weight=1.0, word_insertion_bonus=5.0,
                                      casing="truecase-compat", truecaser=truecaser, compat="hf")

@@ -18,11 +18,11 @@ import torch
 import transformers
 from lmfusion import _core
 from lmfusion.errors import ExportError
-from lmfusion.export import export, export_folder, traced
-from lmfusion.export.gguf_tokenizer import gguf_tokenizer
-from lmfusion.export.replica import float32_replica
-from lmfusion.export.sources import load_model
-from lmfusion.export.tokenizer_file import start_token
+from lmfusion.exporter import export, export_folder, traced
+from lmfusion.exporter.gguf_tokenizer import gguf_tokenizer
+from lmfusion.exporter.replica import float32_replica
+from lmfusion.exporter.sources import load_model
+from lmfusion.exporter.tokenizer_file import start_token
 from tiny_models import WINDOW
 
 # The modules; the package binds both names to the functions in them.

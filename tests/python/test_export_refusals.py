@@ -10,8 +10,8 @@ import tiny_models
 import torch
 import transformers
 from lmfusion.errors import ExportError
-from lmfusion.export import export, export_folder
-from lmfusion.export.probes import refuse_models_that_look_ahead
+from lmfusion.exporter import export, export_folder
+from lmfusion.exporter.probes import refuse_models_that_look_ahead
 from test_export import TOLERANCE, difference, engine, hugging_face, random_paths
 
 SMALL = {"vocab_size": tiny_models.VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2,
@@ -145,7 +145,7 @@ def test_adapters_are_merged_exactly(what: str, folder: bool, tmp_path: Path) ->
 
 def test_a_merged_model_that_says_something_else_is_refused(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmfusion.export.lora._untie", lambda model: None)  # as peft alone does
+    monkeypatch.setattr("lmfusion.exporter.lora._untie", lambda model: None)  # as peft alone does
     model = tiny_models.build(tiny_models.TREE_CONFIGS["llama-tied-biases"]())
     adapted = trained(peft.get_peft_model(model, ADAPTERS["embeddings of tied"]))
     with pytest.raises(ExportError, match="adapters default.*cannot be merged exactly"):

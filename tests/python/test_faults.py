@@ -13,7 +13,7 @@ import lmfusion
 import pytest
 import torch
 from devices import MakeScorer
-from lmfusion.export import export
+from lmfusion.exporter import export
 from oracle import Oracle, check, requests
 
 MODES = ["tree", "grouped", "uncached"]

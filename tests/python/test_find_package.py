@@ -10,7 +10,7 @@ import pytest
 import tiny_models
 import torch
 from lmfusion import LMFusionScorer
-from lmfusion.export import export
+from lmfusion.exporter import export
 
 ROOT = Path(__file__).parents[2]
 TEXT = "caf\u00e9 au lait"

@@ -19,8 +19,8 @@ import torch
 import transformers
 from gguf.quants import _type_traits
 from lmfusion import ExportError, LMFusionScorer
-from lmfusion.export import export_folder
-from lmfusion.export.gguf_tokenizer import gguf_tokenizer
+from lmfusion.exporter import export_folder
+from lmfusion.exporter.gguf_tokenizer import gguf_tokenizer
 from oracle import Oracle
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 

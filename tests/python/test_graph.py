@@ -15,7 +15,7 @@ import pytest
 import tiny_models
 import torch
 import transformers
-from lmfusion.export import export
+from lmfusion.exporter import export
 from torch.nn import functional
 from transformers.models.cohere2 import modeling_cohere2
 from transformers.models.glm import modeling_glm

@@ -55,7 +55,7 @@ graph = Lattice([Arc(i, i + 1, word, -1.0) for i in range(3) for word in words[:
 
 def exported():
     import tiny_models
-    from lmfusion.export import export
+    from lmfusion.exporter import export
     export(tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()), tiny_models.tiny_tokenizer(),
            folder / "again.lmf")
 

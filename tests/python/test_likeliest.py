@@ -22,7 +22,7 @@ def cases(default_model: Path) -> Cases:
     """The scorer, and of each text its ids and log p of all next tokens by transformers."""
     pytest.importorskip("transformers")
     from lmfusion.default_model import source_gguf
-    from lmfusion.export.sources import load_model
+    from lmfusion.exporter.sources import load_model
     scorer = lmfusion.LMFusionScorer(default_model)
     model = load_model(source_gguf())
     ids = [[scorer.description["bos_token_id"], *scorer.tokenizer.encode(text)] for text in TEXTS]

@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_model_needs_a_token_to_begin_with(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
-    from lmfusion.export import export
+    from lmfusion.exporter import export
     from lmfusion.lm_eval.model import LMFusion
     model = tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
     tokenizer = tiny_models.tiny_tokenizer()

@@ -14,7 +14,7 @@ from lmfusion.memory import memory_table, read_model
 @pytest.fixture(scope="module")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny random Llama with tied embeddings, without a tokenizer."""
-    from lmfusion.export import export
+    from lmfusion.exporter import export
 
     model = tiny_models.build(tiny_models.TREE_CONFIGS["llama-tied-biases"]())
     return str(export(model, None, tmp_path_factory.mktemp("plan") / "llama.lmf"))
@@ -97,7 +97,7 @@ def test_what_is_really_held(tiny_llama: str, device: str, compute: str, kv_dtyp
 @pytest.fixture(scope="module")
 def even_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Tiny Llamas all of whose matrices have whole blocks: tied or not, bfloat16 or float32."""
-    from lmfusion.export import export
+    from lmfusion.exporter import export
 
     folder = tmp_path_factory.mktemp("even")
     made = {}

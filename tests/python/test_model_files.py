@@ -19,7 +19,7 @@ import pytest
 import tiny_models
 import torch
 from lmfusion import LMFusionScorer, ModelFileError
-from lmfusion.export import export
+from lmfusion.exporter import export
 from model_files import (
     DESCRIPTION,
     PARTS,
@@ -267,7 +267,7 @@ def test_graphs_that_do_not_run(bundle: Path, tmp_path: Path) -> None:
                     kv: torch.Tensor) -> torch.Tensor:
             return torch.zeros(tokens.size(0) + 3, 32)
 
-    from lmfusion.export.container import write_model_file
+    from lmfusion.exporter.container import write_model_file
     description = read_parts(bundle)[DESCRIPTION].decode()
     fields = {**json.loads(description), "tokenizer": ""}
     path = tmp_path / "wrong.lmf"

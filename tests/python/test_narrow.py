@@ -14,8 +14,8 @@ import tiny_models
 import torch
 import transformers
 from lmfusion import LMFusionScorer, ModelFileError
-from lmfusion.export import export, export_folder
-from lmfusion.export.metadata import weights_sha256
+from lmfusion.exporter import export, export_folder
+from lmfusion.exporter.metadata import weights_sha256
 from model_files import with_description
 
 EXACT = 1e-4  # nats per token

@@ -10,7 +10,7 @@ import tiny_models
 import torch
 from lmfusion import LMFusionScorer
 from lmfusion.cli import main
-from lmfusion.export import export
+from lmfusion.exporter import export
 from lmfusion.pipelines.brain_to_text import build_opt, gpt2_lm_decode, rescore_with_gpt2
 from oracle import Oracle
 

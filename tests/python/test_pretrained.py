@@ -42,7 +42,7 @@ def test_a_folder_is_exported_once(folder: Path, oracle: Oracle, tmp_path: Path,
     assert any("exporting" in line for line in lines)
     check(LMFusionScorer.from_pretrained(source, cache_dir=cache), oracle)
     # From here on nothing may be exported, nor the weights be read, unless they have changed.
-    monkeypatch.setattr("lmfusion.export.export_folder", None)
+    monkeypatch.setattr("lmfusion.exporter.export_folder", None)
     assert model_file(source, cache_dir=cache) == path
     weights = source / "model.safetensors"
     os.utime(weights, ns=(1, 1))  # read again, found the same
@@ -89,12 +89,12 @@ def test_a_gguf_file(oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Its weights; a tiny file has no vocabulary, so the tokenizer is the oracle's."""
     from peers.gguf_file import write_gguf
     source = write_gguf(oracle.model, tmp_path / "tiny.gguf")
-    monkeypatch.setattr("lmfusion.export.load_tokenizer", lambda *_: oracle.tokenizer)
+    monkeypatch.setattr("lmfusion.exporter.load_tokenizer", lambda *_: oracle.tokenizer)
     # The file does not say what its start token is.
     scorer = LMFusionScorer.from_pretrained(source, cache_dir=tmp_path / "cache",
                                             bos_id=oracle.start)
     check(scorer, oracle)
-    monkeypatch.setattr("lmfusion.export.export_folder", None)
+    monkeypatch.setattr("lmfusion.exporter.export_folder", None)
     assert model_file(source, cache_dir=tmp_path / "cache").stem.startswith("tiny-")
 
 

@@ -14,7 +14,7 @@ import lmfusion
 import pytest
 import tiny_models
 import torch
-from lmfusion.export import export
+from lmfusion.exporter import export
 
 Paths = list[list[int]]
 Scores = list[list[float]]

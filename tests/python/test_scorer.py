@@ -11,7 +11,7 @@ import pytest
 import tiny_models
 import torch
 from devices import MakeScorer
-from lmfusion.export import export
+from lmfusion.exporter import export
 from oracle import TOLERANCE, Oracle, check, requests
 
 MODES = ["tree", "grouped", "uncached"]

@@ -63,7 +63,7 @@ def test_a_wrong_cache_is_found(bundle: Path, make_scorer: MakeScorer, tmp_path:
 
 def test_a_plain_model_has_nothing_to_differ(tmp_path: Path) -> None:
     import tiny_models
-    from lmfusion.export import export
+    from lmfusion.exporter import export
     model = tiny_models.build(tiny_models.PLAIN_CONFIGS["bloom"]())
     plain = export(model, tiny_models.tiny_tokenizer(), tmp_path / "plain.lmf", uncached=True)
     scorer = lmfusion.LMFusionScorer(plain, selfcheck_every=1)

@@ -17,7 +17,7 @@ import lmfusion
 import pytest
 import tiny_models
 import torch
-from lmfusion.export import export
+from lmfusion.exporter import export
 from oracle import Oracle
 
 TEXTS = ["the cat sat on the mat", "i'm on a mat", "the cat naïve", "3 cats"]

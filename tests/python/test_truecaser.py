@@ -14,7 +14,7 @@ import pytest
 truecase = pytest.importorskip("truecase", reason="pip install truecase==0.0.14 nltk==3.10.4")
 from lmfusion._core import ModelFileError, Truecaser  # noqa: E402
 from lmfusion.errors import ExportError  # noqa: E402
-from lmfusion.export.truecaser import export_truecaser  # noqa: E402
+from lmfusion.exporter.truecaser import export_truecaser  # noqa: E402
 from nltk.tokenize import word_tokenize  # noqa: E402
 from nltk.tokenize.treebank import TreebankWordDetokenizer  # noqa: E402
 

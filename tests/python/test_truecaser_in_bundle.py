@@ -9,8 +9,8 @@ import pytest
 import tiny_models
 from lmfusion.cli import main
 from lmfusion.errors import ModelFileError
-from lmfusion.export import export, export_folder
-from lmfusion.export.truecaser import export_truecaser
+from lmfusion.exporter import export, export_folder
+from lmfusion.exporter.truecaser import export_truecaser
 
 CONTEXTS = ["the man in", "you and"]
 WORDS = [["london", "the"], ["anna", "london"]]

@@ -11,7 +11,7 @@ from pathlib import Path
 import lmfusion
 import pytest
 import tiny_models
-from lmfusion.export import export
+from lmfusion.exporter import export
 from lmfusion.verified import most_above, needed_margins
 from oracle import TOLERANCE, Oracle
 from test_best import Lists, Scores, order, random_lists, totals

@@ -13,7 +13,7 @@ import lmfusion
 import pytest
 import tiny_models
 from devices import CPU_AND_DEVICES
-from lmfusion.export import export
+from lmfusion.exporter import export
 from oracle import WORDS, Oracle, check, requests
 
 CONTEXTS = ["", "the cat", "the cat sat on", "i'm"]

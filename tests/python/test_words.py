@@ -14,7 +14,7 @@ import tiny_models
 import torch
 import transformers
 from devices import MakeScorer
-from lmfusion.export import export
+from lmfusion.exporter import export
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 TOLERANCE = 1e-4  # nats per token

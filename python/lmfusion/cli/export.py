@@ -35,7 +35,7 @@ def export(source: Annotated[str, typer.Argument(
     """Write a causal language model with its tokenizer as one file, after checking that it scores
     as the original does; print the path.
     """
-    from lmfusion.export import export_folder
+    from lmfusion.exporter import export_folder
     from lmfusion.pretrained import source_folder
     path = export_folder(
         source_folder(source, revision), output, tokenizer=not no_tokenizer, gguf_pre=gguf_pre,

@@ -17,6 +17,6 @@ def export_truecaser(
             help="trained with truecase.Trainer")] = None,
         json_: AsJson = False) -> None:
     """Write the statistics of the package truecase as one file; print the path."""
-    from lmfusion.export.truecaser import export_truecaser as export
+    from lmfusion.exporter.truecaser import export_truecaser as export
     path = export(output, distributions)
     print_json({"path": str(path)}) if json_ else print(path)

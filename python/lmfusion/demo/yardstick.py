@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from lmfusion.export.sources import load_model, load_tokenizer
-from lmfusion.export.tokenizer_file import original_ids
+from lmfusion.exporter.sources import load_model, load_tokenizer
+from lmfusion.exporter.tokenizer_file import original_ids
 from lmfusion.tuning.text_form import sentence_case
 
 BATCH = 32

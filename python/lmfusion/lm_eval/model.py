@@ -152,7 +152,7 @@ def _named_tokens(pretrained: str, revision: str | None,
     if path.is_file() and path.suffix != ".gguf":
         bos, eos = description["bos_token_id"], description["eos_token_id"]  # -1: none
         return (bos if bos >= 0 else None), (eos if eos >= 0 else None)
-    from lmfusion.export.sources import load_tokenizer
+    from lmfusion.exporter.sources import load_tokenizer
     tokenizer = load_tokenizer(source_folder(path, revision))
     return tokenizer.bos_token_id, tokenizer.eos_token_id
 

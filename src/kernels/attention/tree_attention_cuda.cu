@@ -7,23 +7,23 @@ namespace {
 
 constexpr int kElementThreads = 256;
 
-__global__ void Scatter(BlockAttention a) {
+__global__ void Scatter(TiledAttention a) {
   const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (index < static_cast<int64_t>(a.tokens) * a.kv_heads * a.head_dim) ScatterElement(a, index);
 }
 
-// Grid: key/value heads (fastest: they read the same slots), query blocks, chunks of rows.
+// Grid: key/value heads (fastest: they read the same slots), query tiles, chunks of rows.
 template <typename Body>
-__global__ void __launch_bounds__(kAttentionThreads) Attend(BlockAttention a, int rows) {
+__global__ void __launch_bounds__(kAttentionThreads) Attend(TiledAttention a, int rows) {
   __shared__ typename Body::Shared shared;
-  DeviceBlock<typename Body::State> block;
-  const QueryBlock work = a.blocks[blockIdx.y];
-  Body::Run(block, a, work, static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.z) * rows,
+  DeviceThreads<typename Body::State> threads;
+  const QueryTile work = a.tiles[blockIdx.y];
+  Body::Run(threads, a, work, static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.z) * rows,
             shared);
 }
 
-__global__ void Merge(BlockAttention a) {
-  const QueryBlock work = a.blocks[blockIdx.y];
+__global__ void Merge(TiledAttention a) {
+  const QueryTile work = a.tiles[blockIdx.y];
   if (work.key_begin >= 0) return;
   const int count = Rows(a, work) * a.head_dim;
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kElementThreads) {
@@ -34,17 +34,17 @@ __global__ void Merge(BlockAttention a) {
 struct Launch {
   template <typename Body>
   void operator()(Body, int rows) const {
-    const dim3 grid(a.kv_heads, a.block_count, RowChunks(a, rows));
+    const dim3 grid(a.kv_heads, a.tile_count, RowChunks(a, rows));
     Attend<Body><<<grid, kAttentionThreads, 0, stream>>>(a, rows);
   }
-  const BlockAttention& a;
+  const TiledAttention& a;
   cudaStream_t stream;
 };
 
 }  // namespace
 
-const char* LaunchTreeAttention(const BlockAttention& a, int capability, void* stream_pointer) {
-  if (a.tokens == 0 || a.block_count == 0) return nullptr;
+const char* LaunchTreeAttention(const TiledAttention& a, int capability, void* stream_pointer) {
+  if (a.tokens == 0 || a.tile_count == 0) return nullptr;
   const auto stream = static_cast<cudaStream_t>(stream_pointer);
   const int64_t elements = static_cast<int64_t>(a.tokens) * a.kv_heads * a.head_dim;
   Scatter<<<static_cast<unsigned>((elements + kElementThreads - 1) / kElementThreads),
@@ -56,7 +56,7 @@ const char* LaunchTreeAttention(const BlockAttention& a, int capability, void* s
     ForPlainAttention(a, launch);
   }
   if (a.part_values != nullptr) {
-    Merge<<<dim3(a.kv_heads, a.block_count), kElementThreads, 0, stream>>>(a);
+    Merge<<<dim3(a.kv_heads, a.tile_count), kElementThreads, 0, stream>>>(a);
   }
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);

@@ -20,7 +20,7 @@ void ForPlainBody(int head_dim, const Run& run) {
 
 // Calls run(body, rows a thread block) with the body of plain arithmetic that fits.
 template <typename Run>
-void ForPlainAttention(const BlockAttention& a, const Run& run) {
+void ForPlainAttention(const TiledAttention& a, const Run& run) {
   switch (a.pool) {
     case NumberType::kFloat32: return ForPlainBody<PlainAttention, float>(a.head_dim, run);
     case NumberType::kFloat16: return ForPlainBody<PlainAttention, Float16>(a.head_dim, run);
@@ -32,17 +32,17 @@ void ForPlainAttention(const BlockAttention& a, const Run& run) {
 template <typename Kv, typename Number, typename Run>
 void ForMatrixBody(int head_dim, const Run& run) {
   switch (head_dim) {
-    case 64: return run(MatrixAttention<64, Kv, Number>{}, kBlockRows);
-    case 80: return run(MatrixAttention<80, Kv, Number>{}, kBlockRows);
-    case 96: return run(MatrixAttention<96, Kv, Number>{}, kBlockRows);
-    case 128: return run(MatrixAttention<128, Kv, Number>{}, kBlockRows);
-    case 256: return run(MatrixAttention<256, Kv, Number>{}, kBlockRows);
+    case 64: return run(MatrixAttention<64, Kv, Number>{}, kTileRows);
+    case 80: return run(MatrixAttention<80, Kv, Number>{}, kTileRows);
+    case 96: return run(MatrixAttention<96, Kv, Number>{}, kTileRows);
+    case 128: return run(MatrixAttention<128, Kv, Number>{}, kTileRows);
+    case 256: return run(MatrixAttention<256, Kv, Number>{}, kTileRows);
   }
 }
 
 // The same with matrix instructions, for what FitsMatrixAttention.
 template <typename Run>
-void ForMatrixAttention(const BlockAttention& a, const Run& run) {
+void ForMatrixAttention(const TiledAttention& a, const Run& run) {
   switch (a.pool) {
     case NumberType::kFloat32: return;
     case NumberType::kFloat16: return ForMatrixBody<Float16, Float16>(a.head_dim, run);
@@ -51,8 +51,8 @@ void ForMatrixAttention(const BlockAttention& a, const Run& run) {
   }
 }
 
-// Thread blocks that the rows of a query block take.
-inline int RowChunks(const BlockAttention& a, int rows) {
+// Thread blocks that the rows of a query tile take.
+inline int RowChunks(const TiledAttention& a, int rows) {
   return (PartRows(a.query_heads / a.kv_heads) + rows - 1) / rows;
 }
 

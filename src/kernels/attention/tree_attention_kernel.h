@@ -3,12 +3,12 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/attention/query_blocks.h"
-#include "kernels/device/block_executor.h"
+#include "kernels/attention/query_tiles.h"
 #include "kernels/device/numbers.h"
+#include "kernels/device/thread_block.h"
 
-// The bodies of the tree attention kernels that run one thread block a query block; see Note
-// [Query blocks] and Note [One kernel body, two executors].
+// The bodies of the tree attention kernels that run one thread block a query tile; see Note
+// [Query tiles] and Note [One kernel body, two executors].
 namespace lmfusion {
 
 // An array [tokens, heads, head_dim] whose last dimension is dense.
@@ -17,7 +17,7 @@ struct HeadsView {
   int64_t token_stride = 0, head_stride = 0;  // elements
 };
 
-struct BlockAttention {
+struct TiledAttention {
   HeadsView queries, keys, values;  // keys, values: of this batch, to be written to their slots
   NumberType activation = NumberType::kFloat32;  // of queries, keys, values and output
   const float* sinks = nullptr;                  // [query_heads] or null
@@ -26,12 +26,12 @@ struct BlockAttention {
   NumberType pool = NumberType::kFloat32;
   const int64_t* positions = nullptr;  // [tokens]
   const int32_t* slots = nullptr;      // [tokens]
-  const QueryBlock* blocks = nullptr;  // [block_count]
-  const QueryKey* block_keys = nullptr;
-  float* part_values = nullptr;  // [parts, kv_heads, block rows, head_dim]
-  float* part_stats = nullptr;   // [parts, kv_heads, block rows, 2]: largest score, sum
+  const QueryTile* tiles = nullptr;    // [tile_count]
+  const QueryKey* tile_keys = nullptr;
+  float* part_values = nullptr;  // [parts, kv_heads, tile rows, head_dim]
+  float* part_stats = nullptr;   // [parts, kv_heads, tile rows, 2]: largest score, sum
   void* output = nullptr;        // [tokens, query_heads, head_dim]
-  int32_t tokens = 0, query_heads = 0, kv_heads = 0, head_dim = 0, block_count = 0;
+  int32_t tokens = 0, query_heads = 0, kv_heads = 0, head_dim = 0, tile_count = 0;
   float scale = 1;
   int32_t window = 0;  // 0: unlimited
   float softcap = 0;   // 0: none
@@ -39,29 +39,29 @@ struct BlockAttention {
 
 LMFUSION_HOST_DEVICE float NegativeInfinity() { return FloatOf(0xff800000u); }
 
-// Rows of the partial results of one block and key/value head.
-LMFUSION_HOST_DEVICE int PartRows(int group) { return BlockTokens(group) * group; }
+// Rows of the partial results of one tile and key/value head.
+LMFUSION_HOST_DEVICE int PartRows(int group) { return TileTokens(group) * group; }
 
-// A query: row `row` of a block, for one key/value head.
+// A query: row `row` of a tile, for one key/value head.
 struct Query {
   int32_t token, head;
 };
-LMFUSION_HOST_DEVICE Query QueryOf(const BlockAttention& a, const QueryBlock& block, int kv_head,
+LMFUSION_HOST_DEVICE Query QueryOf(const TiledAttention& a, const QueryTile& tile, int kv_head,
                                    int row) {
   const int group = a.query_heads / a.kv_heads;
-  return {block.token_begin + row / group, kv_head * group + row % group};
+  return {tile.token_begin + row / group, kv_head * group + row % group};
 }
-LMFUSION_HOST_DEVICE int Rows(const BlockAttention& a, const QueryBlock& block) {
-  return (block.token_end - block.token_begin) * (a.query_heads / a.kv_heads);
+LMFUSION_HOST_DEVICE int Rows(const TiledAttention& a, const QueryTile& tile) {
+  return (tile.token_end - tile.token_begin) * (a.query_heads / a.kv_heads);
 }
 
-LMFUSION_HOST_DEVICE bool Sees(const BlockAttention& a, int32_t token, int64_t position,
+LMFUSION_HOST_DEVICE bool Sees(const TiledAttention& a, int32_t token, int64_t position,
                                const QueryKey& key) {
   return key.token_begin <= token && token < key.token_end && key.position <= position &&
          (a.window == 0 || position - key.position < a.window);
 }
 
-LMFUSION_HOST_DEVICE float Score(const BlockAttention& a, float product) {
+LMFUSION_HOST_DEVICE float Score(const TiledAttention& a, float product) {
   const float score = product * a.scale;
   return a.softcap > 0 ? a.softcap * tanhf(score / a.softcap) : score;
 }
@@ -72,23 +72,23 @@ LMFUSION_HOST_DEVICE float Weight(float score, float largest) {
 }
 
 // One over the sum of the weights, the sink's among them; 0 for a query that saw nothing.
-LMFUSION_HOST_DEVICE float Inverse(const BlockAttention& a, int head, float largest, float sum) {
+LMFUSION_HOST_DEVICE float Inverse(const TiledAttention& a, int head, float largest, float sum) {
   if (sum > 0 && a.sinks != nullptr) sum += expf(a.sinks[head] - largest);
   return sum > 0 ? 1.0f / sum : 0.0f;
 }
 
-LMFUSION_HOST_DEVICE int64_t PartRow(const BlockAttention& a, int part, int kv_head, int row) {
+LMFUSION_HOST_DEVICE int64_t PartRow(const TiledAttention& a, int part, int kv_head, int row) {
   return (static_cast<int64_t>(part) * a.kv_heads + kv_head) *
              PartRows(a.query_heads / a.kv_heads) +
          row;
 }
 
-LMFUSION_HOST_DEVICE int64_t OutputIndex(const BlockAttention& a, const Query& query) {
+LMFUSION_HOST_DEVICE int64_t OutputIndex(const TiledAttention& a, const Query& query) {
   return (static_cast<int64_t>(query.token) * a.query_heads + query.head) * a.head_dim;
 }
 
 // Element `index` of the batch's keys and values, written to its slot. One thread an element.
-LMFUSION_HOST_DEVICE void ScatterElement(const BlockAttention& a, int64_t index) {
+LMFUSION_HOST_DEVICE void ScatterElement(const TiledAttention& a, int64_t index) {
   const int64_t width = static_cast<int64_t>(a.kv_heads) * a.head_dim;
   const int64_t token = index / width, rest = index % width;
   const int64_t head = rest / a.head_dim, d = rest % a.head_dim;
@@ -127,10 +127,11 @@ struct PlainAttention {
   using Shared = typename Shape::Shared;
   using State = typename Shape::State;
 
-  template <typename Block>
-  static LMFUSION_HOST_DEVICE void LoadTile(Block& block, const BlockAttention& a, const void* pool,
-                                            int kv_head, int count, Shared& shared) {
-    block.ForEach([&](int thread, State&) {
+  template <typename Threads>
+  static LMFUSION_HOST_DEVICE void LoadTile(Threads& threads, const TiledAttention& a,
+                                            const void* pool, int kv_head, int count,
+                                            Shared& shared) {
+    threads.ForEach([&](int thread, State&) {
       for (int i = thread; i < count * a.head_dim; i += kAttentionThreads) {
         const int key = i / a.head_dim, d = i % a.head_dim;
         const int64_t row = static_cast<int64_t>(shared.keys[key].slot) * a.kv_heads + kv_head;
@@ -139,15 +140,15 @@ struct PlainAttention {
     });
   }
 
-  // The queries [first_row, first_row + kRows) of a block.
-  template <typename Block>
-  static LMFUSION_HOST_DEVICE void Run(Block& block, const BlockAttention& a,
-                                       const QueryBlock& work, int kv_head, int first_row,
+  // The queries [first_row, first_row + kRows) of a tile.
+  template <typename Threads>
+  static LMFUSION_HOST_DEVICE void Run(Threads& threads, const TiledAttention& a,
+                                       const QueryTile& work, int kv_head, int first_row,
                                        Shared& shared) {
     const int rows_left = Rows(a, work) - first_row;
     const int rows = rows_left < Shape::kRows ? rows_left : Shape::kRows;
     if (rows <= 0 || work.key_begin < 0) return;
-    block.ForEach([&](int thread, State& state) {
+    threads.ForEach([&](int thread, State& state) {
       for (int i = thread; i < rows * a.head_dim; i += kAttentionThreads) {
         const Query query = QueryOf(a, work, kv_head, first_row + i / a.head_dim);
         shared.queries[i / a.head_dim][i % a.head_dim] =
@@ -164,14 +165,14 @@ struct PlainAttention {
     for (int begin = work.key_begin; begin < work.key_end; begin += Shape::kKeys) {
       const int left = work.key_end - begin;
       const int count = left < Shape::kKeys ? left : Shape::kKeys;
-      block.Sync();  // the last tile is used up
-      block.ForEach([&](int thread, State&) {
-        if (thread < count) shared.keys[thread] = a.block_keys[begin + thread];
+      threads.Sync();  // the last key tile is used up
+      threads.ForEach([&](int thread, State&) {
+        if (thread < count) shared.keys[thread] = a.tile_keys[begin + thread];
       });
-      block.Sync();
-      LoadTile(block, a, a.pool_keys, kv_head, count, shared);
-      block.Sync();
-      block.ForEach([&](int thread, State&) {
+      threads.Sync();
+      LoadTile(threads, a, a.pool_keys, kv_head, count, shared);
+      threads.Sync();
+      threads.ForEach([&](int thread, State&) {
         for (int i = thread; i < rows * Shape::kKeys; i += kAttentionThreads) {
           const int row = i / Shape::kKeys, key = i % Shape::kKeys;
           const Query query = QueryOf(a, work, kv_head, first_row + row);
@@ -186,9 +187,9 @@ struct PlainAttention {
           shared.weights[row][key] = score;
         }
       });
-      block.Sync();
-      LoadTile(block, a, a.pool_values, kv_head, count, shared);
-      block.ForEach([&](int thread, State&) {
+      threads.Sync();
+      LoadTile(threads, a, a.pool_values, kv_head, count, shared);
+      threads.ForEach([&](int thread, State&) {
         if (thread >= rows) return;
         const float before = shared.largest[thread];
         float largest = before, sum = 0;
@@ -205,8 +206,8 @@ struct PlainAttention {
         shared.largest[thread] = largest;
         shared.sum[thread] = shared.sum[thread] * decay + sum;
       });
-      block.Sync();
-      block.ForEach([&](int thread, State& state) {
+      threads.Sync();
+      threads.ForEach([&](int thread, State& state) {
         const int row = thread / Shape::kTeam;
         if (row >= rows) return;
         LMFUSION_UNROLL
@@ -221,8 +222,8 @@ struct PlainAttention {
         }
       });
     }
-    block.Sync();
-    block.ForEach([&](int thread, State& state) {
+    threads.Sync();
+    threads.ForEach([&](int thread, State& state) {
       const int row = thread / Shape::kTeam;
       if (row >= rows) return;
       const Query query = QueryOf(a, work, kv_head, first_row + row);
@@ -246,9 +247,9 @@ struct PlainAttention {
   }
 };
 
-// Adds up the parts of one block: element `index` of its rows x head_dim. One thread an element.
-LMFUSION_HOST_DEVICE void MergeElement(const BlockAttention& a, const QueryBlock& merge,
-                                       int kv_head, int index) {
+// Adds up the parts of one tile: element `index` of its rows x head_dim. One thread an element.
+LMFUSION_HOST_DEVICE void MergeElement(const TiledAttention& a, const QueryTile& merge, int kv_head,
+                                       int index) {
   const int row = index / a.head_dim, d = index % a.head_dim;
   const Query query = QueryOf(a, merge, kv_head, row);
   const int parts = merge.key_end;

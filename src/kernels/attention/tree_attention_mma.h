@@ -28,7 +28,7 @@ struct MatrixAttention {
   };
 
   // Two neighbouring numbers of a query; zeros for a row that is not there.
-  static LMFUSION_HOST_DEVICE uint32_t QueryPair(const BlockAttention& a, const QueryBlock& work,
+  static LMFUSION_HOST_DEVICE uint32_t QueryPair(const TiledAttention& a, const QueryTile& work,
                                                  int kv_head, int row, int rows, int d) {
     if (row >= rows) return 0;
     const Query query = QueryOf(a, work, kv_head, row);
@@ -52,10 +52,10 @@ struct MatrixAttention {
     }
   }
 
-  template <typename Block>
-  static LMFUSION_HOST_DEVICE void LoadTiles(Block& block, const BlockAttention& a, int kv_head,
+  template <typename Threads>
+  static LMFUSION_HOST_DEVICE void LoadTiles(Threads& threads, const TiledAttention& a, int kv_head,
                                              int count, Shared& shared) {
-    block.ForEach([&](int thread, State&) {
+    threads.ForEach([&](int thread, State&) {
       for (int i = thread; i < kKeys * (kDims / 8); i += kAttentionThreads) {
         const int key = i / (kDims / 8), d = i % (kDims / 8) * 8;
         if (key < count) {
@@ -75,25 +75,25 @@ struct MatrixAttention {
     });
   }
 
-  template <typename Block>
-  static LMFUSION_HOST_DEVICE void MultiplyQueries(Block& block, Shared& shared) {
+  template <typename Threads>
+  static LMFUSION_HOST_DEVICE void MultiplyQueries(Threads& threads, Shared& shared) {
     LMFUSION_UNROLL
     for (int j = 0; j < kKeys / 8; ++j) {
-      block.ForEach([&](int, State& state) {
+      threads.ForEach([&](int, State& state) {
         LMFUSION_UNROLL
         for (int i = 0; i < 4; ++i) state.score[j][i] = 0;
       });
       LMFUSION_UNROLL
       for (int k = 0; k < kDims / 16; ++k) {
-        block.ForEach([&](int thread, State& state) {
+        threads.ForEach([&](int thread, State& state) {
           const int lane = thread % 32;
           const Number* at = &shared.key_tile[j * 8 + lane / 4][k * 16 + lane % 4 * 2];
           state.right[0] = Pair(at);
           state.right[1] = Pair(at + 8);
         });
-        block.template MultiplyAdd<Number>([&](State& state) { return state.query[k]; },
-                                           [](State& state) { return state.right; },
-                                           [&](State& state) { return state.score[j]; });
+        threads.template MultiplyAdd<Number>([&](State& state) { return state.query[k]; },
+                                             [](State& state) { return state.right; },
+                                             [&](State& state) { return state.score[j]; });
       }
     }
   }
@@ -107,10 +107,10 @@ struct MatrixAttention {
   }
 
   // Products to masked scores to weights, and what that does to the sums so far.
-  template <typename Block>
-  static LMFUSION_HOST_DEVICE void UpdateSoftmax(Block& block, const BlockAttention& a, int count,
-                                                 Shared& shared) {
-    block.ForEach([&](int thread, State& state) {
+  template <typename Threads>
+  static LMFUSION_HOST_DEVICE void UpdateSoftmax(Threads& threads, const TiledAttention& a,
+                                                 int count, Shared& shared) {
+    threads.ForEach([&](int thread, State& state) {
       // Old largest values wait in `decay` while the new ones are found.
       state.decay[0] = state.largest[0];
       state.decay[1] = state.largest[1];
@@ -127,9 +127,9 @@ struct MatrixAttention {
         }
       }
     });
-    block.QuadReduce([](State& state) { return state.largest; },
-                     [](float x, float y) { return fmaxf(x, y); });
-    block.ForEach([&](int, State& state) {
+    threads.QuadReduce([](State& state) { return state.largest; },
+                       [](float x, float y) { return fmaxf(x, y); });
+    threads.ForEach([&](int, State& state) {
       LMFUSION_UNROLL
       for (int i = 0; i < 2; ++i) {
         state.decay[i] = Weight(state.decay[i], state.largest[i]);
@@ -151,11 +151,11 @@ struct MatrixAttention {
     });
   }
 
-  template <typename Block>
-  static LMFUSION_HOST_DEVICE void AddValues(Block& block, Shared& shared) {
+  template <typename Threads>
+  static LMFUSION_HOST_DEVICE void AddValues(Threads& threads, Shared& shared) {
     LMFUSION_UNROLL
     for (int k = 0; k < kKeys / 16; ++k) {
-      block.ForEach([&](int, State& state) {
+      threads.ForEach([&](int, State& state) {
         LMFUSION_UNROLL
         for (int i = 0; i < 4; ++i) {
           const float* score = &state.score[k * 2 + i / 2][i % 2 * 2];
@@ -164,26 +164,26 @@ struct MatrixAttention {
       });
       LMFUSION_UNROLL
       for (int n = 0; n < kDims / 8; ++n) {
-        block.LoadTransposed(
+        threads.LoadTransposed(
             [&](int thread) {
               return reinterpret_cast<const uint16_t*>(
                   &shared.value_tile[k * 16 + thread % 16][n * 8]);
             },
             [](State& state) { return state.right; });
-        block.template MultiplyAdd<Number>([](State& state) { return state.weight; },
-                                           [](State& state) { return state.right; },
-                                           [&](State& state) { return state.result[n]; });
+        threads.template MultiplyAdd<Number>([](State& state) { return state.weight; },
+                                             [](State& state) { return state.right; },
+                                             [&](State& state) { return state.result[n]; });
       }
     }
   }
 
-  template <typename Block>
-  static LMFUSION_HOST_DEVICE void Store(Block& block, const BlockAttention& a,
-                                         const QueryBlock& work, int kv_head, int first_row,
+  template <typename Threads>
+  static LMFUSION_HOST_DEVICE void Store(Threads& threads, const TiledAttention& a,
+                                         const QueryTile& work, int kv_head, int first_row,
                                          int rows) {
-    block.QuadReduce([](State& state) { return state.sum; },
-                     [](float x, float y) { return x + y; });
-    block.ForEach([&](int thread, State& state) {
+    threads.QuadReduce([](State& state) { return state.sum; },
+                       [](float x, float y) { return x + y; });
+    threads.ForEach([&](int thread, State& state) {
       LMFUSION_UNROLL
       for (int half = 0; half < 2; ++half) {
         const int row = first_row + thread / 32 * 16 + thread % 32 / 4 + half * 8;
@@ -212,14 +212,14 @@ struct MatrixAttention {
     });
   }
 
-  // The queries [first_row, first_row + 64) of a block.
-  template <typename Block>
-  static LMFUSION_HOST_DEVICE void Run(Block& block, const BlockAttention& a,
-                                       const QueryBlock& work, int kv_head, int first_row,
+  // The queries [first_row, first_row + 64) of a tile.
+  template <typename Threads>
+  static LMFUSION_HOST_DEVICE void Run(Threads& threads, const TiledAttention& a,
+                                       const QueryTile& work, int kv_head, int first_row,
                                        Shared& shared) {
     const int rows = Rows(a, work);
     if (first_row >= rows || work.key_begin < 0) return;
-    block.ForEach([&](int thread, State& state) {
+    threads.ForEach([&](int thread, State& state) {
       const int lane = thread % 32, row = first_row + thread / 32 * 16 + lane / 4;
       LMFUSION_UNROLL
       for (int k = 0; k < kDims / 16; ++k) {
@@ -245,18 +245,18 @@ struct MatrixAttention {
     });
     for (int begin = work.key_begin; begin < work.key_end; begin += kKeys) {
       const int count = work.key_end - begin < kKeys ? work.key_end - begin : kKeys;
-      block.Sync();  // the last tile is used up
-      block.ForEach([&](int thread, State&) {
-        if (thread < count) shared.keys[thread] = a.block_keys[begin + thread];
+      threads.Sync();  // the last key tile is used up
+      threads.ForEach([&](int thread, State&) {
+        if (thread < count) shared.keys[thread] = a.tile_keys[begin + thread];
       });
-      block.Sync();
-      LoadTiles(block, a, kv_head, count, shared);
-      block.Sync();
-      MultiplyQueries(block, shared);
-      UpdateSoftmax(block, a, count, shared);
-      AddValues(block, shared);
+      threads.Sync();
+      LoadTiles(threads, a, kv_head, count, shared);
+      threads.Sync();
+      MultiplyQueries(threads, shared);
+      UpdateSoftmax(threads, a, count, shared);
+      AddValues(threads, shared);
     }
-    Store(block, a, work, kv_head, first_row, rows);
+    Store(threads, a, work, kv_head, first_row, rows);
   }
 };
 

@@ -8,8 +8,8 @@ namespace {
 template <typename Body, typename Arguments>
 __global__ void __launch_bounds__(kOutputThreads) RunRow(Arguments arguments) {
   __shared__ typename Body::Shared shared;
-  DeviceBlock<typename Body::State> block;
-  Body::Run(block, arguments, static_cast<int64_t>(blockIdx.x), shared);
+  DeviceThreads<typename Body::State> threads;
+  Body::Run(threads, arguments, static_cast<int64_t>(blockIdx.x), shared);
 }
 
 __global__ void Dequantize(QuantizedMatrix matrix) {

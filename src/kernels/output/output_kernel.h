@@ -3,8 +3,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/device/block_executor.h"
 #include "kernels/device/numbers.h"
+#include "kernels/device/thread_block.h"
 #include "kernels/output/log_sum.h"
 
 // The bodies of the kernels behind ops/output_ops.h and ops/narrow_weights.h; see Note [One kernel
@@ -47,10 +47,10 @@ struct AddTileBody {
   };
   using State = LogSumState;
 
-  template <typename Block>
-  static LMFUSION_HOST_DEVICE void Run(Block& block, const VocabularyTile& t, int64_t row,
+  template <typename Threads>
+  static LMFUSION_HOST_DEVICE void Run(Threads& threads, const VocabularyTile& t, int64_t row,
                                        Shared& shared) {
-    block.ForEach([&](int thread, State& state) {
+    threads.ForEach([&](int thread, State& state) {
       state.all = state.some = EmptyLogSum();
       for (int64_t i = thread; i < t.words; i += kOutputThreads) {
         const float logit = LogitOf(t.formula, t.products[row * t.words + i], t.first_word + i);
@@ -62,14 +62,14 @@ struct AddTileBody {
       shared.some[thread] = state.some;
     });
     for (int half = kOutputThreads / 2; half > 0; half /= 2) {
-      block.Sync();
-      block.ForEach([&](int thread, State&) {
+      threads.Sync();
+      threads.ForEach([&](int thread, State&) {
         if (thread >= half) return;
         shared.all[thread] = Join(shared.all[thread], shared.all[thread + half]);
         shared.some[thread] = Join(shared.some[thread], shared.some[thread + half]);
       });
     }
-    block.ForEach([&](int thread, State&) {
+    threads.ForEach([&](int thread, State&) {
       if (thread != 0) return;
       for (int part = 0; part < (t.subset != nullptr ? 2 : 1); ++part) {
         LogSum* sums = t.sums + part * t.rows + row;
@@ -102,10 +102,10 @@ struct RowLogitBody {
   };
   struct State {};
 
-  template <typename Block>
-  static LMFUSION_HOST_DEVICE void Run(Block& block, const RowLogits& r, int64_t row,
+  template <typename Threads>
+  static LMFUSION_HOST_DEVICE void Run(Threads& threads, const RowLogits& r, int64_t row,
                                        Shared& shared) {
-    block.ForEach([&](int thread, State&) {
+    threads.ForEach([&](int thread, State&) {
       float sum = 0;
       for (int64_t i = thread; i < r.size; i += kOutputThreads) {
         sum += LoadNumber(r.hidden, r.hidden_type, row * r.size + i) *
@@ -114,12 +114,12 @@ struct RowLogitBody {
       shared.sums[thread] = sum;
     });
     for (int half = kOutputThreads / 2; half > 0; half /= 2) {
-      block.Sync();
-      block.ForEach([&](int thread, State&) {
+      threads.Sync();
+      threads.ForEach([&](int thread, State&) {
         if (thread < half) shared.sums[thread] += shared.sums[thread + half];
       });
     }
-    block.ForEach([&](int thread, State&) {
+    threads.ForEach([&](int thread, State&) {
       if (thread == 0) r.results[row] = LogitOf(r.formula, shared.sums[0], r.tokens[row]);
     });
   }

@@ -13,7 +13,7 @@ namespace lmfusion {
 // How often a corpus holds each word in each casing, alone, after, before and between other
 // words. Immutable; thread safe.
 //
-// The file (python/lmfusion/export/truecaser.py writes it) is read in place. All numbers are
+// The file (python/lmfusion/exporter/truecaser.py writes it) is read in place. All numbers are
 // little-endian; sections follow one another without gaps:
 //      0  char[8]  "LMFTRUEC"
 //      8  uint32   version, 2

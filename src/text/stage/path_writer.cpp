@@ -6,7 +6,7 @@
 
 // Note [Truncation]
 // A token with n text tokens before it is read after the start token and tokens [dropped(n), n) of
-// its text: dropped(n) = 0 up to max_context_length, then it grows in blocks of a quarter of that,
+// its text: dropped(n) = 0 up to max_context_length, then it grows in steps of a quarter of that,
 // so that texts which grow word by word share their prefixes between two moves of the cut. One
 // rule for every token, whether it belongs to a whole text, a context or a candidate, keeps the sum
 // over the words of a text independent of where it was split. Where the cut moves within the scored
@@ -25,8 +25,8 @@ PathWriter::PathWriter(std::shared_ptr<const TokenPaths::Tokens> context, PathLi
 size_t PathWriter::Dropped(size_t tokens) const {
   const auto limit = static_cast<size_t>(limits_.max_context_length);
   if (tokens <= limit) return 0;
-  const size_t block = std::max<size_t>(1, limit / 4);
-  return (tokens - limit + block - 1) / block * block;
+  const size_t step = std::max<size_t>(1, limit / 4);
+  return (tokens - limit + step - 1) / step * step;
 }
 
 std::shared_ptr<const TokenPaths::Tokens> PathWriter::ContextWithout(Cut cut) {

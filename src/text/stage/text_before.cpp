@@ -23,13 +23,13 @@ void CheckUtf8In(const std::string& text, const std::string& where) {
 }
 
 // The first utterance that is kept, so that `most` tokens are left at most. What is dropped grows
-// in blocks, so that calls with one utterance more each share their beginning.
+// in steps, so that calls with one utterance more each share their beginning.
 size_t FirstKept(const std::vector<int64_t>& sizes, int64_t most) {
   int64_t tokens = 0;
   for (const int64_t size : sizes) tokens += size;
   if (tokens <= most) return 0;
-  const int64_t block = std::max<int64_t>(1, most / 4);
-  int64_t to_drop = (tokens - most + block - 1) / block * block;
+  const int64_t step = std::max<int64_t>(1, most / 4);
+  int64_t to_drop = (tokens - most + step - 1) / step * step;
   size_t first = 0;
   for (; first < sizes.size() && to_drop > 0; ++first) to_drop -= sizes[first];
   return first;

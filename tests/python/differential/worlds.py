@@ -13,7 +13,7 @@ import numpy as np
 import tiny_models
 import tokenizers
 import torch
-from lmfusion.export import export
+from lmfusion.exporter import export
 from tokenizers import normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 

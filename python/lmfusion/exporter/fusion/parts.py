@@ -24,7 +24,7 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
-from lmfusion.export.architecture import decoder_of
+from lmfusion.exporter.architecture import decoder_of
 
 Angles = tuple[torch.Tensor, torch.Tensor]  # cos, sin
 

@@ -7,8 +7,6 @@ docs/export.md has the format and the list of what is supported.
 from __future__ import annotations
 
 import os
-import sys
-import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,22 +15,25 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmfusion._core import Truecaser
 from lmfusion.errors import ExportError
-from lmfusion.export import parity
-from lmfusion.export.container import write_model_file
-from lmfusion.export.lora import merged_with_lora
-from lmfusion.export.metadata import Metadata
-from lmfusion.export.narrow import WeightTypes, narrow_weights
-from lmfusion.export.probes import refuse_models_that_look_ahead, refuse_weights_that_are_no_numbers
-from lmfusion.export.replica import float32_replica
-from lmfusion.export.sources import (
+from lmfusion.exporter import parity
+from lmfusion.exporter.container import write_model_file
+from lmfusion.exporter.lora import merged_with_lora
+from lmfusion.exporter.metadata import Metadata
+from lmfusion.exporter.narrow import WeightTypes, narrow_weights
+from lmfusion.exporter.probes import (
+    refuse_models_that_look_ahead,
+    refuse_weights_that_are_no_numbers,
+)
+from lmfusion.exporter.replica import float32_replica
+from lmfusion.exporter.sources import (
     check_model,
     load_model,
     load_tokenizer,
     refuse_encoder_decoder,
 )
-from lmfusion.export.tokenizer_file import SAMPLE_LINES, original_ids, read_tokenizer
-from lmfusion.export.torch_state import callers_state_aside
-from lmfusion.export.traced import describe, trace_plain, trace_tree
+from lmfusion.exporter.tokenizer_file import SAMPLE_LINES, original_ids, read_tokenizer
+from lmfusion.exporter.torch_state import callers_state_aside
+from lmfusion.exporter.traced import describe, trace_plain, trace_tree
 from lmfusion.replaced_file import replaced
 
 __all__ = ["ExportError", "export", "export_folder"]
@@ -166,16 +167,3 @@ def _read_truecaser(path: str | os.PathLike[str] | None) -> dict[str, str | byte
     content = Path(path).read_bytes()
     Truecaser(content, compat=False)  # refuses anything else
     return {"truecaser": content}
-
-
-class _CallableModule(types.ModuleType):
-    """Lets `lmfusion.export(model, tokenizer, path)` be written although this is a module.
-
-    Importing a submodule binds its name in the package, whatever the package had there.
-    """
-
-    def __call__(self, *args: object, **options: object) -> Path:
-        return export(*args, **options)  # type: ignore[arg-type]
-
-
-sys.modules[__name__].__class__ = _CallableModule

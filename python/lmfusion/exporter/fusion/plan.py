@@ -9,12 +9,12 @@ from types import NoneType
 
 import torch
 
-from lmfusion.export.fusion.attention import Attention, HeadSource, find_attention
-from lmfusion.export.fusion.gates import Gate, find_gate
-from lmfusion.export.fusion.norms import Norm
-from lmfusion.export.fusion.parts import Anchor, Part, Recording
-from lmfusion.export.fusion.projections import Projection, stack
-from lmfusion.export.fusion.residuals import NEAR, Sum, Value, find_sum, unlike
+from lmfusion.exporter.fusion.attention import Attention, HeadSource, find_attention
+from lmfusion.exporter.fusion.gates import Gate, find_gate
+from lmfusion.exporter.fusion.norms import Norm
+from lmfusion.exporter.fusion.parts import Anchor, Part, Recording
+from lmfusion.exporter.fusion.projections import Projection, stack
+from lmfusion.exporter.fusion.residuals import NEAR, Sum, Value, find_sum, unlike
 
 Formula = Value | Gate | Sum
 

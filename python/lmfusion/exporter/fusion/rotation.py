@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lmfusion.export.fusion.parts import Angles
+from lmfusion.exporter.fusion.parts import Angles
 
 FORMS = {
     False: ("whole", "doubled"),  # halves

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lmfusion.export.architecture import Architecture, read_architecture
-from lmfusion.export.metadata import Metadata, Parity, weights_sha256
-from lmfusion.export.narrow import StoredWeights, WeightTypes, count_weights
-from lmfusion.export.output import OutputHead, read_output_head
-from lmfusion.export.plain_module import trace_plain_module
-from lmfusion.export.replica import float32_replica
-from lmfusion.export.rotary import fix_rotary_frequencies
-from lmfusion.export.start_token import chosen_start_token
-from lmfusion.export.tokenizer_file import TokenizerFile, end_token
-from lmfusion.export.tree_module import trace_tree_module
+from lmfusion.exporter.architecture import Architecture, read_architecture
+from lmfusion.exporter.metadata import Metadata, Parity, weights_sha256
+from lmfusion.exporter.narrow import StoredWeights, WeightTypes, count_weights
+from lmfusion.exporter.output import OutputHead, read_output_head
+from lmfusion.exporter.plain_module import trace_plain_module
+from lmfusion.exporter.replica import float32_replica
+from lmfusion.exporter.rotary import fix_rotary_frequencies
+from lmfusion.exporter.start_token import chosen_start_token
+from lmfusion.exporter.tokenizer_file import TokenizerFile, end_token
+from lmfusion.exporter.tree_module import trace_tree_module
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from lmfusion.export.fusion.parts import Part, equal
+from lmfusion.exporter.fusion.parts import Part, equal
 
 PROBE_ROWS = (2, 5)
 PROBE_SCALES = (1.0, 100.0)

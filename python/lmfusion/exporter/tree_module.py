@@ -20,13 +20,13 @@ import torch
 from torch.jit._trace import TracerWarning
 from transformers import PreTrainedModel
 
-from lmfusion.export.architecture import Architecture, decoder_of
-from lmfusion.export.fusion import fuse
-from lmfusion.export.fusion.emission import Emission, TreeBatch
-from lmfusion.export.fusion.parts import running
-from lmfusion.export.fusion.plan import Plan
-from lmfusion.export.narrow import WeightTypes
-from lmfusion.export.output import OutputHead
+from lmfusion.exporter.architecture import Architecture, decoder_of
+from lmfusion.exporter.fusion import fuse
+from lmfusion.exporter.fusion.emission import Emission, TreeBatch
+from lmfusion.exporter.fusion.parts import running
+from lmfusion.exporter.fusion.plan import Plan
+from lmfusion.exporter.narrow import WeightTypes
+from lmfusion.exporter.output import OutputHead
 
 TRACED_TOKENS = 5
 

@@ -1,4 +1,4 @@
-#include "kernels/attention/query_blocks.h"
+#include "kernels/attention/query_tiles.h"
 
 #include <algorithm>
 
@@ -21,44 +21,44 @@ void AddKeys(const Segment& segment, const int32_t* slots, const int64_t* positi
   }
 }
 
-// Cuts the keys of every block into parts so that there are about options.wanted_blocks of
+// Cuts the keys of every tile into parts so that there are about options.wanted_tiles of
 // them.
-void Split(const QueryBlockOptions& options, std::vector<QueryBlock>* blocks) {
-  const int64_t count = static_cast<int64_t>(blocks->size());
-  if (count == 0 || count * options.kv_heads >= options.wanted_blocks) return;
+void Split(const QueryTileOptions& options, std::vector<QueryTile>* tiles) {
+  const int64_t count = static_cast<int64_t>(tiles->size());
+  if (count == 0 || count * options.kv_heads >= options.wanted_tiles) return;
   int64_t keys = 0;
-  for (const QueryBlock& block : *blocks) keys += block.key_end - block.key_begin;
-  // Rows: the parts and one merge a block, all within kMaxSplitBlocks with twice the room.
-  const int64_t most = kMaxSplitBlocks / (2 * options.kv_heads) - 2 * count;
-  const int64_t wanted_parts = std::min<int64_t>(options.wanted_blocks / options.kv_heads, most);
+  for (const QueryTile& tile : *tiles) keys += tile.key_end - tile.key_begin;
+  // Rows: the parts and one merge a tile, all within kMaxSplitTiles with twice the room.
+  const int64_t most = kMaxSplitTiles / (2 * options.kv_heads) - 2 * count;
+  const int64_t wanted_parts = std::min<int64_t>(options.wanted_tiles / options.kv_heads, most);
   if (wanted_parts <= count) return;
   const int64_t size =
       std::max<int64_t>(options.min_part_keys, (keys + wanted_parts - 1) / wanted_parts);
-  std::vector<QueryBlock> cut, merges;
+  std::vector<QueryTile> cut, merges;
   int32_t part = 0;
-  for (const QueryBlock& block : *blocks) {
-    const int64_t parts = (block.key_end - block.key_begin + size - 1) / size;
+  for (const QueryTile& tile : *tiles) {
+    const int64_t parts = (tile.key_end - tile.key_begin + size - 1) / size;
     if (parts <= 1) {
-      cut.push_back(block);
+      cut.push_back(tile);
       continue;
     }
-    merges.push_back({block.token_begin, block.token_end, -1, static_cast<int32_t>(parts), part});
-    for (int64_t key = block.key_begin; key < block.key_end; key += size) {
-      cut.push_back({block.token_begin, block.token_end, static_cast<int32_t>(key),
-                     static_cast<int32_t>(std::min<int64_t>(block.key_end, key + size)), part++});
+    merges.push_back({tile.token_begin, tile.token_end, -1, static_cast<int32_t>(parts), part});
+    for (int64_t key = tile.key_begin; key < tile.key_end; key += size) {
+      cut.push_back({tile.token_begin, tile.token_end, static_cast<int32_t>(key),
+                     static_cast<int32_t>(std::min<int64_t>(tile.key_end, key + size)), part++});
     }
   }
   cut.insert(cut.end(), merges.begin(), merges.end());
-  *blocks = std::move(cut);
+  *tiles = std::move(cut);
 }
 
 }  // namespace
 
-QueryBlocks BlockQueries(const Segment* segments, int64_t segment_count,
-                         const int32_t* segment_slots, const int64_t* positions, int64_t tokens,
-                         int64_t padded_tokens, const QueryBlockOptions& options) {
-  QueryBlocks result;
-  const int32_t size = BlockTokens(options.group);
+QueryTiles TileQueries(const Segment* segments, int64_t segment_count, const int32_t* segment_slots,
+                       const int64_t* positions, int64_t tokens, int64_t padded_tokens,
+                       const QueryTileOptions& options) {
+  QueryTiles result;
+  const int32_t size = TileTokens(options.group);
   // Segments begin in the order of their tokens: a sweep meets each once.
   std::vector<int64_t> open;
   int64_t next = 0;
@@ -75,9 +75,9 @@ QueryBlocks BlockQueries(const Segment* segments, int64_t segment_count,
     for (const int64_t s : open) {
       AddKeys(segments[s], segment_slots, positions, begin, real_end, &result.keys);
     }
-    result.blocks.push_back({begin, end, key_begin, static_cast<int32_t>(result.keys.size()), -1});
+    result.tiles.push_back({begin, end, key_begin, static_cast<int32_t>(result.keys.size()), -1});
   }
-  Split(options, &result.blocks);
+  Split(options, &result.tiles);
   return result;
 }
 

@@ -10,8 +10,8 @@ from torch.jit._trace import TracerWarning
 from transformers import PreTrainedModel
 
 from lmfusion.errors import ExportError
-from lmfusion.export.replica import set_implementations, traceable_experts
-from lmfusion.export.traceable import traceable_parts
+from lmfusion.exporter.replica import set_implementations, traceable_experts
+from lmfusion.exporter.traceable import traceable_parts
 
 
 class PlainModule(torch.nn.Module):

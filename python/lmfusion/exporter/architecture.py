@@ -22,7 +22,7 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from lmfusion.errors import ExportError
-from lmfusion.export.replica import set_implementations, traceable_experts
+from lmfusion.exporter.replica import set_implementations, traceable_experts
 
 WAY_OUT = ("It can be exported without tree attention, to be scored uncached: uncached=True, "
            "or --uncached on the command line.")

@@ -8,8 +8,8 @@ import torch
 from transformers import PreTrainedModel
 
 from lmfusion.errors import ExportError
-from lmfusion.export.architecture import WAY_OUT, decoder_of
-from lmfusion.export.replica import set_implementations
+from lmfusion.exporter.architecture import WAY_OUT, decoder_of
+from lmfusion.exporter.replica import set_implementations
 
 PROBE_TOKENS = 8
 TOLERANCE = 1e-4  # of the largest logit

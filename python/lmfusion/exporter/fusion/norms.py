@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from lmfusion.export.fusion.parts import Part, equal
+from lmfusion.exporter.fusion.parts import Part, equal
 
 PROBE_SCALES = (1e-3, 1.0, 40.0)
 

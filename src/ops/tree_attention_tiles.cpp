@@ -1,4 +1,4 @@
-#include "ops/tree_attention_blocks.h"
+#include "ops/tree_attention_tiles.h"
 
 #include <ATen/ATen.h>
 
@@ -23,16 +23,16 @@ HeadsView ViewOf(const at::Tensor& tensor) {
 
 }  // namespace
 
-BlockAttention BlocksOf(const TreeAttentionArguments& a, const at::Tensor& output,
-                        at::Tensor* parts) {
+TiledAttention TilesOf(const TreeAttentionArguments& a, const at::Tensor& output,
+                       at::Tensor* parts) {
   const TreeArguments& t = a.tree;
   TORCH_CHECK(t.segment_slots.dim() == 2 && t.segment_slots.size(1) == 4 &&
                   t.segment_slots.scalar_type() == at::kInt && t.segment_slots.is_contiguous() &&
                   t.segments.is_contiguous(),
-              "tree_attention: keys of query blocks int32 [K, 4] expected");
+              "tree_attention: keys of query tiles int32 [K, 4] expected");
   TORCH_CHECK(a.keys.size(2) <= 512, "tree_attention: heads of ", a.keys.size(2),
               "; up to 512 expected");
-  BlockAttention b;
+  TiledAttention b;
   b.queries = ViewOf(a.queries);
   b.keys = ViewOf(a.keys);
   b.values = ViewOf(a.values);
@@ -44,14 +44,14 @@ BlockAttention BlocksOf(const TreeAttentionArguments& a, const at::Tensor& outpu
   b.pool = TypeOf(t.kv, "keys and values");
   b.positions = t.positions.const_data_ptr<int64_t>();
   b.slots = t.slots.const_data_ptr<int32_t>();
-  b.blocks = reinterpret_cast<const QueryBlock*>(t.segments.const_data_ptr<int32_t>());
-  b.block_keys = reinterpret_cast<const QueryKey*>(t.segment_slots.const_data_ptr<int32_t>());
+  b.tiles = reinterpret_cast<const QueryTile*>(t.segments.const_data_ptr<int32_t>());
+  b.tile_keys = reinterpret_cast<const QueryKey*>(t.segment_slots.const_data_ptr<int32_t>());
   b.output = output.data_ptr();
   b.tokens = static_cast<int32_t>(a.queries.size(0));
   b.query_heads = static_cast<int32_t>(a.queries.size(1));
   b.kv_heads = static_cast<int32_t>(a.keys.size(1));
   b.head_dim = static_cast<int32_t>(a.keys.size(2));
-  b.block_count = static_cast<int32_t>(t.segments.size(0));
+  b.tile_count = static_cast<int32_t>(t.segments.size(0));
   b.scale = static_cast<float>(t.scale);
   b.window = static_cast<int32_t>(t.window);
   b.softcap = static_cast<float>(t.softcap);
@@ -65,8 +65,8 @@ BlockAttention BlocksOf(const TreeAttentionArguments& a, const at::Tensor& outpu
 at::Tensor TreeAttentionSerial(const TreeAttentionArguments& a) {
   const at::Tensor output = at::empty(a.queries.sizes(), a.queries.options());
   at::Tensor parts;
-  const BlockAttention blocks = BlocksOf(a, output, &parts);
-  RunTreeAttentionSerially(blocks, FitsMatrixAttention(blocks));
+  const TiledAttention tiles = TilesOf(a, output, &parts);
+  RunTreeAttentionSerially(tiles, FitsMatrixAttention(tiles));
   return output;
 }
 

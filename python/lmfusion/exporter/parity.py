@@ -17,9 +17,9 @@ from transformers import PreTrainedModel
 
 from lmfusion import _core
 from lmfusion.errors import ExportError
-from lmfusion.export.architecture import Architecture
-from lmfusion.export.metadata import Parity
-from lmfusion.export.replica import set_implementations
+from lmfusion.exporter.architecture import Architecture
+from lmfusion.exporter.metadata import Parity
+from lmfusion.exporter.replica import set_implementations
 
 TOLERANCE = 1e-4  # nats per token
 BATCH_TOKENS = 24

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from lmfusion.export.fusion.parts import Part, equal
+from lmfusion.exporter.fusion.parts import Part, equal
 
 # clamped_silu is gpt-oss's; see src/ops/definitions/gate.cpp
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu", "relu", "clamped_silu")

@@ -1,4 +1,4 @@
-// The CUDA kernels of tree attention, run block by block on the host, against plain attention
+// The CUDA kernels of tree attention, run tile by tile on the host, against plain attention
 // along every token's path in float64.
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "kernels/attention/query_blocks.h"
+#include "kernels/attention/query_tiles.h"
 #include "kernels/attention/tree_attention_launch.h"
 #include "tree/batch_plan.h"
 
@@ -21,8 +21,8 @@ struct Shape {
   NumberType pool = NumberType::kFloat32;
   NumberType activation = NumberType::kFloat32;
   bool matrix = false;
-  int wanted_blocks = 0;  // below the number of blocks: nothing is split
-  int padding = 0;        // tokens
+  int wanted_tiles = 0;  // below the number of tiles: nothing is split
+  int padding = 0;       // tokens
 };
 
 // A random tree of which some nodes are computed already.
@@ -104,7 +104,7 @@ double LargestDifference(const Shape& s, int paths, int length, size_t begin, si
     Stored(half ? NumberType::kFloat16 : NumberType::kBFloat16, &queries);
   }
 
-  BlockAttention a;
+  TiledAttention a;
   const auto q = Stored(s.activation, &queries), k = Stored(s.activation, &keys),
              v = Stored(s.activation, &values);
   auto pk = Stored(s.pool, &pool_keys), pv = Stored(s.pool, &pool_values);
@@ -113,20 +113,20 @@ double LargestDifference(const Shape& s, int paths, int length, size_t begin, si
   std::vector<int32_t> token_slots = plan.slots;
   positions.resize(padded, 0);
   token_slots.resize(padded, static_cast<int32_t>(grown.slots));
-  QueryBlockOptions options;
+  QueryTileOptions options;
   options.group = s.q_heads / s.kv_heads;
   options.kv_heads = s.kv_heads;
-  options.wanted_blocks = s.wanted_blocks;
+  options.wanted_tiles = s.wanted_tiles;
   options.min_part_keys = 8;
-  QueryBlocks blocks =
-      BlockQueries(plan.segments.data(), plan.segments.size(), plan.segment_slots.data(),
-                   positions.data(), tokens, padded, options);
-  if (s.wanted_blocks > 0) {
+  QueryTiles tiles =
+      TileQueries(plan.segments.data(), plan.segments.size(), plan.segment_slots.data(),
+                  positions.data(), tokens, padded, options);
+  if (s.wanted_tiles > 0) {
     bool split = false;
-    for (const QueryBlock& block : blocks.blocks) split |= block.part >= 0;
+    for (const QueryTile& tile : tiles.tiles) split |= tile.part >= 0;
     EXPECT_TRUE(split);
   }
-  blocks.blocks.push_back({0, 0, 0, 0, -1});  // padding
+  tiles.tiles.push_back({0, 0, 0, 0, -1});  // padding
   a.queries = {q.data(), s.q_heads * s.head_dim, s.head_dim};
   a.keys = {k.data(), width, s.head_dim};
   a.values = {v.data(), width, s.head_dim};
@@ -137,14 +137,14 @@ double LargestDifference(const Shape& s, int paths, int length, size_t begin, si
   a.pool = s.pool;
   a.positions = positions.data();
   a.slots = token_slots.data();
-  a.blocks = blocks.blocks.data();
-  a.block_keys = blocks.keys.data();
+  a.tiles = tiles.tiles.data();
+  a.tile_keys = tiles.keys.data();
   a.output = output.data();
   a.tokens = static_cast<int32_t>(padded);
   a.query_heads = s.q_heads;
   a.kv_heads = s.kv_heads;
   a.head_dim = s.head_dim;
-  a.block_count = static_cast<int32_t>(blocks.blocks.size());
+  a.tile_count = static_cast<int32_t>(tiles.tiles.size());
   a.scale = 0.2f;
   a.window = s.window;
   a.softcap = s.softcap;
@@ -231,7 +231,7 @@ TEST(PlainAttention, BatchesInTheMiddle) {
 TEST(PlainAttention, SplitKeysAreMerged) {
   for (const int window : {0, 4}) {
     Shape s{4, 2, 16};
-    s.wanted_blocks = 120;
+    s.wanted_tiles = 120;
     s.sinks = true;
     s.window = window;
     EXPECT_LT(LargestDifference(s, 20, 80, 0, 1000), kFloat32);
@@ -276,12 +276,12 @@ TEST(MatrixAttention, SplitKeysAreMerged) {
   s.pool = NumberType::kFloat16;
   s.matrix = true;
   s.sinks = true;
-  s.wanted_blocks = 120;
+  s.wanted_tiles = 120;
   EXPECT_LT(LargestDifference(s, 20, 80, 0, 1000), kMatrix);
 }
 
-TEST(QueryBlocks, CommonPrefixIsListedOnceABlock) {
-  // 256 tokens below a trunk of 100 nodes: 4 blocks of 64 tokens list it 4 times, not 256.
+TEST(QueryTiles, CommonPrefixIsListedOnceABlock) {
+  // 256 tokens below a trunk of 100 nodes: 4 tiles of 64 tokens list it 4 times, not 256.
   std::vector<Segment> segments = {{0, 100, 0, 256, 0}};
   std::vector<int32_t> slots;
   std::vector<int64_t> positions;
@@ -291,29 +291,29 @@ TEST(QueryBlocks, CommonPrefixIsListedOnceABlock) {
     slots.push_back(100 + t);
     positions.push_back(100);
   }
-  QueryBlockOptions options;
-  options.wanted_blocks = 0;
-  const QueryBlocks blocks =
-      BlockQueries(segments.data(), 257, slots.data(), positions.data(), 256, 256, options);
-  EXPECT_EQ(blocks.blocks.size(), 4u);
-  EXPECT_EQ(blocks.keys.size(), 4u * (100 + 64));
+  QueryTileOptions options;
+  options.wanted_tiles = 0;
+  const QueryTiles tiles =
+      TileQueries(segments.data(), 257, slots.data(), positions.data(), 256, 256, options);
+  EXPECT_EQ(tiles.tiles.size(), 4u);
+  EXPECT_EQ(tiles.keys.size(), 4u * (100 + 64));
 }
 
-TEST(QueryBlocks, SplitStaysWithinItsBound) {
+TEST(QueryTiles, SplitStaysWithinItsBound) {
   for (const int kv_heads : {1, 2, 8, 32, 300}) {
     for (const int tokens : {1, 16, 300}) {
       const Segment segment = {0, 5000, 0, tokens, 0};
       const std::vector<int32_t> slots(5000, 0);
       std::vector<int64_t> positions(tokens, 4999);
-      QueryBlockOptions options;
+      QueryTileOptions options;
       options.group = 4;
       options.kv_heads = kv_heads;
-      const QueryBlocks blocks =
-          BlockQueries(&segment, 1, slots.data(), positions.data(), tokens, tokens, options);
+      const QueryTiles tiles =
+          TileQueries(&segment, 1, slots.data(), positions.data(), tokens, tokens, options);
       bool split = false;
-      for (const QueryBlock& block : blocks.blocks) split |= block.part >= 0;
+      for (const QueryTile& tile : tiles.tiles) split |= tile.part >= 0;
       if (split) {
-        EXPECT_LE(2 * blocks.blocks.size() * kv_heads, static_cast<size_t>(kMaxSplitBlocks));
+        EXPECT_LE(2 * tiles.tiles.size() * kv_heads, static_cast<size_t>(kMaxSplitTiles));
       }
       EXPECT_EQ(split, kv_heads <= 32 && !(kv_heads == 32 && tokens == 300))
           << kv_heads << " " << tokens;

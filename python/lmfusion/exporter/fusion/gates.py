@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from lmfusion.export.fusion.parts import Recording, equal
-from lmfusion.export.fusion.projections import Projection
+from lmfusion.exporter.fusion.parts import Recording, equal
+from lmfusion.exporter.fusion.projections import Projection
 
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu", "relu")
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lmfusion.export.fusion.experts import Experts
-from lmfusion.export.fusion.norms import Norm
-from lmfusion.export.fusion.parts import Recording, equal
-from lmfusion.export.fusion.projections import Projection
+from lmfusion.exporter.fusion.experts import Experts
+from lmfusion.exporter.fusion.norms import Norm
+from lmfusion.exporter.fusion.parts import Recording, equal
+from lmfusion.exporter.fusion.projections import Projection
 
 NEAR = 16  # steps back that a residual may come from
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lmfusion.export.fusion.norms import Norm
-from lmfusion.export.fusion.parts import Angles, Recording, equal
-from lmfusion.export.fusion.projections import Projection
-from lmfusion.export.fusion.rotation import Rotation, rotations, turned
+from lmfusion.exporter.fusion.norms import Norm
+from lmfusion.exporter.fusion.parts import Angles, Recording, equal
+from lmfusion.exporter.fusion.projections import Projection
+from lmfusion.exporter.fusion.rotation import Rotation, rotations, turned
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@
 namespace lmfusion {
 
 // Note [One kernel body, two executors]
-// The body of a kernel is a template over the block of threads that runs it. A body is written as
-// steps: ForEach runs a step for every thread of the block with that thread's own State (its
+// The body of a kernel is a template over the thread block that runs it. A body is written as
+// steps: ForEach runs a step for every thread of the thread block with that thread's own State (its
 // registers), Sync is the barrier between steps that exchange data through shared memory, and what
 // the threads of a warp do together (matrix products, exchanges of registers) is a step of its
-// own. DeviceBlock is one block of a CUDA grid; SerialBlock runs the same steps thread by thread
-// on the host, where tests compare them with plain formulas. So the index arithmetic of every
-// kernel is tested on machines without a GPU; only the instructions behind the steps are not.
+// own. DeviceThreads are one thread block of a CUDA grid; SerialThreads run the same steps thread
+// by thread on the host, where tests compare them with plain formulas. So the index arithmetic of
+// every kernel is tested on machines without a GPU; only the instructions behind the steps are not.
 //
 // The registers of matrix products are those of PTX's mma.m16n8k16 (row by column): of the 32
 // threads, thread l holds of A [16][16] the pairs at (row l/4, column 2(l%4)), (row + 8, column),
@@ -29,9 +29,9 @@ LMFUSION_HOST_DEVICE uint32_t PackPair(float low, float high) {
 }
 
 template <typename State, int kThreads>
-class SerialBlock {
+class SerialThreads {
  public:
-  SerialBlock() : states_(kThreads) {}
+  SerialThreads() : states_(kThreads) {}
 
   template <typename Step>
   void ForEach(Step step) {
@@ -66,8 +66,8 @@ class SerialBlock {
     }
   }
 
-  // Registers of B for two 8x8 blocks of a row-major matrix, PTX's ldmatrix.x2.trans. row(thread)
-  // points to row thread % 16 of the two blocks, in shared memory.
+  // Registers of B for two 8x8 tiles of a row-major matrix, PTX's ldmatrix.x2.trans. row(thread)
+  // points to row thread % 16 of the two tiles, in shared memory.
   template <typename Row, typename B>
   void LoadTransposed(Row row, B b) {
     for (int warp = 0; warp < kThreads / 32; ++warp) {
@@ -107,7 +107,7 @@ class SerialBlock {
 #if defined(__CUDACC__)
 
 template <typename State>
-class DeviceBlock {
+class DeviceThreads {
  public:
   template <typename Step>
   __device__ __forceinline__ void ForEach(Step step) {

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 import transformers
 
-from lmfusion.export.start_token import Measured
+from lmfusion.exporter.start_token import Measured
 
 FORMAT = 3  # kModelFormat in src/bundle/description.h
 

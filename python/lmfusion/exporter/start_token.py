@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lmfusion.export.tokenizer_file import StartToken, end_token, original_ids, start_token
+from lmfusion.exporter.tokenizer_file import StartToken, end_token, original_ids, start_token
 
 SENTENCES = (
     "The train to the coast was late again this morning.",

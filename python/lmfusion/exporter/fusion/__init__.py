@@ -14,10 +14,10 @@ from collections.abc import Callable
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
-from lmfusion.export.architecture import decoder_of
-from lmfusion.export.fusion.experts import read_experts
-from lmfusion.export.fusion.norms import read_norm
-from lmfusion.export.fusion.parts import (
+from lmfusion.exporter.architecture import decoder_of
+from lmfusion.exporter.fusion.experts import read_experts
+from lmfusion.exporter.fusion.norms import read_norm
+from lmfusion.exporter.fusion.parts import (
     Part,
     anchor_layers,
     current_flow,
@@ -25,9 +25,9 @@ from lmfusion.export.fusion.parts import (
     record_pass,
     watch_angles,
 )
-from lmfusion.export.fusion.plan import Plan, make_plan
-from lmfusion.export.fusion.projections import read_projection
-from lmfusion.export.replica import set_implementations, traceable_experts
+from lmfusion.exporter.fusion.plan import Plan, make_plan
+from lmfusion.exporter.fusion.projections import read_projection
+from lmfusion.exporter.replica import set_implementations, traceable_experts
 
 ATTENTION = "lmfusion_flow"
 PROBE_TOKENS = 17  # no usual number of heads

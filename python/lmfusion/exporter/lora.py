@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from lmfusion.errors import ExportError
-from lmfusion.export.probes import differ, logits_of, probe_ids
-from lmfusion.export.replica import float32_replica
+from lmfusion.exporter.probes import differ, logits_of, probe_ids
+from lmfusion.exporter.replica import float32_replica
 
 
 def merged_with_lora(model: PreTrainedModel, lora: Path | None) -> PreTrainedModel:

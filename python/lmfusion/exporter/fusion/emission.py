@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import torch
 
-from lmfusion.export.fusion.attention import Attention, HeadSource
-from lmfusion.export.fusion.experts import Experts
-from lmfusion.export.fusion.gates import Columns, Gate
-from lmfusion.export.fusion.norms import Norm
-from lmfusion.export.fusion.parts import Angles, Part
-from lmfusion.export.fusion.plan import Plan
-from lmfusion.export.fusion.projections import Projection
-from lmfusion.export.fusion.residuals import Sum, Value
-from lmfusion.export.fusion.rotation import Rotation
+from lmfusion.exporter.fusion.attention import Attention, HeadSource
+from lmfusion.exporter.fusion.experts import Experts
+from lmfusion.exporter.fusion.gates import Columns, Gate
+from lmfusion.exporter.fusion.norms import Norm
+from lmfusion.exporter.fusion.parts import Angles, Part
+from lmfusion.exporter.fusion.plan import Plan
+from lmfusion.exporter.fusion.projections import Projection
+from lmfusion.exporter.fusion.residuals import Sum, Value
+from lmfusion.exporter.fusion.rotation import Rotation
 
 
 @dataclass(frozen=True)

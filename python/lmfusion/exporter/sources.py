@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from lmfusion.errors import ExportError
-from lmfusion.export.gguf_tokenizer import gguf_tokenizer
+from lmfusion.exporter.gguf_tokenizer import gguf_tokenizer
 
 
 def load_model(path: Path) -> PreTrainedModel:
