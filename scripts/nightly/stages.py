@@ -34,7 +34,8 @@ class Stage:
 
     @property
     def must_build(self) -> bool:
-        return bool(self.folder) and not (ROOT / self.folder / "build.ninja").exists()
+        return bool(self.folder) and not any(
+            (ROOT / self.folder / name).exists() for name in ("build.ninja", "complete"))
 
     @property
     def least(self) -> float:
@@ -156,6 +157,14 @@ def decoders(work: Work) -> None:
         work.outcome.notes.append(f"could not be installed: {', '.join(missing)}")
 
 
+def install(work: Work) -> None:
+    """A Debian in build/clean, which the next night uses again."""
+    if os.geteuid() != 0:
+        work.outcome.skipped = "not root, which debootstrap needs"
+    elif work.has("debootstrap") and work.must(ROOT / "scripts" / "clean_install.sh"):
+        work.outcome.count("installations", 1)
+
+
 # In the order of what there is time for.
 STAGES = [
     Stage("differential", "random calls of every architecture against plain Hugging Face",
@@ -183,6 +192,8 @@ STAGES = [
     Stage("decoders", "the searches of ESPnet, NeMo and sherpa-onnx themselves, with the adapters",
           decoders, fixed=300),
     Stage("tidy", "clang-tidy over every source", tidy, fixed=1200),
+    Stage("install", "pip install on a new Debian with g++ and Python alone, and a score there",
+          install, fixed=400, folder="build/clean/bookworm", building=900),
     Stage("valgrind", "valgrind over tests of the rooms without torch", valgrind, fixed=200,
           folder="build-plain", building=180),
     Stage("arm64", "the rooms without torch for 64-bit Arm, under qemu", arm64, fixed=120,

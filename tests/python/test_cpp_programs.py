@@ -44,6 +44,22 @@ def values(output: str) -> dict[str, float]:
     return {name: float(value) for name, value in map(str.split, output.splitlines())}
 
 
+def test_the_page_of_adapters_compiles(tmp_path: Path) -> None:
+    """Its lines of C++, in a function whose arguments are what a reader has."""
+    page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
+    [fragment] = re.findall(r"(?<=\n\n)(?:    #include .*\n)+\n(?:    .*\n)+", page)
+    lines = [line.strip() for line in fragment.splitlines()]
+    includes = [line for line in lines if line.startswith("#include")]
+    (tmp_path / "page.cpp").write_text("\n".join([
+        *includes, "void Page(fl::lib::text::LexiconDecoderOptions options,",
+        "          std::shared_ptr<fl::lib::text::Trie> trie, std::vector<std::string> words,",
+        "          int silence, int blank, int unknown) {", *lines[len(includes):], "}", ""]))
+    headers = os.environ.get("FLASHLIGHT_TEXT_INCLUDE") or (
+        ROOT / "tests" / "programs" / "flashlight_protocol")
+    run("g++", "-std=c++17", "-fsyntax-only", "-Wall", "-Werror", "-Wno-unused-variable",
+        f"-I{ROOT / 'include'}", f"-I{headers}", tmp_path / "page.cpp")
+
+
 def test_states_and_flashlight_equal_python(prefix: Path, bundle: Path, tmp_path: Path) -> None:
     real = os.environ.get("FLASHLIGHT_TEXT_INCLUDE")  # else the protocol copy of the tests
     options = [f"-DFLASHLIGHT_TEXT_INCLUDE={real}"] if real else []
