@@ -13,7 +13,7 @@ import lmfusion
 import pytest
 from lmfusion import _core
 from lmfusion.cli import COMMANDS, main
-from lmfusion.export.truecaser import export_truecaser
+from lmfusion.exporter.truecaser import export_truecaser
 from oracle import Oracle
 
 ROOT = Path(__file__).parents[2]
