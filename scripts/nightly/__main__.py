@@ -105,15 +105,15 @@ class Night:
             self.write()
 
     def run_one(self, stage: Stage, seconds: float, progress: Progress) -> Outcome:
-        """One stage; what it throws is a finding. It is ended where it takes three times its time,
+        """One stage; what it throws is a finding. It is ended where it takes five times its time,
         a finding too, and where all of the time is over."""
         begin = time.monotonic()
         if begin >= self.end:
             return Outcome(skipped="the time was over")
         folder = self.given.out / stage.name
         folder.mkdir(parents=True, exist_ok=True)
-        work = Work(seconds, folder, self.given.seed, begin + 3 * (stage.least + seconds) + 60,
-                    self.end, self.run.jobs)
+        end = min(self.end, begin + 5 * (stage.least + seconds) + 60)
+        work = Work(seconds, folder, self.given.seed, end, self.end, self.run.jobs)
         work.log.unlink(missing_ok=True)
         task = progress.add_task(stage.name, total=stage.least + seconds, status="")
         ended = threading.Event()

@@ -76,7 +76,7 @@ class Work:
             environment: Mapping[str, str] | None = None, cwd: Path = ROOT) -> int:
         """Runs a command, its output in the log; 124 where it took longer than `limit` seconds, or
         until the stage's time was over, and was ended with all that it had started."""
-        limit = max(0.0, min(limit, min(self.end, self.last) - time.monotonic()))
+        limit = max(0.0, min(limit, self.end - time.monotonic()))
         with self.log.open("ab") as log:
             log.write(f"$ {' '.join(map(str, command))}\n".encode())
             log.flush()

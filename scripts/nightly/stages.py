@@ -172,7 +172,7 @@ STAGES = [
     Stage("twin", "random calls against a model computed by hand, C++ alone", twin, share=5),
     Stage("faults", "allocations, model calls and writes that fail", faults, fixed=60),
     Stage("interrupts", "SIGINT at any time of any call", interrupts, share=2, fixed=40),
-    Stage("files", "damaged model files and snapshots", files, fixed=150),
+    Stage("files", "damaged model files and snapshots", files, fixed=240),
     Stage("tokenizers", "random tokenizers and texts against the originals", tokenizers, share=3,
           fixed=20),
     Stage("threads", "tests that call from several threads", threads, fixed=120),

@@ -28,13 +28,13 @@ def tidy(work: Work) -> None:
     left: list[str] = []
 
     def look(file: str) -> str:
-        if time.monotonic() > work.end:
+        if time.monotonic() > work.end - 60:
             left.append(file)
             return ""
         work.status = Path(file).name
         return lint.tidy(file, commands)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(work.cores) as pool:
         problems = list(pool.map(look, files))
     work.outcome.count("sources", len(files) - len(left))
     work.outcome.findings += [problem.strip() for problem in problems if problem]

@@ -1,6 +1,7 @@
 """Many calls of several threads on a small cache: exact to the end, and no memory is lost.
 
     LMFUSION_TEST_SECONDS  how long to go on, beyond the first calls (default: not)
+    LMFUSION_TEST_CALLS    how many those are (default 2000); memory is compared from 4000 on
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pytest
 from oracle import Oracle, check, requests
 
 THREADS = 4
-CALLS = 2000  # of the short run
+CALLS = int(os.environ.get("LMFUSION_TEST_CALLS", "2000"))
 WARM_UP = 4000  # calls after which memory is compared
 TOKENS = 90  # of the cache
 

@@ -1,4 +1,5 @@
-"""Random tokenizers over random texts against the original, the package tokenizers.
+"""Random tokenizers over random texts against the originals, the packages tokenizers and
+sentencepiece (also on the models of the wheel mistral_common).
 
     LMFUSION_TEST_SECONDS  how long to go on, beyond the first tokenizers (default: not)
     LMFUSION_TEST_SEED     the first tokenizer's seed (default 1)
@@ -6,10 +7,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import json
 import os
 import random
 import time
+from pathlib import Path
 
 import pytest
 from lmfusion import _core, errors
@@ -25,6 +29,8 @@ from tokenizers import (
 )
 
 TOKENIZERS, LINES = 12, 300
+SENTENCEPIECE_MODELS = 6
+TIE = 2e-3  # nats: segmentations of one score are ordered differently by releases of sentencepiece
 PATTERNS = [r"\p{N}{1,3}", r" ?\p{L}+", r"\s+(?!\S)|\s+", r"(?i:'s|'t|'re)", r"[^\s\p{L}\p{N}]+",
             r"[一-龥]+", r"\p{Lu}?\p{Ll}+"]
 
@@ -91,7 +97,7 @@ def check(seed: int) -> tuple[int, int]:
 
 def test_random_tokenizers(record_property: pytest.RecordProperty) -> None:
     first = int(os.environ.get("LMFUSION_TEST_SEED", "1"))
-    end = time.monotonic() + float(os.environ.get("LMFUSION_TEST_SECONDS", "0"))
+    end = time.monotonic() + float(os.environ.get("LMFUSION_TEST_SECONDS", "0")) / 2
     texts = refused = tried = 0
     while tried < TOKENIZERS or time.monotonic() < end:
         compared, no = check(first + tried)
@@ -100,3 +106,76 @@ def test_random_tokenizers(record_property: pytest.RecordProperty) -> None:
     record_property("tokenizers refused", refused)
     record_property("texts tokenized", texts)
     assert refused < tried / 2
+
+
+def random_sentencepiece(draw: random.Random) -> tuple[bytes, bool]:
+    """A model trained on random lines, and whether it is a unigram model."""
+    spm = pytest.importorskip("sentencepiece", reason="pip install sentencepiece==0.2.3")
+    kind = draw.choice(["unigram", "bpe"])
+    lines = [*odd_lines(150, draw.randrange(10**6)), *ordinary_lines(150, draw.randrange(10**6))]
+    lines = [line.replace("\n", " ").replace("\0", " ") for line in lines]
+    symbols = ["<start>", "the", "é", "cat"]
+    if kind == "bpe":  # releases differ on user-defined spaces in unigram models
+        symbols.append("\u2581\u2581")
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter([line for line in lines if line.strip()]), model_writer=model,
+        model_type=kind, vocab_size=draw.randrange(500, 900), hard_vocab_limit=False,
+        character_coverage=draw.choice([0.98, 0.995, 1.0]), byte_fallback=draw.random() < 0.6,
+        normalization_rule_name=draw.choice(["identity", "nfkc", "nmt_nfkc", "nmt_nfkc_cf"]),
+        add_dummy_prefix=draw.random() < 0.7, remove_extra_whitespaces=draw.random() < 0.5,
+        split_digits=draw.random() < 0.5, split_by_whitespace=draw.random() < 0.8,
+        user_defined_symbols=draw.sample(symbols, draw.randrange(len(symbols))),
+        control_symbols=["<control>"], minloglevel=2, num_threads=1)
+    return model.getvalue(), kind == "unigram"
+
+
+def check_sentencepiece(model: bytes, is_unigram: bool, seed: int) -> tuple[int, int]:
+    """Texts compared, and whether ours refuses the model."""
+    import sentencepiece as spm
+    original = spm.SentencePieceProcessor(model_proto=model)
+    draw = random.Random(seed)
+    try:
+        ours = _core.Tokenizer.from_sentencepiece(model)
+    except errors.TokenizerError:
+        return 0, 1
+    lines = [*odd_lines(LINES // 2, seed), *mixed_lines(LINES // 2, seed)]
+    for line in lines:
+        wanted, got = original.encode(line), ours.encode(line)
+        if wanted != got:
+            assert is_unigram, (f"LMFUSION_TEST_SEED={seed}", line)
+            scores = [sum(map(original.GetScore, ids)) for ids in (wanted, got)]
+            assert abs(scores[0] - scores[1]) < TIE, (f"LMFUSION_TEST_SEED={seed}", line)
+            assert original.decode(wanted) == original.decode(got), (seed, line)
+        whole = line.encode()
+        cut = ours.last_cut(whole, draw.randrange(len(whole) + 1))
+        assert cut == 0 or [*ours.encode(whole[:cut]), *ours.encode_after_cut(whole[cut:])] == (
+            got), (f"LMFUSION_TEST_SEED={seed}", line, cut)
+    return len(lines), 0
+
+
+def test_random_sentencepiece_models(record_property: pytest.RecordProperty) -> None:
+    """Unigram and BPE, with and without bytes, symbols of a user's own, and every normaliser."""
+    first = int(os.environ.get("LMFUSION_TEST_SEED", "1"))
+    end = time.monotonic() + float(os.environ.get("LMFUSION_TEST_SECONDS", "0")) / 2
+    texts = refused = tried = 0
+    while tried < SENTENCEPIECE_MODELS or time.monotonic() < end:
+        model, is_unigram = random_sentencepiece(random.Random(first + tried))
+        compared, no = check_sentencepiece(model, is_unigram, first + tried)
+        texts, refused, tried = texts + compared, refused + no, tried + 1
+    record_property("tokenizers", tried)
+    record_property("tokenizers refused", refused)
+    record_property("texts tokenized", texts)
+    assert refused < tried / 2
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model.v1",
+                                  "mistral_instruct_tokenizer_240323.model.v3"])
+def test_mistrals_models(name: str) -> None:
+    package = importlib.util.find_spec("mistral_common")
+    if package is None or package.origin is None:
+        pytest.skip("pip install mistral_common==1.13.1")
+    pytest.importorskip("sentencepiece", reason="pip install sentencepiece==0.2.3")
+    model = (Path(package.origin).parent / "data" / name).read_bytes()
+    seed = int(os.environ.get("LMFUSION_TEST_SEED", "1"))
+    assert check_sentencepiece(model, False, seed) == (LINES // 2 * 2, 0)
