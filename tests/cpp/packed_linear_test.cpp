@@ -295,6 +295,33 @@ TEST_P(PackedLinear, Int4KeepsBlocksOf4Bits) {
   }
 }
 
+// Bytes at their largest: sums of products that a narrower type could not hold. Weights and
+// activations are as many whole steps, so that nothing is rounded but the scales.
+TEST_P(PackedLinear, SumsOfTheLargestBytesFit) {
+  const int64_t out = 35, in = 192;
+  at::Tensor q4 = at::full({out, in / 32 * 20}, 0xff, at::kByte);  // every nibble is 15
+  for (int64_t i = 0; i < q4.numel() / 20; ++i) {
+    const c10::Half scale(0.125f), minimum(0.0f);
+    std::memcpy(q4.data_ptr<uint8_t>() + 20 * i, &scale, 2);
+    std::memcpy(q4.data_ptr<uint8_t>() + 20 * i + 2, &minimum, 2);
+  }
+  const at::Tensor ones = at::ones({out, in});
+  at::Tensor signs = ones.clone();  // -1 1 1 -1 1 1 ...
+  signs.slice(1, 0, in, 3).neg_();
+  for (int64_t rows : {1, 5, 13, 70}) {
+    for (const at::Tensor& x : {at::ones({rows, in}), -at::ones({rows, in}),
+                                signs.slice(0, 0, 1).expand({rows, in}).contiguous()}) {
+      const auto int4 = PackedMatrix::Pack({{q4, WeightType::kQ4_1}}, std::nullopt, Compute::kInt4);
+      const at::Tensor nibbles = ones * (15 * 0.125);
+      EXPECT_LE(Excess(int4->Multiply(x), Product64(x, nibbles), Magnitude(x, nibbles)), 1e-6);
+      for (const at::Tensor& weight : {ones, -ones, signs}) {
+        const auto int8 = PackedMatrix::Pack({{weight}}, std::nullopt, Compute::kInt8);
+        EXPECT_LE(Excess(int8->Multiply(x), Product64(x, weight), Magnitude(x, weight)), 1e-6);
+      }
+    }
+  }
+}
+
 TEST_P(PackedLinear, FloatWeightsGet8BitsOrBlocksOf4) {
   const at::Tensor weight = at::randn({37, 128});
   const at::Tensor blocks = weight.view({37, 4, 32});

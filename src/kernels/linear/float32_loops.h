@@ -205,7 +205,8 @@ void AddStretch(const StretchProduct& p) {
   for (auto& of_token : sums) {
     for (F& sum : of_token) sum = Zero();
   }
-  for (int64_t i = 0; i < p.inputs; ++i) {
+  const auto* activations = reinterpret_cast<const float*>(p.activations);
+  for (int64_t i = 0; i < p.blocks * kBlockInputs; ++i) {
     F weights[kPanels];
 #pragma GCC unroll 2
     for (int k = 0; k < kPanels; ++k) {
@@ -214,7 +215,7 @@ void AddStretch(const StretchProduct& p) {
     }
 #pragma GCC unroll 24
     for (int t = 0; t < kTokens; ++t) {
-      const F input = Splat(p.activations[i * kTokens + t]);
+      const F input = Splat(activations[i * kTokens + t]);
 #pragma GCC unroll 2
       for (int k = 0; k < kPanels; ++k) sums[t][k] = MulAdd(weights[k], input, sums[t][k]);
     }

@@ -5,6 +5,9 @@
 #if !defined(LMFUSION_SIMD_PORTABLE)
 #include "kernels/linear/int8_loops.h"
 #endif
+#if defined(LMFUSION_BYTE_STRETCHES)
+#include "kernels/linear/byte_stretches.h"
+#endif
 
 namespace lmfusion {
 namespace LMFUSION_SIMD {
@@ -16,6 +19,9 @@ constexpr LinearKernels AllKernels() noexcept {
   AddActivations(&kernels);
 #if !defined(LMFUSION_SIMD_PORTABLE)
   AddInt8Kernels(&kernels);  // elsewhere products of floats are faster
+#endif
+#if defined(LMFUSION_BYTE_STRETCHES)
+  AddByteStretches(&kernels);
 #endif
   return kernels;
 }

@@ -32,14 +32,14 @@ struct PanelProduct {
 };
 using PanelKernel = void (*)(const PanelProduct& product);
 
-// A stretch of inputs of some panels, as floats, with the same of a few tokens.
+// A stretch of inputs of some panels, as floats or bytes, with the same of a few tokens.
 struct StretchProduct {
-  const uint8_t* panels;  // [inputs][16] floats of the first panel
+  const uint8_t* panels;  // floats: [inputs][16] of the first panel; bytes: see ByteStretches
   int64_t panel_bytes;    // from one panel's to the next one's
-  int64_t inputs;
-  const float* activations;  // [inputs][tokens]
-  float* totals;             // [tokens][panels][16]; the sums are added to them
-  // Weights that are needed next: bytes [begin, begin + inputs * step) of as many panels.
+  int64_t blocks;         // of 32 inputs
+  const uint32_t* activations;
+  float* totals;  // [tokens][panels][16]; the sums are added to them
+  // Weights that are needed next: one byte a row of `panels`, `step` apart, of as many panels.
   const uint8_t* ahead;
   int64_t ahead_step, ahead_panel_bytes;
 };
@@ -53,7 +53,10 @@ constexpr int kMostPanelsOfTokens = 2;
 //   int8      a block: 8 rows of words (byte i of word j: input 4j + i), then the scale, and the
 //             scale times the sum of the bytes (floats).
 //             input = scale * byte; a block that holds anything not finite has the scale NaN
-constexpr int64_t kInt8BlockWords = 10;
+// and where bytes are multiplied as numbers of 16 bits (ByteStretches)
+//   pairs     a block: 16 rows of words, inputs 4j (low half) and 4j + 2 (high half) of the first
+//             eight, 4j + 1 and 4j + 3 of the others, then as int8
+constexpr int64_t kInt8BlockWords = 10, kPairBlockWords = 18;
 struct Activations {
   const float* x;  // [tokens][in]
   int64_t in;
@@ -71,6 +74,20 @@ struct Activations {
 //   - attention weighs and adds keys in the order of their positions, in stretches that begin at
 //     fixed positions (kKeyStretch), wherever the tree's segments begin;
 //   - all else is computed row by row.
+
+// Products of bytes where many tokens share a stretch of weights, which is unpacked once for all of
+// them, on sets whose instructions for bytes are few. They are those of LinearKernels::int8 to the
+// bit: what is added up in another order are whole numbers.
+struct ByteStretches {
+  int least_tokens;                        // with fewer, LinearKernels::int8 is faster
+  StretchKernel kernels[kMostTokens + 1];  // [tokens], of one panel; null: there are none
+  // Blocks [begin, end) of one panel as the kernels read them.
+  void (*unpack)(const uint8_t* panel, int64_t blocks, int64_t begin, int64_t end, uint8_t* out);
+  int64_t block_rows;  // rows of sixteen words that a block is then
+  void (*pack)(const Activations& activations);
+  int64_t block_words;  // that a block of a token's activations is then
+};
+
 struct LinearKernels {
   int max_tokens;                                       // a kernel exists for 1..max_tokens tokens
   int max_int8_tokens;                                  // as many of int8
@@ -80,6 +97,8 @@ struct LinearKernels {
   // The same as float32, to the bit, where many tokens share a stretch of weights:
   // [panels][tokens].
   StretchKernel stretches[kMostPanelsOfTokens + 1][kMostTokens + 1];
+
+  ByteStretches q4_stretches, int8_stretches;
 
   void (*pack_float32)(const Activations& activations);
   void (*pack_int8)(const Activations& activations);

@@ -1,6 +1,7 @@
 #include "kernels/linear/panel_products.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/device/numbers.h"
 #include "kernels/threads/parallel.h"
@@ -13,7 +14,6 @@ constexpr int64_t kChunkOperations = 16384;
 // Inputs that one thread packs in about the time that it takes another one to join it.
 constexpr int64_t kSerialInputs = 16384;
 constexpr auto kWordBytes = static_cast<int64_t>(sizeof(uint32_t));
-constexpr int64_t kWideBytes = kSumBlocks * BlockBytes(PanelFormat::kFloat32);
 
 float Rounded(float value) { return ToFloat(Convert<BFloat16>::From(value)); }
 
@@ -60,6 +60,10 @@ void PanelProducts::ChoosePath(int64_t rows) {
     case Compute::kInt4:
       if (kernels_.int8[static_cast<int>(format)][1]) {
         path_ = Path::kInt8;
+        const ByteStretches& stretches =
+            format == PanelFormat::kQ4 ? kernels_.q4_stretches : kernels_.int8_stretches;
+        stretches_ = stretches.kernels[1] != nullptr && rows >= stretches.least_tokens;
+        if (stretches_) bytes_ = &stretches;
         return;
       }
       round_ = true;
@@ -82,7 +86,7 @@ void PanelProducts::ChoosePath(int64_t rows) {
 int64_t PanelProducts::MostTokens() const {
   switch (path_) {
     case Path::kBFloat16: return kMostTokens;
-    case Path::kInt8: return kernels_.max_int8_tokens;
+    case Path::kInt8: return stretches_ ? kernels_.max_tokens : kernels_.max_int8_tokens;
     case Path::kFloat32: break;
   }
   return kernels_.max_tokens;
@@ -91,7 +95,7 @@ int64_t PanelProducts::MostTokens() const {
 int64_t PanelProducts::WordsPerRow() const {
   switch (path_) {
     case Path::kBFloat16: return blocks_ * kBlockInputs / 2;
-    case Path::kInt8: return blocks_ * kInt8BlockWords;
+    case Path::kInt8: return blocks_ * (bytes_ ? bytes_->block_words : kInt8BlockWords);
     case Path::kFloat32: break;
   }
   return blocks_ * kBlockInputs;
@@ -119,6 +123,7 @@ void PanelProducts::Pack(const float* x, int64_t rows) {
   }
   const auto pack = path_ == Path::kFloat32    ? kernels_.pack_float32
                     : path_ == Path::kBFloat16 ? bfloat16_->pack
+                    : bytes_ != nullptr        ? bytes_->pack
                                                : kernels_.pack_int8;
   const int64_t grain = std::max<int64_t>(1, kSerialInputs / (most * in));
   ParallelFor(0, count, rows * in <= kSerialInputs ? count : grain,
@@ -177,23 +182,25 @@ void PanelProducts::MultiplyNarrowed(PanelProduct product) const {
   }
 }
 
-// Weights are read (and widened) once, a stretch at a time, which then lies in the first cache for
+// Weights are read (and unpacked) once, a stretch at a time, which then lies in the first cache for
 // all tokens.
 void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
   const int64_t rows = token_tiles_.back().first + token_tiles_.back().tokens;
-  const int64_t most = kernels_.panels_of_tokens;
-  const bool widen = weight_.format != PanelFormat::kFloat32;
-  const Scratch wide_memory(widen ? most * kWideBytes : 0);
+  const int64_t most = bytes_ ? 1 : kernels_.panels_of_tokens;
+  const bool unpack = weight_.format != PanelFormat::kFloat32;
+  const Scratch unpacked(unpack ? most * kSumBlocks * StretchBlockBytes() : 0);
   const Scratch total_memory(rows * most * kPanelOutputs * kWordBytes);
   auto* const totals = total_memory.As<float>();
+  const bool scaled = bytes_ != nullptr && weight_.format == PanelFormat::kInt8;
   for (int64_t first = 0; first < PanelsOf(product.outputs); first += most) {
     const int64_t panels = std::min(most, PanelsOf(product.outputs) - first);
+    const uint8_t* const weights = product.panels + first * panel_bytes_;
     const int64_t width = panels * kPanelOutputs;
     std::fill_n(totals, rows * width, 0.0f);
     for (int64_t begin = 0; begin < blocks_; begin += kSumBlocks) {
-      AddStretch(product.panels + first * panel_bytes_, panels, begin,
-                 widen ? wide_memory.As<float>() : nullptr, totals);
+      AddStretch(weights, panels, begin, unpack ? unpacked.As<uint8_t>() : nullptr, totals);
     }
+    if (scaled) ScalePanel(weights, rows, totals);
     const int64_t first_output = first * kPanelOutputs;
     const int64_t outputs = std::min(width, product.outputs - first_output);
     const float* const bias = product.bias ? product.bias + first_output : nullptr;
@@ -205,35 +212,53 @@ void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
   }
 }
 
+// Of a panel kInt8, whose scales follow after its last block.
+void PanelProducts::ScalePanel(const uint8_t* panel, int64_t rows, float* totals) const {
+  float scales[kPanelOutputs];
+  std::memcpy(scales, panel + blocks_ * BlockBytes(PanelFormat::kInt8), sizeof(scales));
+  for (int64_t i = 0; i < rows * kPanelOutputs; ++i) totals[i] *= scales[i % kPanelOutputs];
+}
+
+int64_t PanelProducts::StretchBlockBytes() const {
+  return (bytes_ ? bytes_->block_rows : kBlockInputs) * kWordRowBytes;
+}
+
 // The stretch that begins at block `begin`; each tile of tokens asks for its share of the one after
 // it.
-void PanelProducts::AddStretch(const uint8_t* weights, int64_t panels, int64_t begin, float* wide,
-                               float* totals) const {
+void PanelProducts::AddStretch(const uint8_t* weights, int64_t panels, int64_t begin,
+                               uint8_t* unpacked, float* totals) const {
   const PanelFormat format = weight_.format;
   const int64_t end = std::min(begin + kSumBlocks, blocks_);
   const auto tiles = static_cast<int64_t>(token_tiles_.size());
   StretchProduct stretch;
-  stretch.inputs = (end - begin) * kBlockInputs;
+  stretch.blocks = end - begin;
   stretch.panels = weights + begin * BlockBytes(format);
   stretch.panel_bytes = stretch.ahead_panel_bytes = panel_bytes_;
-  if (wide != nullptr) {
+  if (unpacked != nullptr) {
+    stretch.panels = unpacked;
+    stretch.panel_bytes = kSumBlocks * StretchBlockBytes();
     for (int64_t panel = 0; panel < panels; ++panel) {
-      kernels_.widen(format, weights + panel * panel_bytes_, blocks_, begin, end,
-                     wide + panel * kWideBytes / kWordBytes);
+      const uint8_t* const from = weights + panel * panel_bytes_;
+      uint8_t* const to = unpacked + panel * stretch.panel_bytes;
+      if (bytes_ != nullptr) {
+        bytes_->unpack(from, blocks_, begin, end, to);
+      } else {
+        kernels_.widen(format, from, blocks_, begin, end, reinterpret_cast<float*>(to));
+      }
     }
-    stretch.panels = reinterpret_cast<const uint8_t*>(wide);
-    stretch.panel_bytes = kWideBytes;
   }
   const int64_t next = end < blocks_ ? end * BlockBytes(format) : panels * panel_bytes_;
   const int64_t share = (kSumBlocks * BlockBytes(format) + tiles - 1) / tiles;
-  stretch.ahead_step = (share + stretch.inputs - 1) / stretch.inputs;
+  const int64_t rows = stretch.blocks * StretchBlockBytes() / kWordRowBytes;
+  stretch.ahead_step = (share + rows - 1) / rows;
+  const int64_t row_words = WordsPerRow() / blocks_;
   for (int64_t i = 0; i < tiles; ++i) {
     const TokenTile& tile = token_tiles_[i];
-    stretch.activations =
-        reinterpret_cast<const float*>(tile.packed) + begin * kBlockInputs * tile.tokens;
+    stretch.activations = tile.packed + begin * row_words * tile.tokens;
     stretch.totals = totals + tile.first * panels * kPanelOutputs;
     stretch.ahead = weights + next + i * share;
-    kernels_.stretches[panels][tile.tokens](stretch);
+    const auto* const kernels = bytes_ ? bytes_->kernels : kernels_.stretches[panels];
+    kernels[tile.tokens](stretch);
   }
 }
 

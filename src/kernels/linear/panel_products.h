@@ -43,8 +43,10 @@ class PanelProducts {
   void MultiplyTiles(PanelProduct product) const;
   void MultiplyNarrowed(PanelProduct product) const;
   void MultiplyStretches(const PanelProduct& product) const;
-  void AddStretch(const uint8_t* weights, int64_t panels, int64_t begin, float* wide,
+  void AddStretch(const uint8_t* weights, int64_t panels, int64_t begin, uint8_t* unpacked,
                   float* totals) const;
+  void ScalePanel(const uint8_t* panel, int64_t rows, float* totals) const;
+  int64_t StretchBlockBytes() const;
 
   const PackedWeight& weight_;
   const LinearKernels& kernels_;
@@ -52,7 +54,8 @@ class PanelProducts {
   Path path_ = Path::kFloat32;
   bool round_ = false;      // activations as `compute` has them, before float32 products
   bool narrow_ = false;     // a panel into bfloat16 before the kernels run
-  bool stretches_ = false;  // float32: all tokens with one stretch of weights after the other
+  bool stretches_ = false;  // all tokens with one stretch of weights after the other
+  const ByteStretches* bytes_ = nullptr;  // where those are stretches of bytes
   int64_t blocks_, panel_bytes_, grain_ = 1;
   std::optional<Scratch> packed_;
   std::vector<TokenTile> token_tiles_;

@@ -108,9 +108,10 @@ inline F PowerOfTwo(F n) {
                   _mm256_slli_epi32(_mm256_add_epi32(i.b, bias), 23)});
 }
 inline void StoreBytes(void* p, I v) {
-  int32_t words[16];
-  StoreWords(words, v);
-  for (int i = 0; i < 16; ++i) static_cast<int8_t*>(p)[i] = static_cast<int8_t>(words[i]);
+  const __m256i halves = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.a, v.b), 0xd8);
+  const __m128i bytes =
+      _mm_packs_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+  _mm_storeu_si128(static_cast<__m128i*>(p), bytes);
 }
 
 inline F LowHalf(I v) { return AsFloat({_mm256_slli_epi32(v.a, 16), _mm256_slli_epi32(v.b, 16)}); }
@@ -171,17 +172,59 @@ struct WeightBytes {
 };
 #endif
 
+#if !defined(__AVXVNNI__)
+// What byte_stretches.h needs: products of bytes in fewer instructions than DotNibbles takes.
+#define LMFUSION_BYTE_STRETCHES
+constexpr int kLeastTokensOfNibbles = 6, kLeastTokensOfBytes = 13;
+
+// In place: left free, GCC 12 puts the additions of many tokens off until sums and products
+// together do not fit into the registers.
+#define LMFUSION_IN_PLACE(add, sum, products) asm(add " %1, %0, %0" : "+x"(sum) : "x"(products))
+
+// Pairs: numbers of 16 bits, two of the bytes of each word, and sums of two products a word.
+inline __m256i OddBytes(__m256i v) { return _mm256_srai_epi16(v, 8); }
+inline I OddBytes(I v) { return {OddBytes(v.a), OddBytes(v.b)}; }
+inline I EvenBytes(I v) {
+  return {OddBytes(_mm256_slli_epi16(v.a, 8)), OddBytes(_mm256_slli_epi16(v.b, 8))};
+}
+inline I MulPairs(I x, I y) { return {_mm256_madd_epi16(x.a, y.a), _mm256_madd_epi16(x.b, y.b)}; }
+inline void AddPairs(I x, I y, I& sum) {
+  const I products = MulPairs(x, y);
+  LMFUSION_IN_PLACE("vpaddd", sum.a, products.a);
+  LMFUSION_IN_PLACE("vpaddd", sum.b, products.b);
+}
+// Weights of eight bits that have 128 added, without it.
+inline I WithoutExcess(I v) {
+  const __m256i added = _mm256_set1_epi8(-128);
+  return {_mm256_xor_si256(v.a, added), _mm256_xor_si256(v.b, added)};
+}
+
+// Bytes u of four bits and signed bytes s: 16 bits hold the sum of sixteen products, 16 * 15 * 127.
+inline I MulNibbles(I u, I s) {
+  return {_mm256_maddubs_epi16(u.a, s.a), _mm256_maddubs_epi16(u.b, s.b)};
+}
+inline void AddNibbles(I u, I s, I& sum) {
+  const I products = MulNibbles(u, s);
+  LMFUSION_IN_PLACE("vpaddw", sum.a, products.a);
+  LMFUSION_IN_PLACE("vpaddw", sum.b, products.b);
+}
+inline I SumOfHalves(I sums) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  return {_mm256_madd_epi16(sums.a, ones), _mm256_madd_epi16(sums.b, ones)};
+}
+#undef LMFUSION_IN_PLACE
+#endif
+
 // The largest magnitude of two; NaN where there is one.
 inline float LargestMagnitude(F a, F b) {
   const F both = Add(Abs(a), Abs(b));
   return SumOf(Mul(both, Zero())) == 0 ? LargestOf(Max(Abs(a), Abs(b))) : __builtin_nanf("");
 }
 inline int32_t SumOf(I a, I b) {
-  int32_t words[32], sum = 0;
-  StoreWords(words, a);
-  StoreWords(words + 16, b);
-  for (int32_t word : words) sum += word;
-  return sum;
+  const __m256i eight = _mm256_add_epi32(_mm256_add_epi32(a.a, a.b), _mm256_add_epi32(b.a, b.b));
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(four) + _mm_extract_epi32(four, 1);
 }
 
 // Columns [0, 8) of up to eight rows, of which the first `count` are written.

@@ -1,0 +1,140 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/linear/activation_loops.h"
+#include "kernels/linear/float32_loops.h"
+
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+
+// Products of bytes, many tokens with one stretch of weights after the other; see ByteStretches.
+// The sums of a block stay in registers: its rows are unrolled, since GCC 12 keeps sums that are
+// read after a loop twice, the second time in memory.
+
+// Weights of four bits, one byte each, after the scales and minima of their block as floats.
+struct NibbleRows {
+  static constexpr int64_t kFirst = 2, kRows = 8, kWords = kInt8BlockWords;
+  static I Multiply(I weights, I inputs) { return MulNibbles(weights, inputs); }
+  static void Add(I weights, I inputs, I& sum) { AddNibbles(weights, inputs, sum); }
+  static I Sum(I sum) { return SumOfHalves(sum); }
+  static F Scaled(const uint8_t* block, F products, F scale, F scaled_sum, F total) {
+    const auto* floats = reinterpret_cast<const float*>(block);
+    total = MulAdd(Mul(products, scale), Load(floats), total);
+    return MulAdd(Load(floats + kLanes), scaled_sum, total);
+  }
+  static void Unpack(const uint8_t* panel, int64_t blocks, int64_t begin, int64_t end,
+                     uint8_t* out) {
+    for (int64_t b = begin; b < end; ++b) {
+      const Q4Block block(panel, blocks, b);
+      Store(reinterpret_cast<float*>(out), block.scale);
+      Store(reinterpret_cast<float*>(out) + kLanes, block.minimum);
+      out += kFirst * kWordRowBytes;
+      for (int row = 0; row < Q4Block::kRows; ++row, out += 2 * kWordRowBytes) {
+        const I words = LoadWords(block.words + row * kWordRowBytes);
+        StoreWords(out, LowNibbles(words));
+        StoreWords(out + kWordRowBytes, HighNibbles(words));
+      }
+    }
+  }
+};
+
+// Weights of eight bits as pairs; their one scale an output is for the caller to multiply with.
+struct PairRows {
+  static constexpr int64_t kFirst = 0, kRows = 16, kWords = kPairBlockWords;
+  static I Multiply(I weights, I inputs) { return MulPairs(weights, inputs); }
+  static void Add(I weights, I inputs, I& sum) { AddPairs(weights, inputs, sum); }
+  static I Sum(I sum) { return sum; }
+  static F Scaled(const uint8_t*, F products, F scale, F, F total) {
+    return MulAdd(products, scale, total);
+  }
+  static void Unpack(const uint8_t* panel, int64_t, int64_t begin, int64_t end, uint8_t* out) {
+    const uint8_t* words = panel + begin * BlockBytes(PanelFormat::kInt8);
+    for (int64_t b = begin; b < end; ++b, out += kRows * kWordRowBytes) {
+      for (int row = 0; row < kRows / 2; ++row, words += kWordRowBytes) {
+        const I bytes = WithoutExcess(LoadWords(words));
+        StoreWords(out + row * kWordRowBytes, EvenBytes(bytes));
+        StoreWords(out + (row + kRows / 2) * kWordRowBytes, OddBytes(bytes));
+      }
+    }
+  }
+};
+
+template <class Rows, int kTokens>
+void AddByteStretch(const StretchProduct& p) {
+  constexpr int64_t kBlockBytes = (Rows::kFirst + Rows::kRows) * kWordRowBytes;
+  const uint8_t *block = p.panels, *ahead = p.ahead;
+  const uint32_t* x = p.activations;
+  for (int64_t b = 0; b < p.blocks; ++b, block += kBlockBytes) {
+    I sums[kTokens];
+    const uint8_t* row = block + Rows::kFirst * kWordRowBytes;
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < Rows::kRows; ++i, row += kWordRowBytes, x += kTokens) {
+      const I weights = LoadWords(row);
+      __builtin_prefetch(ahead);
+      ahead += p.ahead_step;
+#pragma GCC unroll 24
+      for (int t = 0; t < kTokens; ++t) {
+        if (i == 0) {
+          sums[t] = Rows::Multiply(weights, SplatWord(x[t]));
+        } else {
+          Rows::Add(weights, SplatWord(x[t]), sums[t]);
+        }
+      }
+    }
+    float* total = p.totals;
+#pragma GCC unroll 24
+    for (int t = 0; t < kTokens; ++t, total += kPanelOutputs) {
+      const F scale = Splat(FloatOf(x[t])), scaled_sum = Splat(FloatOf(x[kTokens + t]));
+      const F products = ToFloat(Rows::Sum(sums[t]));
+      Store(total, Rows::Scaled(block, products, scale, scaled_sum, Load(total)));
+    }
+    x += 2 * kTokens;
+  }
+}
+
+inline void PackPairs(const Activations& a) {
+  float rest[kBlockInputs];
+  uint32_t bytes[16] = {}, words[kMostTokens][32];
+  for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
+    for (int t = 0; t < a.tokens; ++t) {
+      QuantizeBlock(BlockOf(a, t, b, rest), bytes);
+      const I block = LoadWords(bytes);
+      StoreWords(words[t], EvenBytes(block));  // of eight words; the others are overwritten
+      StoreWords(words[t] + 8, OddBytes(block));
+      words[t][16] = bytes[8];
+      words[t][17] = bytes[9];
+    }
+    uint32_t* out = a.packed + b * kPairBlockWords * a.tokens;
+    WriteColumns(words[0], 32, a.tokens, 16, out);
+    WriteColumns(words[0] + 16, 32, a.tokens, 2, out + 16 * a.tokens);
+  }
+}
+
+template <class Rows, int kTokens = kMaxTokens>
+constexpr void AddByteKernels(ByteStretches* stretches) {
+  if constexpr (kTokens > 0) {
+    stretches->kernels[kTokens] = &AddByteStretch<Rows, kTokens>;
+    AddByteKernels<Rows, kTokens - 1>(stretches);
+  }
+}
+
+template <class Rows>
+constexpr ByteStretches ByteStretchesOf(int least_tokens, void (*pack)(const Activations&)) {
+  ByteStretches stretches{};
+  AddByteKernels<Rows>(&stretches);
+  stretches.least_tokens = least_tokens;
+  stretches.unpack = &Rows::Unpack;
+  stretches.block_rows = Rows::kFirst + Rows::kRows;
+  stretches.pack = pack;
+  stretches.block_words = Rows::kWords;
+  return stretches;
+}
+
+constexpr void AddByteStretches(LinearKernels* kernels) {
+  kernels->q4_stretches = ByteStretchesOf<NibbleRows>(kLeastTokensOfNibbles, &PackInt8);
+  kernels->int8_stretches = ByteStretchesOf<PairRows>(kLeastTokensOfBytes, &PackPairs);
+}
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion
