@@ -120,7 +120,7 @@ def random_sentencepiece(draw: random.Random) -> tuple[bytes, bool]:
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter([line for line in lines if line.strip()]), model_writer=model,
-        model_type=kind, vocab_size=draw.randrange(500, 900), hard_vocab_limit=False,
+        model_type=kind, vocab_size=draw.randrange(1200, 1800), hard_vocab_limit=False,
         character_coverage=draw.choice([0.98, 0.995, 1.0]), byte_fallback=draw.random() < 0.6,
         normalization_rule_name=draw.choice(["identity", "nfkc", "nmt_nfkc", "nmt_nfkc_cf"]),
         add_dummy_prefix=draw.random() < 0.7, remove_extra_whitespaces=draw.random() < 0.5,
