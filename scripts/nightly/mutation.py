@@ -21,6 +21,7 @@ SOURCES = ["tree/token_tree.cpp", "tree/batch_plan.cpp", "tree/pinned_paths.cpp"
            "cache/call_chunk.cpp"]
 TESTS = ["token_tree_test", "batch_plan_test", "path_scorer_test", "warm_start_test",
          "cache_random_test", "cache_faults_test"]
+COPIED = ["src", "include", "third_party", "tests/cpp", "CMakeLists.txt", "CMakePresets.json"]
 SECONDS = 120.0  # of one test; a mutant that hangs is noticed too
 EDITS = [
     (r" == ", " != "), (r" != ", " == "), (r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "),
@@ -81,7 +82,7 @@ def mutate(work: Work) -> None:
     """As many mutants, chosen at random, as there is time for; a copy of the sources is changed."""
     copy = work.folder / "sources"
     shutil.rmtree(copy, ignore_errors=True)
-    for name in ("src", "include", "tests/cpp", "CMakeLists.txt", "CMakePresets.json"):
+    for name in COPIED:
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)

@@ -1,4 +1,5 @@
-"""clang-tidy over every source that the build compiles; `./run lint` looks at the changed ones.
+"""clang-tidy over every source of the library; `./run lint` looks at the changed files, of which
+tests, benchmarks and bindings too.
 
 `.clang-tidy` says what is looked at, and why some checks are not. The rooms without torch come
 first: a source with torch takes a minute.
@@ -17,7 +18,6 @@ import lint
 from nightly.outcome import ROOT, Work
 
 WITH_TORCH = ("src/ops/", "src/engine/")
-FOLDERS = ("src/", "python/", "tests/", "bench/")
 
 
 def tidy(work: Work) -> None:
@@ -46,6 +46,5 @@ def sources() -> list[str]:
     """In the repository, those without torch first."""
     commands = json.loads((lint.BUILD / "compile_commands.json").read_text())
     names = {os.path.relpath(each["file"], ROOT) for each in commands}
-    ours = [name for name in names if name.startswith(FOLDERS)]
-    return sorted(ours, key=lambda name: (name.startswith(WITH_TORCH), FOLDERS.index(
-        name.split("/")[0] + "/"), name))
+    ours = [name for name in names if name.startswith("src/")]
+    return sorted(ours, key=lambda name: (name.startswith(WITH_TORCH), name))

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -12,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/checksum.h"
 #include "cache/cache_snapshot.h"
 #include "cache/path_scorer.h"
 #include "hash_lm.h"
@@ -261,6 +263,111 @@ TEST_F(SnapshotTest, DamageIsFoundWhereverItIs) {
   EXPECT_EQ(StatsOf(*second.scorer).cache_bytes, kRoot * NodeBytes());
   load(good);
   EXPECT_EQ(StatsOf(*second.scorer).cached_tokens, 5);
+}
+
+// Changes a snapshot's bytes and makes its checksum that of what it now holds.
+std::string WithChecksum(std::string content) {
+  const size_t end = content.size() - sizeof(uint32_t);
+  const uint32_t sum = Checksum(content.data(), end, 0);
+  std::memcpy(content.data() + end, &sum, sizeof sum);
+  return content;
+}
+
+TEST_F(SnapshotTest, NumbersThatCannotBeAreFoundUnderARightChecksum) {
+  const Made first = Make();
+  first.scorer->Prime(LastOf(kContexts, 0), "");
+  first.scorer->Save(File(), nullptr, "");
+  const std::string good = Content(File());
+  uint32_t identity_bytes;
+  std::memcpy(&identity_bytes, &good[12], sizeof identity_bytes);
+  // Of five nodes [parent, token, three numbers, has a slot], from here on.
+  const size_t nodes = 48 + identity_bytes;
+  const auto error = [&](size_t at, int32_t value) {
+    std::string bad = good;
+    std::memcpy(&bad[at], &value, sizeof value);
+    std::ofstream(File("bad"), std::ios::binary) << WithChecksum(bad);
+    const Made other = Make();
+    try {
+      other.scorer->Load(File("bad"), "");
+    } catch (const CacheFileError& wrong) {
+      EXPECT_EQ(StatsOf(*other.scorer).cached_tokens, 0);
+      return std::string(wrong.what());
+    }
+    return std::string();
+  };
+  const auto says = [](const std::string& text, const char* what) {
+    return text.find(what) != std::string::npos;
+  };
+  constexpr const char* kTree = "its tree is not one of this model";
+  for (const int32_t parent : {-2, 1, 5}) EXPECT_TRUE(says(error(nodes + 24, parent), kTree));
+  for (const int32_t token : {-1, 50}) EXPECT_TRUE(says(error(nodes + 28, token), kTree));
+  EXPECT_TRUE(says(error(nodes + 20, 0), kTree)) << "its children have slots";
+  EXPECT_TRUE(says(error(nodes + 4 * 24 + 20, 0), "more or fewer slots than it says"));
+  EXPECT_EQ(error(nodes + 20, 7), "") << "any number but 0 is yes";
+}
+
+TEST_F(SnapshotTest, OfNothingHasSlotsOfTheModel) {
+  const Made first = Make();
+  first.scorer->Save(File(), nullptr, "");
+  const std::string good = Content(File());
+  const auto load = [&](int64_t slot_bytes) {
+    std::string bad = good;
+    std::memcpy(&bad[32], &slot_bytes, sizeof slot_bytes);
+    std::ofstream(File("bad"), std::ios::binary) << WithChecksum(bad);
+    first.scorer->Load(File("bad"), "");
+  };
+  EXPECT_NO_THROW(load(SlotBytes()));
+  EXPECT_THROW(load(SlotBytes() + 1), CacheFileError);
+  EXPECT_THROW(load(-SlotBytes()), CacheFileError);
+}
+
+TEST_F(SnapshotTest, AWholeBlockOfSlotsBeforeATokenWithout) {
+  Tokens text{1};
+  while (text.size() < 257) text.push_back(static_cast<int32_t>(text.size() % 40));
+  const Made first = Make();
+  ExpectScores(*first.scorer, {text}, 256);
+  EXPECT_EQ(StatsOf(*first.scorer).cached_tokens, 256);
+  EXPECT_EQ(first.scorer->Save(File(), nullptr, ""), 256);
+  const Made second = Make();
+  EXPECT_EQ(second.scorer->Load(File(), ""), 256);
+  ExpectScores(*second.scorer, {text}, 256);
+  EXPECT_EQ(second.model->forwards, 0);
+}
+
+TEST_F(SnapshotTest, WhatIsKnownOfAnEndOfAWordStays) {
+  const Made first = Make(int64_t{1} << 20, Mode::kTree, 5);
+  first.scorer->Prime(LastOf(kContexts, 0, true), "");
+  first.scorer->Save(File(), nullptr, "");
+  first.scorer->Load(File(), "");
+  const int asked = first.model->normalizers_asked;
+  const PathScores scores = first.scorer->Score(LastOf(kContexts, 0, true), "");
+  for (size_t i = 0; i < kContexts.size(); ++i) {
+    EXPECT_NEAR(scores.word_end[i], HashModel::WordEnd(kContexts[i]), kTolerance);
+  }
+  EXPECT_EQ(first.model->normalizers_asked, asked);
+}
+
+TEST_F(SnapshotTest, AnOwnerThatIsUnknownOrLongIsShownShort) {
+  const std::string long_format(60, 'x');
+  const Made first = Make(int64_t{1} << 20, Mode::kTree, 0, long_format);
+  first.scorer->Prime(LastOf(kContexts, 0), "");
+  first.scorer->Save(File(), nullptr, "");
+  const auto error = [&](const std::string& content) {
+    std::ofstream(File("bad"), std::ios::binary) << WithChecksum(content);
+    try {
+      Make().scorer->Load(File("bad"), "");
+    } catch (const CacheFileError& wrong) {
+      return std::string(wrong.what());
+    }
+    return std::string();
+  };
+  std::string content = Content(File());
+  EXPECT_NE(error(content).find("slots is \"" + std::string(39, 'x') + "..., here \"a token"),
+            std::string::npos)
+      << error(content);
+  content[content.find("slot_bytes: ") + 10] = '=';  // no field any more
+  EXPECT_NE(error(content).find("slot_bytes is unknown, here 100; slots is "), std::string::npos)
+      << error(content);
 }
 
 TEST_F(SnapshotTest, AnotherModelIsRefusedByName) {
