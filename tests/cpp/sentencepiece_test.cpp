@@ -1,6 +1,7 @@
 // The SentencePiece tokenizer, linked into the test, so that sanitizers see it too.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -68,6 +69,110 @@ TEST(SentencePiece, TablesThatLeadOutOfThemselvesAreRefused) {
   std::string larger = Table();
   larger[1] = 8;
   refused(larger);
+}
+
+// Pieces: kinds of their own, and fields of the trainer and the normalizer.
+constexpr uint64_t kUserDefined = 4, kUnused = 5, kByte = 6, kControl = 3;
+
+std::string Model(const std::string& pieces, const std::string& trainer = "",
+                  const std::string& normalizer = "") {
+  return TinySentencePieceModel(pieces) + ProtoBytes(2, trainer) + ProtoBytes(3, normalizer);
+}
+
+TEST(SentencePiece, CutsOnlyWhereNoPieceAndNoRuleReachesAcrossASpace) {
+  const auto cuts = [](const std::string& model) { return Open(model)->LastCut("ab ab", 5) == 2; };
+  EXPECT_TRUE(cuts(Model("")));
+  EXPECT_TRUE(cuts(Model(SentencePieceEntry("x\u2581", 0, kControl))));
+  EXPECT_FALSE(cuts(Model(SentencePieceEntry("b\u2581", -3))));
+  EXPECT_FALSE(cuts(Model(SentencePieceEntry("b\u2581", -3, kUnused))));
+  EXPECT_FALSE(cuts(Model(SentencePieceEntry("b\u2581", -3, kUserDefined))));
+  EXPECT_FALSE(cuts(Model(SentencePieceEntry(" x", -3, kUserDefined))));
+  EXPECT_FALSE(cuts(Model(SentencePieceEntry("x y", -3, kUserDefined))));
+  EXPECT_TRUE(cuts(Model(SentencePieceEntry("xy", -3, kUserDefined))));
+  EXPECT_FALSE(cuts(Model("", ProtoNumber(3, 1)))) << "a unigram model";
+  EXPECT_FALSE(cuts(Model("", "\xc0\x01\x01"))) << "white space is a suffix (field 24)";
+  EXPECT_FALSE(cuts(Model("", "", ProtoBytes(1, "my own rules"))));
+  EXPECT_TRUE(cuts(Model("", "", ProtoBytes(1, "nmt_nfkc"))));
+  EXPECT_FALSE(cuts(Model("", "", ProtoNumber(3, 0)))) << "no dummy prefix";
+  EXPECT_TRUE(cuts(Model("", "", ProtoNumber(4, 0)))) << "spaces are not removed";
+  EXPECT_FALSE(cuts(Model("", "", ProtoNumber(5, 0)))) << "spaces are not escaped";
+  // Without the piece of a mark alone.
+  EXPECT_FALSE(cuts(SentencePieceEntry("<unk>", 0, 2) + SentencePieceEntry("\u2581ab", -2) +
+                    ProtoBytes(2, ProtoNumber(3, SentencePieceTraits::kBpe)) +
+                    ProtoBytes(3, ProtoBytes(1, "identity"))));
+}
+
+TEST(SentencePiece, WithoutCutsEveryTextIsReadWhole) {
+  const auto tokenizer = Open(Model("", "", ProtoNumber(3, 0)));
+  EXPECT_EQ(tokenizer->Encode("ab ab"), (Ids{4, 5}));
+  EXPECT_EQ(tokenizer->EncodeAfterCut(" ab"), tokenizer->Encode(" ab"));
+  const auto cut = Open(Model(""));
+  EXPECT_EQ(cut->EncodeAfterCut(""), cut->Encode(""));
+  EXPECT_EQ(cut->EncodeAfterCut("ab"), Ids{5});
+}
+
+TEST(SentencePiece, PiecesAndTexts) {
+  const auto tokenizer = Open(
+      Model(SentencePieceEntry("<s>", 0, kControl) + SentencePieceEntry("\tx", 0, kUserDefined) +
+            SentencePieceEntry(" y", 0, kUserDefined) + SentencePieceEntry("\u2581z", 0, kControl) +
+            SentencePieceEntry("~", 0, kUserDefined)));
+  EXPECT_EQ(tokenizer->VocabularySize(), 11);
+  EXPECT_EQ(tokenizer->Piece(6), "<s>");
+  for (const int32_t id : {1, 5, 7, 8}) EXPECT_TRUE(tokenizer->BeginsWord(id)) << id;
+  for (const int32_t id : {0, 2, 4, 6, 9, 10}) EXPECT_FALSE(tokenizer->BeginsWord(id)) << id;
+  EXPECT_EQ(tokenizer->Decode({5, 4, 1, 3}), "abab b");
+  EXPECT_EQ(tokenizer->PieceId("no such piece"), -1);
+  EXPECT_EQ(tokenizer->PieceId("<unk>"), 0);
+  for (const int32_t id : {-1, 11}) {
+    EXPECT_THROW(tokenizer->Piece(id), std::invalid_argument);
+    EXPECT_THROW(tokenizer->Decode({5, id}), std::invalid_argument);
+  }
+}
+
+TEST(SentencePiece, ABytePieceOfWhiteSpaceBeginsAWord) {
+  std::string bytes;
+  constexpr const char* kDigits = "0123456789ABCDEF";
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string piece{'<', '0', 'x', kDigits[byte / 16], kDigits[byte % 16], '>'};
+    bytes += SentencePieceEntry(piece, 0, kByte);
+  }
+  const auto tokenizer = Open(Model(bytes, "\x98\x02\x01"));  // byte_fallback, field 35
+  EXPECT_EQ(tokenizer->Encode("abc"), (Ids{5, 6 + 'c'}));
+  EXPECT_TRUE(tokenizer->BeginsWord(6 + ' '));
+  EXPECT_FALSE(tokenizer->BeginsWord(6 + 'c'));
+}
+
+TEST(SentencePiece, FieldsOfOtherKindsArePassedOver) {
+  const std::string eight_bytes = std::string(1, 9 << 3 | 1) + std::string(8, 'x');
+  EXPECT_EQ(Open(TinySentencePieceModel(eight_bytes))->Encode("ab"), Ids{5});
+  EXPECT_EQ(Open(TinySentencePieceModel(ProtoBytes(5, ProtoBytes(1, "x"))))->Encode("ab"), Ids{5});
+  const std::string group(1, 9 << 3 | 3);
+  EXPECT_THROW(Open(TinySentencePieceModel(group)), TokenizerError);
+  EXPECT_THROW(Open("\x08" + std::string(11, '\xff')), TokenizerError);  // a number without end
+}
+
+TEST(SentencePiece, TablesOfWrongSizes) {
+  const auto refused = [](const std::string& table) {
+    EXPECT_THROW(Open(TinySentencePieceModel("", table)), TokenizerError);
+  };
+  std::string odd = Table();
+  odd[0] = 1;  // 1,025 bytes are no whole units
+  refused(odd);
+  std::string few = Table();
+  few[1] = 3;  // 768 bytes are less than the 256 units of the root
+  refused(few);
+  std::string unused = Table();  // a unit behind the root's that is unused leads nowhere
+  unused[4 + 4 * 7 + 3] = '\xff';
+  EXPECT_EQ(Open(TinySentencePieceModel("", unused))->Encode("ab"), Ids{5});
+  // The root ends a match; its value, in unit 256, is the first text.
+  std::string matches =
+      std::string("\0\x8\0\0", 4) + std::string(2048, '\0') + Table().substr(1028);
+  for (size_t unit = 1; unit < 512; ++unit) matches[4 + 4 * unit + 3] = '\x80';
+  const uint32_t root = 256u << 10 | 1u << 8;
+  std::memcpy(&matches[4], &root, sizeof root);
+  EXPECT_NO_THROW(Open(TinySentencePieceModel("", matches)));
+  matches[4 + 4 * 256] = 4;  // beyond the four bytes of texts
+  refused(matches);
 }
 
 }  // namespace
