@@ -59,6 +59,17 @@ TEST(CallWatch, CountsOverTheChunksOfASmallCache) {
   EXPECT_EQ(reports.back(), std::make_pair(int64_t{16}, int64_t{16}));
 }
 
+TEST(CallWatch, APieceIsAShareOfTheCall) {
+  Reports reports;
+  CallWatch watch([&](int64_t done, int64_t total) { reports.emplace_back(done, total); });
+  watch.Begin(10);
+  watch.BeginPiece(4, 6);
+  watch.Report(1, 2);
+  watch.Report(0, 3);  // never less than before
+  watch.Report(0, 0);  // nothing to do is done
+  EXPECT_EQ(reports, (Reports{{7, 10}, {7, 10}, {10, 10}}));
+}
+
 TEST(CallWatch, EndsACallAfterAPassAndWhatWasComputedStays) {
   const auto scorer = HashScorer(1000, Mode::kTree, 10);
   int passes = 0;

@@ -44,6 +44,7 @@ TEST(Casing, SentenceCapitalisesTheFirstLetterAndI) {
   EXPECT_EQ(Split(Cased(*casing, "so", "i'm")), "So| I'm");
   EXPECT_EQ(Split(Cased(*casing, "so", "i'll i'd i've it i.e.")), "So| I'll I'd I've it i.e.");
   EXPECT_EQ(Split(Cased(*casing, "so", "i,")), "So| I,");
+  EXPECT_EQ(Split(Cased(*casing, "so", "i2 i\ti\ri")), "So| i2 I\tI\rI");
   EXPECT_EQ(Split(Cased(*casing, "", "hello")), "|Hello");
   EXPECT_EQ(Split(Cased(*casing, "'", "hello")), "'| Hello");
   EXPECT_EQ(Split(Cased(*casing, "...", "")), "...|");
@@ -116,6 +117,10 @@ TEST(Casing, FunctionThatChangesTheNumberOfCharacters) {
   const auto casing = CasingFromFunction([](const std::string& text) { return text + "!!"; });
   EXPECT_EQ(Split(Cased(*casing, "i am", "tom")), "i am| tom!!");
   EXPECT_EQ(Split(Cased(*casing, "i am", "tom jones")), "i am| tom jones!!");
+  const auto letters = CasingFromFunction([](const std::string& text) {
+    return text.substr(0, 1) + "." + text.substr(2) + "!";  // of "a 1": as many letters and digits
+  });
+  EXPECT_EQ(Split(Cased(*letters, "a", "1")), "a|.1!");
   const auto empty = CasingFromFunction([](const std::string&) { return ""; });
   EXPECT_EQ(Split(Cased(*empty, "a", "b")), "|");
 }

@@ -100,6 +100,7 @@ TEST(Stats, CountsAreAddedAndSubtractedAndLevelsAreNot) {
   EXPECT_EQ(sum.latency_p99, 0.5);
   EXPECT_FALSE(sum.cached);
   EXPECT_TRUE((a + a).cached);
+  EXPECT_FALSE((b + a).cached);
   const Stats since = a.Since(b);
   EXPECT_EQ(since.calls, 2u);
   EXPECT_EQ(since.cache_bytes, 100);

@@ -32,6 +32,7 @@ TEST(PythonString, LowerKnowsFinalSigma) {
       {"A\u20ddΣ", "a\u20ddς"},
       {"ʼΣ", "ʼσ"},
       {"AΣ日", "aς日"},
+      {"\u0378Σ", "\u0378σ"},  // not assigned
       {"[Z]{z}@`", "[z]{z}@`"}};
   for (const auto& [text, lower] : cases) EXPECT_EQ(PythonLower(text), lower) << text;
 }
@@ -51,7 +52,7 @@ TEST(PythonString, KindsOfCharacters) {
        {0x61, 0x301, 0x20dd, 0x39, 0x2163, 0x5f, 0x203f, 0x200c, 0x200d, 0x24b6, 0x1f130}) {
     EXPECT_TRUE(IsRegexWord(c)) << std::hex << static_cast<uint32_t>(c);
   }
-  for (const char32_t c : {0xb2, 0x2764, 0x2d, 0x2605}) {
+  for (const char32_t c : {0xb2, 0x2764, 0x2d, 0x2605, 0x378}) {
     EXPECT_FALSE(IsRegexWord(c)) << std::hex << static_cast<uint32_t>(c);
   }
   for (const char32_t c : {0x9, 0xd, 0x20, 0x85, 0xa0, 0x1680, 0x2000, 0x200a, 0x2028, 0x2029,

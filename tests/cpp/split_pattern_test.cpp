@@ -88,6 +88,8 @@ TEST(SplitPattern, WhatIsNotImplementedIsNamed) {
       {"\\u00g1", "an escape \\u without four digits"},
       {std::string(60, '(') + "a" + std::string(60, ')'), "too many nested groups"},
       {"a*", "matches empty text"},
+      {"(?=b)", "matches empty text"},
+      {"b|(?<=a)", "matches empty text"},
       {"(?<=a+)b", "cannot be used"},
   };
   for (const auto& [pattern, message] : wrong) {
@@ -109,10 +111,18 @@ TEST(SplitPattern, RespectForCutsIsFoundInEveryAtom) {
   for (const char* pattern : {" ?a+$|.", R"( ?\S+$)"}) {
     EXPECT_FALSE(SplitPattern(pattern).RespectsCuts()) << pattern;
   }
+  EXPECT_TRUE(SplitPattern("(?:1)b| ").RespectsCuts());  // a digit is no neighbour of a cut
   EXPECT_FALSE(SplitPattern("(?:a$|b)").RespectsCuts());
   EXPECT_FALSE(SplitPattern("(?:ab)+ |.").RespectsCuts());
   EXPECT_FALSE(SplitPattern("[a-z]").SplitsAtCuts());   // most letters are no match
   EXPECT_FALSE(SplitPattern(R"(\S+)").SplitsAtCuts());  // the space is a word of its own
+}
+
+TEST(SplitPattern, LongWordsNeedNoDeepStack) {
+  std::string word;
+  for (int i = 0; i < 100'000; ++i) word += "ab";
+  EXPECT_EQ(Split("(?:a|b)+", word + " b"), (Words{word, " ", "b"}));
+  EXPECT_EQ(Split("(?:(?:a|b)(?:a|b))+?c|.", "abc"), Words{"abc"});
 }
 
 TEST(QuotePattern, TextMatchesItself) {

@@ -10,6 +10,7 @@
 #include "lmfusion/errors.h"
 #include "lmfusion/tokenizer.h"
 #include "text/tokenizers/byte_level.h"
+#include "text/tokenizers/cuts.h"
 #include "text/tokenizers/pre_tokenizer.h"
 #include "text/tokenizers/space_mark.h"
 #include "text/tokenizers/tokenizer_json.h"
@@ -79,9 +80,11 @@ TEST(PreTokenizer, DigitsAreThoseOfUnicode16) {
   EXPECT_EQ(digits("false", "a12b٣½3"), (Words{"a", "12", "b", "٣½3"}));
   EXPECT_EQ(digits("true", "a12b٣½3"), (Words{"a", "1", "2", "b", "٣", "½", "3"}));
   EXPECT_EQ(digits("true", "a:b~"), Words{"a:b~"});
-  // Kawi digits are newer than Unicode 14, U+105C0 is a letter as new; U+0378 is not assigned.
-  EXPECT_EQ(digits("true", "\U00011f50\U00011f59\U000105c0\u0378é"),
-            (Words{"\U00011f50", "\U00011f59", "\U000105c0\u0378é"}));
+  // Garay digits are new in Unicode 16, U+105C0 is a letter as new; U+0378 is not assigned.
+  EXPECT_EQ(digits("true", "\U00010d40\U00010d49\U000105c0\u0378é€…"),
+            (Words{"\U00010d40", "\U00010d49", "\U000105c0\u0378é€…"}));
+  EXPECT_EQ(digits("false", "a !1"), (Words{"a !", "1"}));
+  EXPECT_EQ(digits("false", ""), Words{});
 }
 
 TEST(PreTokenizer, MetaspaceWritesMarks) {
@@ -133,6 +136,10 @@ std::string Normalized(const std::string& part, std::string_view text) {
 TEST(Normalizer, EveryStep) {
   EXPECT_EQ(Normalized(R"({"type": "NFC"})", "e\u0301"), "é");
   EXPECT_EQ(Normalized(R"({"type": "NFC"})", "abc"), "abc");
+  EXPECT_EQ(TokenizerFromJson(R"({"normalizer": {"type": "NFC"}, "model": {"merges": [],
+                                  "vocab": {"é": 0, "a": 1}}})")
+                ->Encode("ae\u0301"),
+            (Ids{1, 0}));
   EXPECT_EQ(Normalized(R"({"type": "Prepend", "prepend": "▁"})", "ab"), "▁ab");
   EXPECT_EQ(Normalized(R"({"type": "Prepend", "prepend": "▁"})", ""), "");
   const auto replaced = [](const std::string& pattern, const std::string& to,
@@ -177,6 +184,20 @@ TEST(Model, WhatIsNotImplementedIsNamed) {
   for (const char* merge : {"\"a x\"", "\"x a\"", "\"a b\""}) {
     EXPECT_THAT(of_merge(merge), testing::HasSubstr("that is not in the vocabulary")) << merge;
   }
+}
+
+TEST(Model, MergesThatOthersOvertook) {
+  const auto encode = [](const std::string& merges, const char* text) {
+    return TokenizerFromJson(R"({"model": {"vocab": {"a": 0, "b": 1, "ab": 2, "ba": 3, "c": 4,
+        "bc": 5, "abc": 6}, "merges": [)" +
+                             merges + "]}}")
+        ->Encode(text);
+  };
+  EXPECT_EQ(encode(R"("b a", "a b")", "abab"), (Ids{0, 3, 1}));
+  EXPECT_EQ(encode(R"("a b", "b a")", "abab"), (Ids{2, 2}));
+  EXPECT_EQ(encode(R"("b c", "a bc", "a b")", "abc"), Ids{6});
+  EXPECT_EQ(encode("", "abc"), (Ids{0, 1, 4}));
+  EXPECT_EQ(TokenizerFromJson(R"({"model": {"vocab": {}, "merges": []}})")->VocabularySize(), 0);
 }
 
 TEST(Model, UnknownCharacters) {
@@ -235,6 +256,7 @@ TEST(AddedTokens, SingleWordsAndStrips) {
   };
   EXPECT_EQ(one(R"("single_word": true)")->Encode("a<x> <x>a <x> <x>é <x>"),
             (Ids{0, 3, 5, 4, 2, 3, 5, 4, 0, 2, 9, 2, 3, 5, 4, 7, 2, 9}));
+  EXPECT_EQ(one(R"("single_word": true)")->Encode("<x> a"), (Ids{9, 2, 0}));
   EXPECT_EQ(one(R"("lstrip": true, "rstrip": true)")->Encode("a  <x> <x>  b"), (Ids{0, 9, 9, 1}));
   EXPECT_EQ(one(R"("lstrip": true)")->Encode("<x>a <x>"), (Ids{9, 0, 9}));
   EXPECT_EQ(one(R"("rstrip": true)")->Encode("a<x>  b <x>"), (Ids{0, 9, 1, 2, 9}));
@@ -249,6 +271,26 @@ TEST(AddedTokens, NormalizedOnesAreFoundInNormalizedText) {
                          {"id": 10, "content": "<x>", "normalized": false})")
                 ->Encode("xab<x>abb"),
             (Ids{5, 9, 10, 9, 1}));
+}
+
+TEST(AddedTokens, ThoseThatNormalizationMakesEmptyOrEqual) {
+  // The first of two that become the same is found; what becomes empty is found nowhere.
+  const auto tokenizer =
+      WithAdded(R"({"id": 9, "content": "x1", "normalized": true},
+                   {"id": 10, "content": "x2", "normalized": true},
+                   {"id": 11, "content": "12", "normalized": true})",
+                R"("normalizer": {"type": "Replace", "pattern": {"Regex": "[0-9]"},
+                                  "content": ""}, )");
+  EXPECT_EQ(tokenizer->Encode("ax2"), (Ids{0, 9}));
+  EXPECT_EQ(tokenizer->Encode("a12b"), (Ids{0, 1}));
+}
+
+TEST(AddedTokens, AfterACut) {
+  const auto tokenizer = WithAdded(R"({"id": 9, "content": "<x>", "normalized": false})",
+                                   R"("pre_tokenizer": {"type": "Metaspace",
+                                      "prepend_scheme": "first"}, )");
+  EXPECT_EQ(tokenizer->Encode("b a<x>b"), (Ids{8, 1, 8, 0, 9, 1}));
+  EXPECT_EQ(tokenizer->EncodeAfterCut(" a<x>b"), (Ids{8, 0, 9, 1}));
 }
 
 TEST(AddedTokens, ControlTokensAreTextUnlessAllowed) {
@@ -323,6 +365,19 @@ TEST(Cuts, DependOnEveryPart) {
   EXPECT_FALSE(cuts(pre(Sequence(Metaspace(R"(, "split": false)"), AtCommas("Isolated", false)))));
   EXPECT_TRUE(cuts(pre(R"({"type": "ByteLevel"})")));
   EXPECT_FALSE(cuts(pre(R"({"type": "ByteLevel", "use_regex": false})")));
+  const std::string joined = Metaspace(R"(, "split": false)");
+  const std::string digits = R"({"type": "Digits"})";
+  EXPECT_TRUE(cuts(pre(Sequence(joined, Sequence(digits, digits)))));
+  EXPECT_FALSE(cuts(pre(Sequence(joined, R"({"type": "ByteLevel"})"))));
+  EXPECT_FALSE(cuts(pre(R"({"type": "Split", "pattern": {"Regex": "a ?|."},
+                            "behavior": "Isolated"})")));
+  EXPECT_FALSE(cuts(R"("normalizer": {"type": "Sequence", "normalizers": [
+      {"type": "Replace", "pattern": {"String": "x"}, "content": "y"},
+      {"type": "Prepend", "prepend": "▁"},
+      {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]})"));
+  EXPECT_TRUE(cuts(R"("normalizer": {"type": "Sequence", "normalizers": [
+      {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+      {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]})"));
   // A split at the spaces that the normalizer has taken away splits nothing.
   EXPECT_TRUE(cuts(marks + ", " + pre(R"({"type": "Split", "pattern": {"String": " "},
                                           "behavior": "MergedWithPrevious"})")));
@@ -359,6 +414,15 @@ TEST(Pieces, ATextThatBeginsWithTheSpaceOfTheTokenizerLosesIt) {
   const auto tokenizer = WithAdded("", R"("pre_tokenizer": {"type": "Metaspace"}, )");
   EXPECT_EQ(tokenizer->Encode("a b"), (Ids{8, 0, 8, 1}));
   EXPECT_EQ(tokenizer->Decode({8, 0, 8, 1}), "a b");
+}
+
+TEST(Cuts, AreSpacesBetweenLetters) {
+  EXPECT_TRUE(IsSimpleSpace("a b", 1));
+  EXPECT_FALSE(IsSimpleSpace("a b", 0));
+  EXPECT_FALSE(IsSimpleSpace("a b", 2));
+  EXPECT_FALSE(IsSimpleSpace("a b", 3));
+  EXPECT_FALSE(IsSimpleSpace(" b", 0));
+  EXPECT_FALSE(IsSimpleSpace("a ", 1));
 }
 
 TEST(FunctionTokenizer, HasNoPieces) {

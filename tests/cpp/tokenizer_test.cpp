@@ -293,6 +293,8 @@ TEST(Utf8, CharacterBeforeIsTheOneThatEndsThere) {
   EXPECT_EQ(CharacterBefore(text, 10).value, U'😀');
   EXPECT_EQ(CharacterBefore(text, 0).value, kNoCharacter);
   EXPECT_EQ(CharacterBefore(text, 2).value, kNoCharacter);
+  EXPECT_EQ(CharacterBefore("\x80\x80\x80\x80\x80", 5).value, kNoCharacter);
+  EXPECT_EQ(Utf8Length(text[6]), 4u);
 }
 
 }  // namespace

@@ -1,8 +1,12 @@
 #include "lmfusion/truecaser.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
 #include <functional>
 #include <random>
 #include <string>
@@ -80,6 +84,7 @@ TEST(TruecaserTest, ContextBytes) {
   EXPECT_EQ(split(false, "i can", "not"), "I can| not");
   EXPECT_EQ(split(false, "the  ", "york"), "The  |York");
   EXPECT_EQ(split(false, "the", "  york"), "The|  York");
+  EXPECT_EQ(split(false, "the ", " york"), "The | York");
   EXPECT_EQ(split(false, "ⱥ é the", "york"), "Ⱥ É the| York");  // Ⱥ has a byte less
 }
 
@@ -147,6 +152,30 @@ TEST(TreebankTest, BoundariesCutNothing) {
   }
 }
 
+// By NLTK 3.10, whose rules these are.
+TEST(TreebankTest, WordsOfMarks) {
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(SplitTreebankWords("a{b"), (Words{"a", "{", "b"}));
+  EXPECT_EQ(SplitTreebankWords(std::string(50, '[')), Words(50, "["));
+  Words quotes(20, "''");
+  quotes[0] = quotes[1] = "``";
+  EXPECT_EQ(SplitTreebankWords(std::string(20, '"')), quotes);
+}
+
+TEST(TreebankTest, Boundaries) {
+  const auto next = [](std::string_view text, size_t from) {
+    return NextTreebankGap(text, from).begin;
+  };
+  constexpr size_t kNone = std::string_view::npos;
+  EXPECT_EQ(next("A 1", 0), 1u);
+  EXPECT_EQ(next("a  b c", 0), 1u);
+  EXPECT_EQ(next("a  b c", 2), 4u) << "the first gap begins before";
+  for (const char* text : {"a {", "{ a", "can not", "CAN NOT", "İ a", "a ı", "ſ a", "a"}) {
+    EXPECT_EQ(next(text, 0), kNone) << text;
+  }
+  EXPECT_EQ(next("É a", 0), 2u);
+}
+
 TEST(TruecaserTest, CostsTheNewWords) {
   const auto truecaser = Tiny(true);
   std::string context = "the";
@@ -173,6 +202,26 @@ TEST(TruecaseMemoTest, KeepsToItsBudget) {
   EXPECT_LT(kept, (64 << 10) / 256 + 1);
 }
 
+TEST(TruecaseMemoTest, ForgetsWhatBeginsSo) {
+  TruecaseMemo memo(64 << 10);
+  const auto add = [&memo](const std::string& source, size_t bytes = 0) {
+    auto prefix = std::make_shared<TruecasePrefix>();
+    prefix->source = source;
+    prefix->settled = std::string(bytes, 'x');
+    memo.Add(prefix);
+  };
+  add("ours, old");
+  for (int i = 0; i < 60; ++i) add("theirs " + std::to_string(i), 512);  // the old ones go below
+  add("ours, new");
+  ASSERT_NE(memo.Find("ours, new"), nullptr);
+  memo.Forget("ours");
+  EXPECT_EQ(memo.Find("ours, old"), nullptr);
+  EXPECT_EQ(memo.Find("ours, new"), nullptr);
+  EXPECT_NE(memo.Find("theirs 59"), nullptr);
+  add("large", 4 << 10);  // more than a sixteenth of half of it
+  EXPECT_EQ(memo.Find("large"), nullptr);
+}
+
 TEST(TruecaserTest, InvalidUtf8IsATextError) {
   const auto truecaser = Tiny(true);
   for (const char* text : {"\xff", "the \xc3", "\xed\xa0\x80 a", "a \xc0\x80 b"}) {
@@ -197,6 +246,20 @@ TEST(TruecaserFileTest, ForeignAndTruncatedFilesAreModelFileErrors) {
   }
   EXPECT_THROW(TruecaserFromFile("/no/such/file", true), ModelFileError);
   EXPECT_THROW(TruecaserFromFile("/tmp", true), ModelFileError);
+}
+
+TEST(TruecaserFileTest, IsReadFromAFile) {
+  const std::string path = testing::TempDir() + "truecaser" + std::to_string(getpid());
+  std::ofstream(path, std::ios::binary) << TinyTruecaserFile();
+  EXPECT_EQ(Cased(*TruecaserFromFile(path, true), "new york"), Cased(*Tiny(true), "new york"));
+  std::string odd = TinyTruecaserFile() + "odd";
+  const uint64_t size = odd.size();
+  std::memcpy(&odd[16], &size, sizeof size);
+  std::ofstream(path, std::ios::binary) << TruecaserFile::Signed(odd);
+  EXPECT_THROW(TruecaserFromFile(path, true), ModelFileError);
+  std::ofstream(path, std::ios::binary).flush();  // empty
+  EXPECT_THROW(TruecaserFromFile(path, true), ModelFileError);
+  std::remove(path.c_str());
 }
 
 TEST(TruecaserFileTest, OlderVersionsSayHowToWriteThemAnew) {

@@ -217,8 +217,7 @@ class MappedTruecaser final : public Truecaser {
       if (start.prefix != nullptr) break;
       if (probe == 0) start.remember_to = gap.begin;
       if (probe < kRemembered) start.remember_from = gap.begin;
-      if (gap.begin == 0) break;
-      gap = LastTreebankGap(text, gap.begin - 1);
+      gap = LastTreebankGap(text, gap.begin - 1);  // a letter or digit stands before a gap
     }
     return start;
   }

@@ -132,7 +132,7 @@ constexpr Range kUnspaced[] = {{0x0e00, 0x0fff}, {0x1000, 0x109f}, {0x1780, 0x17
 }  // namespace
 
 bool IsWrittenWithoutSpaces(char32_t c) {
-  return !IsSpace(c) && (IsIn(c, kCjk) || IsIn(c, kUnspaced)) && !IsIn(c, kHangul);
+  return !IsSpace(c) && (IsIn(c, kCjk) || IsIn(c, kUnspaced));
 }
 
 JoinAfter::Script JoinAfter::ScriptOf(char32_t c) {

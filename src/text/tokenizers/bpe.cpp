@@ -30,7 +30,7 @@ Bpe::Bpe(Definition definition) : definition_(std::move(definition)) {
   for (const auto& entry : definition_.vocabulary) largest = std::max(largest, entry.second);
   forbidden_.resize(static_cast<size_t>(largest) + 1);
   for (const int32_t id : definition_.forbidden) {
-    if (id >= 0 && id <= largest) forbidden_[static_cast<size_t>(id)] = true;
+    if (id <= largest) forbidden_[static_cast<size_t>(id)] = true;
   }
   merges_.reserve(definition_.merges.size());
   for (size_t rank = 0; rank < definition_.merges.size(); ++rank) {

@@ -27,7 +27,7 @@ bool IsCutNeighbour(char32_t c) {
     return (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z') ||
            kPunctuation.find(static_cast<char>(c)) != std::string_view::npos;
   }
-  return c <= 0x10ffff && IsLetter(c) && IsStable(c);
+  return IsLetter(c) && IsStable(c);
 }
 
 const std::u32string& CutNeighbours() {

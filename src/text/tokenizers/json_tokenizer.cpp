@@ -33,11 +33,11 @@ class VocabularyTable {
   explicit VocabularyTable(std::vector<Token> tokens) : tokens_(std::move(tokens)) {
     std::sort(tokens_.begin(), tokens_.end(), IdIsLess);
   }
-  // Null where no token has the id.
+  // Null where no token has the id, which is not above the largest.
   const Token* Find(int32_t id) const {
     const auto at =
         std::lower_bound(tokens_.begin(), tokens_.end(), Token{id, "", false}, IdIsLess);
-    return at == tokens_.end() || at->id != id ? nullptr : &*at;
+    return at->id != id ? nullptr : &*at;
   }
   // One more than the largest id.
   int32_t size() const { return tokens_.empty() ? 0 : tokens_.back().id + 1; }
@@ -80,8 +80,7 @@ std::unordered_map<std::string, int32_t> IdsOfAdded(const TokenizerParts& parts)
 std::vector<int32_t> Forbidden(const TokenizerParts& parts) {
   std::vector<int32_t> ids;
   for (const AddedToken& token : parts.added_tokens) {
-    const bool one_character =
-        !token.content.empty() && Utf8Length(token.content[0]) >= token.content.size();
+    const bool one_character = Utf8Length(token.content[0]) >= token.content.size();
     if (token.special && !one_character) ids.push_back(token.id);
   }
   return ids;

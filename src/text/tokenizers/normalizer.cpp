@@ -48,7 +48,7 @@ std::string Replaced(std::string_view text, std::string_view from, std::string_v
 std::string Replaced(std::string_view text, const SplitPattern& pattern, std::string_view to) {
   std::string out;
   size_t at = 0, begin = 0, end = 0;
-  while (at < text.size() && pattern.Find(text, at, &begin, &end) && begin < end) {
+  while (at < text.size() && pattern.Find(text, at, &begin, &end)) {
     out.append(text.substr(at, begin - at)).append(to);
     at = end;
   }

@@ -40,7 +40,7 @@ void Apply(const PreTokenizer::Digits& step, std::string_view text, bool, Words*
     in_digits = digit;
     at += c.bytes;
   }
-  if (open < text.size()) out->views.push_back(text.substr(open));
+  out->views.push_back(text.substr(open));
 }
 
 void Apply(const PreTokenizer::Split& step, std::string_view text, bool, Words* out) {

@@ -37,6 +37,13 @@ struct SplitPattern::Code {
   }
 
   bool Find(std::string_view text, size_t from, size_t* begin, size_t* end) const;
+
+  // Or might, between any two characters.
+  bool MatchesEmpty() const {
+    uint32_t matches = 0;
+    pcre2_pattern_info(pcre.get(), PCRE2_INFO_MATCHEMPTY, &matches);
+    return matches != 0;
+  }
 };
 
 bool SplitPattern::Code::Find(std::string_view text, size_t from, size_t* begin,
@@ -106,14 +113,14 @@ SplitPattern::SplitPattern(std::string_view oniguruma) {
   }
   const PatternSyntax syntax = ReadPattern(oniguruma);
   code_ = std::make_unique<Code>(syntax.pcre, oniguruma);
-  size_t begin = 0, end = 0;
-  if (Find("", 0, &begin, &end)) {
+  if (code_->MatchesEmpty()) {
     throw TokenizerError("tokenizer.json: the pattern \"" + std::string(oniguruma) +
                          "\" matches empty text, which is not implemented");
   }
   respects_cuts_ = syntax.local && std::all_of(syntax.alternatives.begin(),
                                                syntax.alternatives.end(), Respects<Code>);
   splits_at_cuts_ = respects_cuts_;
+  size_t begin = 0, end = 0;
   for (const char32_t c : CutNeighbours()) {
     if (!splits_at_cuts_) break;
     const std::string text = EncodeUtf8(std::u32string{c, U' ', c});
@@ -163,7 +170,7 @@ void SplitPattern::Split(std::string_view text, SplitBehavior behavior, bool inv
     last_matches = matches;
   };
   size_t at = 0, begin = 0, end = 0;
-  while (at < text.size() && Find(text, at, &begin, &end) && begin < end) {
+  while (at < text.size() && Find(text, at, &begin, &end)) {
     add(at, begin, invert);
     add(begin, end, !invert);
     at = end;
