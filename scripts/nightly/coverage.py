@@ -23,6 +23,7 @@ from typing import Any
 
 from nightly.builds import build
 from nightly.outcome import ROOT, Work
+from nightly.reasons import read_reasons
 
 REASONS = ROOT / "tests" / "coverage_reasons.txt"
 BLOCK = " ..."  # at the end of a reason's code: the line and the block that it begins
@@ -140,7 +141,7 @@ def missed(source: Source, code: list[str]) -> list[Missed]:
 
 
 def judge(work: Work, sources: dict[str, Source]) -> None:
-    reasons, used = read_reasons(), set()
+    reasons, used = read_reasons(REASONS), set()
     for path, source in sorted(sources.items()):
         code = (ROOT / path).read_text().splitlines()
         found = missed(source, code)
@@ -176,17 +177,3 @@ def keys(each: Missed, code: list[str]) -> Iterator[str]:
             yield before.strip() + BLOCK
             indent = depth
 
-
-def read_reasons() -> dict[tuple[str, str], str]:
-    """(path, code) -> reason. A line of the file is a reason of the lines after it, `# REASON`, or
-    PATH | CODE."""
-    reasons, reason = {}, ""
-    for line in REASONS.read_text().splitlines():
-        if line.startswith("#"):
-            reason = line.lstrip("# ")
-        elif line.strip():
-            path, separator, code = line.partition(" | ")
-            if not (reason and separator):
-                raise ValueError(f"{REASONS.name}: no PATH | CODE under a reason: {line}")
-            reasons[path.strip(), code.strip()] = reason
-    return reasons

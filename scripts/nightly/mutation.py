@@ -2,7 +2,8 @@
 
 A mutant is one edit of one line: a comparison turned, a number one more or less, a sign, a
 condition or a statement left out. It is built and the tests of tree, plan and cache run, until one
-fails. Those that none notices are listed on the page; `EQUIVALENT` says which lines are left out.
+fails. One that none notices is a finding, unless `tests/mutation_reasons.txt` says why nobody
+could; `EQUIVALENT` says which lines are left out altogether.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pathlib import Path
 
 from nightly.builds import build, build_again
 from nightly.outcome import ROOT, Work
+from nightly.reasons import read_reasons
 
+REASONS = ROOT / "tests" / "mutation_reasons.txt"
 SOURCES = ["tree/token_tree.cpp", "tree/batch_plan.cpp", "tree/pinned_paths.cpp",
            "cache/call_chunk.cpp"]
 TESTS = ["token_tree_test", "batch_plan_test", "path_scorer_test", "warm_start_test",
@@ -51,12 +54,15 @@ class Mutant:
     new: str
 
     def __str__(self) -> str:
-        return (f"src/{self.source}:{self.line}: {self.old.strip()}  ->  "
-                f"{self.new.strip() or '(gone)'}")
+        return f"src/{self.source}:{self.line}: {self.edit}"
+
+    @property
+    def edit(self) -> str:
+        return f"{self.old.strip()} -> {self.new.strip() or '(gone)'}"
 
     @property
     def reason(self) -> str:
-        """Why nobody could notice; empty where somebody should."""
+        """Why nobody could notice any edit of this line; empty where somebody should."""
         return next((why for what, why in EQUIVALENT.items() if what in self.old), "")
 
 
@@ -87,21 +93,29 @@ def mutate(work: Work) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
     folder = build(work, str(copy / "build"), "-DLMFUSION_TORCH=OFF", "-DCMAKE_BUILD_TYPE=Debug",
-                   "-DCMAKE_CXX_FLAGS=-O1", source=copy, targets=tuple(TESTS))
+                   "-DCMAKE_CXX_FLAGS=-O1 -D_GLIBCXX_ASSERTIONS", source=copy, targets=tuple(TESTS))
     if folder is None:
         return
     chosen = [mutant for source in SOURCES for mutant in mutants(source) if not mutant.reason]
     random.Random(work.seed).shuffle(chosen)
+    reasons = read_reasons(REASONS)
+    for path, edit in reasons:
+        if not any((f"src/{each.source}", each.edit) == (path, edit) for each in chosen):
+            work.outcome.findings.append(f"{REASONS.name}: there is no such edit any more: "
+                                         f"{path} | {edit}")
     end = time.monotonic() + work.seconds
     for number, mutant in enumerate(chosen, 1):
         if time.monotonic() > end:
             break
         work.status = f"mutant {number} of {len(chosen)}"
-        try_one(work, copy, folder, mutant)
+        if try_one(work, copy, folder, mutant) or (f"src/{mutant.source}", mutant.edit) in reasons:
+            continue
+        work.outcome.findings.append(f"no test notices {mutant}")
     work.outcome.count("mutants possible", len(chosen))
 
 
-def try_one(work: Work, copy: Path, folder: Path, mutant: Mutant) -> None:
+def try_one(work: Work, copy: Path, folder: Path, mutant: Mutant) -> bool:
+    """Whether somebody notices it, the compiler included."""
     path = copy / "src" / mutant.source
     right = path.read_text()
     lines = right.splitlines()
@@ -111,12 +125,10 @@ def try_one(work: Work, copy: Path, folder: Path, mutant: Mutant) -> None:
         noticed = noticing(work, folder)
     finally:
         path.write_text(right)
-    if noticed == "compiler":
-        return
-    work.outcome.count("mutants", 1)
-    work.outcome.count("mutants noticed", 1 if noticed else 0)
-    if not noticed:
-        work.outcome.notes.append(f"no test notices {mutant}")
+    if noticed != "compiler":
+        work.outcome.count("mutants", 1)
+        work.outcome.count("mutants noticed", 1 if noticed else 0)
+    return bool(noticed)
 
 
 def noticing(work: Work, folder: Path) -> str:
