@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <stdexcept>
+#include <string>
 
 namespace lmfusion {
 namespace {
@@ -31,6 +32,31 @@ TEST(InstructionSetTest, AsksForEveryFeatureThatItsKernelsUse) {
   }
   cpu.avx512bf16 = true;
   EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kAvx512BFloat16);
+}
+
+TEST(InstructionSetTest, OfArm) {
+  CpuFeatures cpu;
+  cpu.neon = true;
+  EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kNeon);
+  cpu.neon_dot = true;
+  EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kNeonDot);
+  cpu.neon = false;
+  EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kPortable);
+}
+
+TEST(InstructionSetTest, WhatTheCpuHasNotIsRefusedByItsName) {
+  int refused = 0;  // those of another architecture, at least
+  for (const InstructionSet set : kInstructionSets) {
+    if (Has(FeaturesOfThisCpu(), set)) continue;
+    try {
+      SetInstructionSet(set);
+      ADD_FAILURE() << Name(set);
+    } catch (const std::invalid_argument& error) {
+      EXPECT_EQ(std::string(error.what()).find(std::string("instruction set ") + Name(set)), 0u);
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 0);
 }
 
 TEST(InstructionSetTest, IsTheBestUntilItIsSet) {
