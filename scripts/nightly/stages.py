@@ -91,7 +91,9 @@ def threads(work: Work) -> None:
                environment={"LMFUSION_TEST_CALLS": "10000"})
     work.tests("cache_threads", [program("cache_threads_test")])
     work.tests("fork", [program("fork_test")])
-    work.tests("threads", [*PYTEST, "-k", "thread or fork", PYTHON_TESTS])
+    work.tests("many_threads", [*PYTEST, PYTHON_TESTS / "test_many_threads.py"],
+               environment={"LMFUSION_TEST_THREAD_CALLS": "200"})
+    work.tests("threads", [*PYTEST, "-k", "(thread or fork) and not many_threads", PYTHON_TESTS])
 
 
 VALGRIND = ["token_tree_test", "batch_plan_test", "path_scorer_test", "warm_start_test",

@@ -1,5 +1,5 @@
 // Sixteen threads on one scorer, each of whose calls must give what it gives alone, beside threads
-// that clear, prime, save, load and look at counters.
+// that clear, prime, save, load, explain and look at counters.
 //
 //   LMFUSION_TEST_CALLS  calls of each thread (default: 300)
 
@@ -109,19 +109,29 @@ class Beside {
     for (; !ended_; ++done_) {
       const std::vector<Tokens> texts = RandomTexts(random, 5, 16);
       const TokenPaths paths = Paths(texts, LastTokens(texts, 0));
-      switch (random() % 7) {
+      switch (random() % 8) {
         case 0: scorer_.Clear(); break;
         case 1: scorer_.Clear(&cleared); break;
         case 2: scorer_.Prime(paths, "n2"); break;
         case 3: scorer_.Save(file, &paths, "n2"); break;
         case 4: scorer_.Load(file, "n3"); break;
         case 5: scorer_.Known(paths, "n2"); break;
+        case 6: Explain(texts); break;
         default: scorer_.ScoreUncached(paths);
       }
       const Stats stats = StatsOf(scorer_);
       EXPECT_LE(stats.cache_bytes, stats.cache_bytes_limit);
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
+  }
+
+  // What an explanation asks: the scores of whole texts, and what of them was held before.
+  void Explain(const std::vector<Tokens>& texts) {
+    const std::vector<int32_t> begins(texts.size(), 1);
+    CallReport report;
+    const PathScores scores = scorer_.Score(Paths(texts, begins), "n1", &report);
+    ExpectRight(texts, begins, scores);
+    ASSERT_EQ(report.reused.size(), texts.size());
   }
 
   const std::filesystem::path folder_;
