@@ -14,6 +14,7 @@
 #include "interrupts.h"
 #include "lmfusion/scorer.h"
 #include "lmfusion/verified.h"
+#include "record_pickle.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -72,6 +73,8 @@ void BindBest(py::module_& m) {
       .def_readonly("log_prob", &BestHypothesis::log_prob)
       .def_readonly("total", &BestHypothesis::total)
       .def_readonly("exact", &BestHypothesis::exact)
+      .def(PickledBy(&BestHypothesis::index, &BestHypothesis::log_prob, &BestHypothesis::total,
+                     &BestHypothesis::exact))
       .def("__repr__", [](const BestHypothesis& self) {
         std::ostringstream out;
         out << "BestHypothesis(index=" << self.index << ", log_prob=" << self.log_prob
@@ -84,6 +87,7 @@ void BindBest(py::module_& m) {
       .def_readonly("best", &BestList::best)
       .def_readonly("beaten", &BestList::beaten)
       .def_readonly("gap", &BestList::gap)
+      .def(PickledBy(&BestList::best, &BestList::beaten, &BestList::gap))
       .def("__repr__", [](const BestList& self) {
         return "BestList(best=" + py::repr(py::cast(self.best)).cast<std::string>() +
                ", beaten=" + std::to_string(self.beaten.size()) + ")";

@@ -14,6 +14,7 @@
 #include "history_argument.h"
 #include "interrupts.h"
 #include "options_binding.h"
+#include "record_pickle.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -115,10 +116,14 @@ void BindExplanation(py::module_& m) {
       .def_readonly("log_prob", &Explanation::Token::log_prob)
       .def_readonly("scored", &Explanation::Token::scored)
       .def_readonly("reused", &Explanation::Token::reused)
+      .def(PickledBy(&Explanation::Token::id, &Explanation::Token::piece,
+                     &Explanation::Token::log_prob, &Explanation::Token::scored,
+                     &Explanation::Token::reused))
       .def("__repr__", [](const Explanation::Token& self) { return ToString(self); });
   py::class_<Explanation::Form>(explanation, "Form")
       .def_readonly("text", &Explanation::Form::text)
       .def_readonly("log_prob", &Explanation::Form::log_prob)
+      .def(PickledBy(&Explanation::Form::text, &Explanation::Form::log_prob))
       .def("__repr__", [](const Explanation::Form& self) { return ToString(self); });
   explanation.def_readonly("text", &Explanation::text)
       .def_readonly("context_bytes", &Explanation::context_bytes)
@@ -131,6 +136,11 @@ void BindExplanation(py::module_& m) {
       .def_readonly("candidate_log_prob", &Explanation::candidate_log_prob)
       .def_readonly("score", &Explanation::score)
       .def_readonly("tokens_computed", &Explanation::tokens_computed)
+      .def(PickledBy(&Explanation::text, &Explanation::context_bytes, &Explanation::tokens,
+                     &Explanation::subtracted, &Explanation::word_end_log_prob,
+                     &Explanation::word_begin_log_prob, &Explanation::log_prob, &Explanation::forms,
+                     &Explanation::candidate_log_prob, &Explanation::score,
+                     &Explanation::tokens_computed))
       .def("__repr__", [](const Explanation& self) { return ToString(self); });
 }
 

@@ -92,7 +92,8 @@ class LMFusionScorer:
                 raise ValueError(f'compat = "hf" decides the start token; bos = {bos!r} given too')
             options["bos"] = "tokenizer"
             options["join"] = "space" if join == "auto" else join
-        if not isinstance(bos, str) and hasattr(bos, "__index__") and bos_id == "auto":
+        if (not isinstance(bos, (str, bool)) and hasattr(bos, "__index__")
+                and bos_id == "auto"):
             options["bos"], options["bos_id"] = "auto", bos
         options["device"] = str(device)
         options["truecaser"] = "" if truecaser is None else os.fspath(truecaser)

@@ -274,7 +274,7 @@ def test_tokenizers_the_core_does_not_know_are_refused(tmp_path: Path) -> None:
         assert str(refused.value).count(once) == 1
     assert "callable" not in str(refused.value)
     for none in (None, False):
-        bare = export(model, none, tmp_path / "model.lmf")  # type: ignore[arg-type]
+        bare = export(model, none, tmp_path / "model.lmf")
         assert metadata(bare)["tokenizer"] == ""
 
 

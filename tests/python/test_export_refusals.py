@@ -123,7 +123,61 @@ ADAPTERS = {
     "some rows of the embeddings": lora(target_modules=["q_proj"], trainable_token_indices=[3, 9]),
     "weight-decomposed": lora(target_modules=["q_proj", "down_proj"], use_dora=True),
     "biases": lora(target_modules=["q_proj"], bias="lora_only"),
+    "rank-stabilised": lora(target_modules=["q_proj"], use_rslora=True),
+    "every linear layer": lora(target_modules="all-linear"),
+    "ranks of their own": lora(target_modules=["q_proj", "v_proj"], rank_pattern={"q_proj": 2},
+                               alpha_pattern={"v_proj": 3}),
+    "IA3": peft.IA3Config(target_modules=["k_proj", "down_proj"],
+                          feedforward_modules=["down_proj"]),
+    "LoHa": peft.LoHaConfig(target_modules=["q_proj"]),
+    "OFT": peft.OFTConfig(target_modules=["q_proj"], oft_block_size=4, r=0),
 }
+UNMERGED = {
+    "vectors before every text": peft.PromptTuningConfig(num_virtual_tokens=3,
+                                                         task_type="CAUSAL_LM"),
+    "PREFIX_TUNING is no change of weights": peft.PrefixTuningConfig(num_virtual_tokens=3,
+                                                                     task_type="CAUSAL_LM"),
+    "cannot be merged: .*lora_bias": lora(target_modules=["q_proj"], lora_bias=True),
+}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("reason", UNMERGED)
+def test_adapters_that_cannot_be_merged_are_refused(reason: str, folder: bool,
+                                                    tmp_path: Path) -> None:
+    config = tiny_models.TREE_CONFIGS["llama"]
+    adapted = peft.get_peft_model(tiny_models.build(config()), UNMERGED[reason])
+    adapted.save_pretrained(tmp_path / "adapter")
+    given = {"lora": tmp_path / "adapter"} if folder else {}
+    with pytest.raises(ExportError, match=reason):
+        export(tiny_models.build(config()) if folder else adapted, None, tmp_path / "model.lmf",
+               **given)
+
+
+def test_adapters_inside_a_transformers_model_are_refused(tmp_path: Path) -> None:
+    model = tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
+    model.add_adapter(lora(target_modules=["q_proj"]))
+    with pytest.raises(ExportError, match="put in by transformers"):
+        export(model, None, tmp_path / "model.lmf")
+
+
+def test_an_adapter_with_added_tokens_says_what_it_takes(tmp_path: Path) -> None:
+    def base() -> transformers.PreTrainedModel:
+        return tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
+
+    grown = base()
+    grown.resize_token_embeddings(tiny_models.VOCABULARY + 3)
+    adapted = trained(peft.get_peft_model(grown, lora(
+        target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])))
+    adapted.save_pretrained(tmp_path / "adapter")
+    paths = [[1, 281, 5, 282, 7], [3, 280]]
+    wanted = hugging_face(adapted, paths)
+    with pytest.raises(ExportError, match="resize_token_embeddings"):
+        export(base(), None, tmp_path / "model.lmf", lora=tmp_path / "adapter")
+    resized = base()
+    resized.resize_token_embeddings(tiny_models.VOCABULARY + 3)
+    export(resized, None, tmp_path / "model.lmf", lora=tmp_path / "adapter")
+    assert difference(wanted, engine(tmp_path / "model.lmf", paths, 16)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("folder", [False, True])

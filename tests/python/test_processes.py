@@ -66,3 +66,29 @@ def test_a_closed_scorer_says_so(bundle: Path) -> None:
     with pytest.raises(KeyError), lmfusion.LMFusionScorer(bundle) as scorer:
         raise KeyError("my own")
     assert "closed" in repr(scorer)
+
+
+def best_of(scorer: lmfusion.LMFusionScorer) -> list[object]:
+    return [*scorer.best([["the cat", "a mat", "you"]], weight=1.0), scorer.explain("the", "cat"),
+            scorer.explain("the", "cat").tokens[-1], scorer.stats()]
+
+
+def test_results_come_back_from_other_processes(bundle: Path) -> None:
+    scorer = lmfusion.LMFusionScorer(bundle, casing="variants", boundary="word")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found = pool.map(best_of, [scorer])[0]
+    here = best_of(scorer)
+    assert list(map(repr, found[:3])) == list(map(repr, here[:3]))
+    for result in here:
+        for again in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+            assert repr(again) == repr(result)
+    explained = scorer.explain("the ", "cat")
+    again = pickle.loads(pickle.dumps(explained))
+    for name in ("text", "context_bytes", "word_end_log_prob", "word_begin_log_prob", "log_prob",
+                 "candidate_log_prob", "score", "tokens_computed"):
+        assert getattr(again, name) == getattr(explained, name)
+    assert repr(again.forms) == repr(explained.forms) and len(again.forms) > 1
+    assert repr(again.subtracted) == repr(explained.subtracted)
+    token = type(explained.tokens[0])
+    with pytest.raises(RuntimeError, match="another version"):
+        token.__setstate__(token.__new__(token), (1, 2))  # type: ignore[attr-defined]

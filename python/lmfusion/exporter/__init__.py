@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -42,7 +43,7 @@ Progress = Callable[[str], None]
 
 
 @callers_state_aside()
-def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
+def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Literal[False] | None,
            path: str | os.PathLike[str], *, uncached: bool = False,
            lora: str | os.PathLike[str] | None = None,
            truecaser: str | os.PathLike[str] | None = None,
@@ -53,7 +54,8 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
     Args:
         model: any transformers causal language model, or a peft model around one. Not changed;
             weights of another type than float32 are converted in a copy.
-        tokenizer: its tokenizer; None exports without one, for a scorer that is given a callable.
+        tokenizer: its tokenizer; None or False exports without one, for a scorer that is given a
+            callable.
         path: file to write, by custom ending in ".lmf". Replaced in one step when all is well.
         uncached: export the plain form (ids, mask -> logits), for models that tree attention
             cannot hold. It is scored without any cache.
@@ -81,8 +83,7 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None,
     extra_files = _read_truecaser(truecaser)
     check_model(model)
     refuse_encoder_decoder(model.config)
-    if tokenizer is False:  # as export_folder takes it
-        tokenizer = None
+    tokenizer = tokenizer or None
     say("reading the tokenizer")
     tokenizer_file = read_tokenizer(tokenizer)
     if tokenizer_file.name:

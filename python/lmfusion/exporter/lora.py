@@ -27,8 +27,13 @@ def merged_with_lora(model: PreTrainedModel, lora: Path | None) -> PreTrainedMod
         ExportError: peft is not installed, the adapter does not fit, or the merged model does not
             say what the model with its adapters says.
     """
-    if hasattr(model, "merge_and_unload"):
+    if hasattr(model, "get_base_model"):  # of a peft model
+        _must_be_weights(model)
         model = _merged(float32_replica(model, own_weights=True))
+    elif getattr(model, "_hf_peft_config_loaded", False):
+        raise ExportError("the adapters of this model were put in by transformers (add_adapter, "
+                          "load_adapter); give the model without them and their folder as lora=, "
+                          "or a model of peft.PeftModel.from_pretrained")
     if lora is None:
         return model
     try:
@@ -39,9 +44,23 @@ def merged_with_lora(model: PreTrainedModel, lora: Path | None) -> PreTrainedMod
     try:
         adapted = peft.PeftModel.from_pretrained(copy, str(lora))
     except (ValueError, RuntimeError, OSError, KeyError) as error:
+        advice = (" An adapter that was trained with added tokens needs a model with as many: "
+                  "model.resize_token_embeddings(N), with the adapter's tokenizer, then export "
+                  "with this adapter." if "size mismatch" in str(error) else "")
         raise ExportError(f"The adapter {lora} does not fit {type(model).__name__}: "
-                          f"{error}") from error
+                          f"{error}.{advice}") from error
+    _must_be_weights(adapted)
     return _merged(adapted)
+
+
+def _must_be_weights(adapted: Any) -> None:
+    """Refuses prompts and prefixes, which are vectors before a text and no part of any weight."""
+    kinds = sorted({str(getattr(settings.peft_type, "value", settings.peft_type))
+                    for settings in adapted.peft_config.values()})
+    if not hasattr(adapted, "merge_and_unload"):
+        raise ExportError(f"an adapter of the kind {', '.join(kinds)} is no change of weights but "
+                          "vectors before every text; it cannot be merged, and tree attention has "
+                          "no place for it. Give the prompt as text (prompt=), or train LoRA.")
 
 
 def _merged(adapted: Any) -> PreTrainedModel:
@@ -49,7 +68,11 @@ def _merged(adapted: Any) -> PreTrainedModel:
     _untie(adapted.get_base_model())
     ids = probe_ids(adapted.get_base_model(), 2)
     wanted = logits_of(adapted, ids)
-    merged = adapted.merge_and_unload().eval()
+    try:
+        merged = adapted.merge_and_unload().eval()
+    except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
+        raise ExportError(f"the adapters of {type(adapted.get_base_model()).__name__} cannot be "
+                          f"merged: {error}") from error
     if differ(wanted, logits_of(merged, ids)):
         raise ExportError(
             f"merging the adapters into {type(merged).__name__} changes what it says (adapters "
