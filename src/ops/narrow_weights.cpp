@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <stdexcept>
@@ -148,8 +149,10 @@ at::Tensor Widened(const at::Tensor& values, const std::optional<at::Tensor>& sc
 at::Tensor ProductsInFloat32(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor narrow = a.to(b.scalar_type());
   if (b.scalar_type() == at::kFloat) return at::linear(narrow, b);
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 8
   if (b.is_cuda()) return at::mm(narrow, b.t(), at::kFloat);
-  // The CPU has no product of 16 bit numbers that returns float32; widening is exact.
+#endif
+  // The CPU, and torch before 2.8, has no product of 16 bit numbers in float32; widening is exact.
   return at::linear(narrow.to(at::kFloat), b.to(at::kFloat));
 }
 

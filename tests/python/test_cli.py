@@ -187,3 +187,9 @@ def test_usage_mistakes_end_with_status_2(capsys) -> None:
             main(arguments)
         assert ended.value.code == 2
     capsys.readouterr()
+
+
+def test_a_missing_file_is_named_first(tmp_path, capsys) -> None:
+    missing = tmp_path / "nosuch.jsonl"
+    assert main(["rescore", str(missing), "-o", str(tmp_path / "out.jsonl")]) == 2
+    assert capsys.readouterr().err == f"lmfusion: {missing}: No such file or directory\n"

@@ -104,3 +104,14 @@ def test_chance_is_called_chance_and_a_gain_a_gain() -> None:
     assert compare(same, same).probability_of_improvement == 0.5
     nothing = compare(noisy(generator, 0.2), noisy(generator, 0.2), samples=1000)
     assert "chance" in nothing.verdict
+
+
+@pytest.mark.parametrize(("count", "sure"), [(3, False), (5, False), (6, True)])
+def test_a_handful_of_utterances_is_never_sure(count: int, sure: bool) -> None:
+    """Every utterance better by an error: the chance of that is 2 / 2 ** count among equals."""
+    found = compare([one("01000")] * count, [one("00000")] * count)
+    assert found.differing == count and found.probability_of_improvement == 1
+    assert found.is_better == sure == (2 / 2 ** count < 0.05)
+    assert ("chance" in found.verdict) and (f"only {count} utterances" in found.verdict) != sure
+    worse = compare([one("00000")] * count, [one("01000")] * count)
+    assert not worse.is_better and ("WORSE" in worse.verdict) == sure

@@ -129,7 +129,10 @@ def _guarded(command: Command) -> Callable[..., int]:
             return 0
         except KeyboardInterrupt:
             return INTERRUPTED
-        except (Error, ExportError, OSError, ValueError) as error:
+        except OSError as error:
+            named = error.filename is not None and error.strerror
+            return _fail(f"{error.filename}: {error.strerror}" if named else str(error))
+        except (Error, ExportError, ValueError) as error:
             return _fail(str(error))
         return status or 0
     return run

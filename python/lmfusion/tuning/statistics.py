@@ -25,6 +25,9 @@ from lmfusion.tuning.alignment import Alignment
 
 SAMPLES = 10_000
 LEVEL = 0.95
+# Fewer utterances than these tell nothing at LEVEL: even if one system had the fewer errors in all
+# five that differ, a sign test would say 2 / 2 ** 5 = 6 %.
+FEWEST = 6
 GOOD_WORDS = 2  # between two segments
 _CHUNK = 2_000_000  # numbers drawn at once
 
@@ -41,14 +44,21 @@ class Comparison:
     interval_after: tuple[float, float]
     interval_change: tuple[float, float]  # of rate_after - rate_before
     probability_of_improvement: float
+    differing: int  # utterances in which one system has more errors than the other
     segments: int
     mapsswe_w: float  # above 0: the second system has fewer errors
     mapsswe_p: float  # two-sided
 
     @property
     def is_better(self) -> bool:
-        """Fewer errors, by both tests at 5 %."""
-        return self.interval_change[1] < 0 and self.mapsswe_p < 1 - LEVEL and self.mapsswe_w > 0
+        """Fewer errors, by both tests at 5 %, in utterances enough for such tests."""
+        return self._is_sure and self.interval_change[1] < 0
+
+    @property
+    def _is_sure(self) -> bool:
+        low, high = self.interval_change
+        return (self.differing >= FEWEST and self.mapsswe_p < 1 - LEVEL
+                and (high < 0 < self.mapsswe_w or low > 0 > self.mapsswe_w))
 
     @property
     def verdict(self) -> str:
@@ -58,9 +68,12 @@ class Comparison:
             return "The same number of errors."
         better = change < 0
         low, high = self.interval_change
-        if self.is_better or (low > 0 and self.mapsswe_p < 1 - LEVEL):
+        if self._is_sure:
             return f"{'Better' if better else 'WORSE'}, and not by chance (both tests at 5 %)."
         kind = "A gain" if better else "A loss"
+        if self.differing < FEWEST:
+            return (f"{kind} that may well be chance: only {self.differing} utterances have "
+                    f"another number of errors, and below {FEWEST} no test can tell. More would.")
         return (f"{kind} that may well be chance: the interval of the change is "
                 f"[{100 * low:+.2f}, {100 * high:+.2f}] points, MAPSSWE p = {self.mapsswe_p:.3f}. "
                 "More utterances would tell.")
@@ -82,7 +95,8 @@ def compare(before: Sequence[Alignment], after: Sequence[Alignment], *, samples:
     return Comparison(
         len(before), int(words.sum()), float(errors[0].sum() / total),
         float(errors[1].sum() / total), _interval(rates[0]), _interval(rates[1]),
-        _interval(change), float((change < 0).mean() + (change == 0).mean() / 2), segments, w, p)
+        _interval(change), float((change < 0).mean() + (change == 0).mean() / 2),
+        int((errors[0] != errors[1]).sum()), segments, w, p)
 
 
 def bootstrap(words: np.ndarray, errors: np.ndarray, *, samples: int = SAMPLES,
