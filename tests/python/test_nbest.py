@@ -327,6 +327,19 @@ def test_what_is_not_recognised_is_refused(document: Any, message: str) -> None:
         nbest.rescore(document, FewerX())
 
 
+@pytest.mark.parametrize("document", [
+    [("bad", "-1.0"), ("good", "-2.5")], [["-1.5e1", "bad"], ["-2", "good"]],
+    [[["bad", "-1.0"], ["good", "-2.5"]]], [["bad", "nan"], ["good", "-inf"]]])
+def test_scores_that_are_texts_are_no_hypotheses(document: Any) -> None:
+    with pytest.raises(ValueError, match="a score is a number"):
+        nbest.rank(document, FewerX())
+
+
+def test_numbers_among_texts_are_texts() -> None:
+    document = [["six", "0.5"], ["x below", "-1"], ["xx", "x"]]
+    assert nbest.rescore(document, FewerX()) == [["0.5", "six"], ["-1", "x below"], ["x", "xx"]]
+
+
 def test_refusals_name_the_shapes() -> None:
     message = unknown(3, "this")
     for shape in SHAPES:

@@ -64,6 +64,9 @@ def _is_many(document: Any) -> bool:
 
 
 def _many_lists(document: Any) -> Lists:
+    if all(texts.has_spelled_score(each) for each in document):
+        raise ValueError("hypotheses 0 and on are pairs of two texts, one of which spells a "
+                         "number; a score is a number: float(score)")
     for each in document:
         shape = shape_of(each)
         assert shape is not None

@@ -7,9 +7,12 @@ language model and the words decide.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from lmfusion.nbest.hypothesis import Form, Options, is_number
+
+_SPELLED = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?|-\d+|-?inf|nan", re.IGNORECASE)
 
 
 def _is_pair(value: Any) -> bool:
@@ -19,6 +22,15 @@ def _is_pair(value: Any) -> bool:
     if isinstance(first, str):
         return second is None or is_number(second)
     return isinstance(second, str) and is_number(first)
+
+
+def has_spelled_score(value: Any) -> bool:
+    """Whether it is two texts of which one, and not the other, spells a fraction or a number
+    below 0, as scores of files do that were read as text."""
+    if not (isinstance(value, (list, tuple)) and len(value) == 2
+            and all(isinstance(part, str) for part in value)):
+        return False
+    return sum(_SPELLED.fullmatch(part.strip()) is not None for part in value) == 1
 
 
 def _score(pair: Any, options: Options) -> Any:
