@@ -341,7 +341,7 @@ class LMFusionScorer:
                 score more that the best path makes needless. None: 8 at first, then an eighth of
                 those scored before, 64 at most.
             max_tokens, deadline: end the search after so many computed tokens, or seconds. The
-                result is then the best found, late by one call or by the words of one text.
+                result is then the best found, late by one call or by the words of a few texts.
             gap: end once no other text's total can be higher by so much than the n-th.
             context, prompt: before every text, as in `score_continuations`.
             cache_namespace: calls of different namespaces share nothing.

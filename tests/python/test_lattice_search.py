@@ -12,7 +12,15 @@ from pathlib import Path
 import lmfusion
 import pytest
 from devices import MakeScorer
-from lmfusion.lattice import Arc, Lattice, LatticeError, confusion_network, rounds, with_ngram
+from lmfusion.lattice import (
+    Arc,
+    Lattice,
+    LatticeError,
+    confusion_network,
+    rounds,
+    search,
+    with_ngram,
+)
 from oracle import TOLERANCE, Oracle, joined
 
 LABELS = {"the": "the", "the(2)": "the", "cat": "cat", "cats": "cats", "a": "a", "": "",
@@ -124,8 +132,9 @@ def test_a_lattice_is_read_when_its_search_begins(scorer: lmfusion.LMFusionScore
     assert events.count("read") == 3 and events[:2] == ["read", "score"]
 
 
-def test_a_limit_of_many_lattices_is_of_all_together(bundle: Path,
-                                                     make_scorer: MakeScorer) -> None:
+def test_a_limit_of_many_lattices_is_of_all_together(
+        bundle: Path, make_scorer: MakeScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "BEAM", 1)
     lattices = [random_lattice(seed) for seed in range(6)]
     whole = make_scorer(bundle).best_paths(lattices, **WEIGHTS)
     found = make_scorer(bundle).best_paths(lattices, max_tokens=0, paths_a_call=1, **WEIGHTS)
@@ -261,11 +270,14 @@ def test_texts_said_by_many_paths_are_scored_once(scorer: lmfusion.LMFusionScore
     assert [arc.end for arc in found.paths[0].arcs] == [10, 11]
 
 
+@pytest.mark.parametrize("beam", [1, 8])
 @pytest.mark.parametrize("limit", [{"max_tokens": 0}, {"max_tokens": 3}, {"deadline": 0.0},
                                    {"gap": 2.0}, {"gap": 1e6}])
 def test_what_a_limit_leaves_open_is_certified(oracle: Oracle, bundle: Path,
-                                               limit: dict[str, float],
-                                               make_scorer: MakeScorer) -> None:
+                                               limit: dict[str, float], beam: int,
+                                               make_scorer: MakeScorer,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "BEAM", beam)
     for seed in range(8):
         lattice = random_lattice(seed)
         expected = ranked(oracle, lattice)
@@ -278,8 +290,26 @@ def test_what_a_limit_leaves_open_is_certified(oracle: Oracle, bundle: Path,
         assert found.proven == (found.gap == 0)
         if found.proven:
             assert path.text == expected[0][1]
-    if "gap" not in limit:
+    if "gap" not in limit and beam == 1:
         assert found.gap > 0  # or the limit was none
+
+
+def test_what_goes_on_after_a_limit_is_what_looks_best(bundle: Path, make_scorer: MakeScorer,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = [confusion_network([{word: -place / 4 for place, word in enumerate(
+        random.Random(seed + slot).sample(["the", "a", "cat", "cats", "mat", "sat"], 4))}
+        for slot in range(5)]) for seed in range(6)]
+
+    def totals(**limit: int) -> list[float]:
+        found = make_scorer(bundle).best_paths(networks, weight=1.0, word_insertion_bonus=0.0,
+                                               **limit)
+        return [one.paths[0].total for one in found]
+
+    best, near = totals(), []
+    for beam in (1, 8):
+        monkeypatch.setattr(search, "BEAM", beam)
+        near.append(sum(right - total for right, total in zip(best, totals(max_tokens=0))))
+    assert -1e-2 < near[1] < near[0] / 2
 
 
 def test_a_log_probability_above_0_proves_nothing(bundle: Path) -> None:

@@ -25,6 +25,7 @@ ROUNDING = 1e-4  # nats that float32 may put a log-probability above 0
 # Of a call where nobody says how many: a share of the texts scored before, within limits, so that
 # few are needless whether a search is short or long.
 SHARE, FEWEST, MOST = 8, 8, 64
+BEAM = 8  # texts that go on together when a limit has ended the search
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +152,43 @@ class Search:
             hypothesis.bound = self._weight * hypothesis.log_prob + hypothesis.best
 
     def _complete(self) -> Steps:
-        """The open text with the best bound goes on as its acoustics and n-gram say best."""
-        hypothesis = heapq.heappop(self._open)
-        while True:
-            if not hypothesis.scored and self._asks_model(hypothesis):
-                self._take([hypothesis], (yield [hypothesis]))
-            if hypothesis.ended:
-                self._finish(hypothesis)
-                return
-            hypothesis, *others = sorted(self._successors(hypothesis))
-            for other in others:
-                heapq.heappush(self._open, other)
+        """The open texts that look best go on to their ends, a beam of them.
+
+        What looks best: a word takes as much of a bound as words did so far, and a text has as many
+        words as the best one without the language model.
+        """
+        length, loss = self._length(), self._weight * self._loss()
+
+        def guess(one: Hypothesis) -> float:
+            known = len(one.words) - (not one.scored)
+            return loss * max(length - known, 0) - one.bound
+
+        self._open.sort(key=guess)
+        beam, self._open = self._open[:BEAM], self._open[BEAM:]
+        while beam:
+            asked = [one for one in beam if not one.scored and self._asks_model(one)]
+            if asked:
+                self._take(asked, (yield asked))
+            for one in beam:
+                if one.ended:
+                    self._finish(one)
+            grown = sorted((successor for one in beam if not one.ended
+                            for successor in self._successors(one)), key=guess)
+            beam = [one for one in grown[:BEAM] if one.key < self._cut]
+            self._open += [one for one in grown if one not in beam]
+        heapq.heapify(self._open)
+
+    def _length(self) -> int:
+        """Words of the best text without the language model."""
+        one = beginning(self._graph)
+        while not one.ended:
+            one.scored = True
+            one = min(successors(one, self._graph, 0.0, self._bonus, self._join),
+                      key=lambda other: other.key)
+        return len(one.words)
+
+    def _loss(self) -> float:
+        """Mean nats that a word took from what it was in."""
+        scored = [one for one in self._open if one.scored and one.words]
+        words = sum(len(one.words) for one in scored)
+        return -sum(one.log_prob for one in scored) / words if words else 0.0
