@@ -1,7 +1,7 @@
 #pragma once
 
-// The declarations of flashlight-text 0.0.7's LexiconDecoder.h that docs/adapters.md shows a use of: enough
-// to compile it where the package is not installed.
+// The declarations of flashlight-text 0.0.7's LexiconDecoder.h that docs/adapters.md shows a use
+// of: enough to compile it where the package is not installed.
 
 #include <memory>
 #include <vector>
