@@ -100,7 +100,7 @@ def measure(run: Run, workers: dict[str, Worker], rounds: int, slow: float,
     found: dict[str, list[Round]] = {name: [] for name in workers}
     machine: dict[str, object] = {"by": {}}
     for number in range(rounds):
-        _keep_best(machine, _apart(limit.measure, run.threads))
+        limit.keep_best(machine, _apart(limit.measure, run.threads))
         for name in list(workers):
             if found[name] and sum(found[name][0].call_seconds) > slow > 0:
                 continue
@@ -163,14 +163,6 @@ def _apart(function: object, *arguments: object) -> object:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def _keep_best(machine: dict[str, object], figures: dict[str, object]) -> None:
-    machine["missing"] = figures["missing"]
-    for name, kernel in figures["by"].items():
-        if figures[name] > machine.get(name, 0.0):
-            machine[name] = figures[name]
-            machine["by"][name] = kernel
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -239,7 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "versions": versions(), "rounds": given.rounds, "casing": given.casing,
         "model": {"file": files.source.name, "weights": size.body + size.head},
         "requests": {"file": given.requests.name, "calls": len(calls),
-                     "candidates": sum(call.candidates for call in calls)},
+                     "candidates": sum(call.candidates for call in calls),
+                     "new_tokens": [step.tokens for step in work]},
         "limit": {**speeds, "tokens": sum(step.tokens for step in work),
                   "forwards": sum(step.tokens > 0 or step.rows > 0 for step in work)},
         "rows": rows}

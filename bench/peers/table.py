@@ -27,12 +27,25 @@ def row_of(name: str, setting: str, rounds: Sequence[Round], quality: Round,
     return {"system": name, "status": "measured", "setting": setting,
             "question": SYSTEMS[name].question if name in SYSTEMS else "",
             "seconds": statistics.median(totals), "seconds_each": totals,
-            "call_milliseconds": {"p50": p50, "p95": p95, "p99": p99},
+            "call_milliseconds": {"p50": p50, "p95": p95, "p99": p99, "each": per_call.tolist()},
+            "tail": tail(per_call.tolist(), [step.tokens for step in work_of(calls)]),
             "tokens_computed": rounds[0].tokens_computed, "forwards": rounds[0].forwards,
             "nats_per_token": _nats_per_token(quality, quality_calls),
             "requests_nats_per_token": _nats_per_token(rounds[0], calls),
             "weight_bytes": quality.weight_bytes,
             "peak_memory_bytes": max(one.peak_bytes for one in (*rounds, quality))}
+
+
+def tail(milliseconds: Sequence[float], tokens: Sequence[int]) -> float | None:
+    """How many times what its own new tokens cost at the median speed the p99 call takes.
+
+    milliseconds, tokens: of each call. None where no call has new tokens.
+    """
+    costs = [time / count for time, count in zip(milliseconds, tokens, strict=True) if count > 0]
+    slowest = int(np.argsort(milliseconds)[math.ceil(0.99 * len(milliseconds)) - 1])
+    if not costs or tokens[slowest] == 0:
+        return None
+    return milliseconds[slowest] / tokens[slowest] / statistics.median(costs)
 
 
 def compare(calls: Sequence[Call], scores: Sequence[Sequence[float]],
@@ -70,9 +83,11 @@ def add_limit(row: Row, calls: Sequence[Call], size: ModelSize,
     if row.get("weight_bytes"):  # held in fewer bytes where that loses nothing
         held = float(row["weight_bytes"]) / (size.body + size.head)
         bytes_per_weight = min(bytes_per_weight, held)
+    # Where a type has no instructions, its products may be float32's.
+    peak = max(float(machine[system.peak]), float(machine.get("float32", 0)))
     row["limit_seconds"] = seconds_of(
         work_of(calls), size, bytes_per_weight=bytes_per_weight,
-        bandwidth=float(machine["bandwidth"]), peak=float(machine[system.peak]))
+        bandwidth=float(machine["bandwidth"]), peak=peak)
     row["fraction_of_limit"] = row["limit_seconds"] / float(row["seconds"])
 
 
@@ -89,13 +104,13 @@ def markdown(report: Mapping[str, object]) -> str:
         f"load average at the start {machine['load_average']}. "
         f"Median of {report['rounds']} rounds, systems in turn; one utterance at a time, "
         "caches empty at the start of every utterance.",
-        "", "| system | seconds | x faster than " + REFERENCE + " | p50 / p95 / p99 ms | tokens "
+        "", "| system | seconds | x faster than " + REFERENCE + " | p50 / p95 / p99 ms | tail | tokens "
         "computed | forwards | largest difference, nats (per token) | rank-1 | nats/token | "
-        "memory MB | limit s | of limit |", "|" + "---|" * 12]
+        "memory MB | limit s | of limit |", "|" + "---|" * 13]
     reference = next((row.get("seconds") for row in report["rows"]
                       if row["system"] == REFERENCE), None)
     lines += [_line(row, reference) for row in report["rows"]]
-    speeds = ", ".join(f"{name} {float(limit[name]) / 1e9:.0f} G{unit} ({limit['by'][name]})"
+    speeds = ", ".join(f"{name} {_spread(limit, name)} G{unit} ({limit['by'][name]})"
                        for name, unit in (("bandwidth", "B/s"), ("float32", "flop/s"),
                                           ("bfloat16", "flop/s"), ("int8", "op/s"))
                        if name in limit)
@@ -107,6 +122,14 @@ def markdown(report: Mapping[str, object]) -> str:
                                            in report["versions"].items()) + ".",
               "", f"Command: `{report['command']}`", ""]
     return "\n".join(lines)
+
+
+def _spread(limit: Mapping[str, object], name: str) -> str:
+    """The best reading of all rounds, in 10^9 a second; where they jump, the least one before it."""
+    best = float(limit[name]) / 1e9
+    least = min((float(reading) for reading in limit.get("readings", {}).get(name, ())),
+                default=best * 1e9) / 1e9
+    return f"{best:.0f}" if least > 0.95 * best else f"{least:.0f} to {best:.0f}"
 
 
 def picture(report: Mapping[str, object], path: Path) -> None:
@@ -147,13 +170,14 @@ def _nats_per_token(one: Round, calls: Sequence[Call]) -> float:
 def _line(row: Row, reference: object) -> str:
     if row["status"] != "measured":
         why = " ".join(str(row["status"]).split()).replace("|", "/")
-        return f"| {row['system']} | {why} |" + " |" * 10
+        return f"| {row['system']} | {why} |" + " |" * 11
     milliseconds = row["call_milliseconds"]
     only = f" (answers only: {row['question']})" if row.get("question") else ""
     cells = [
         f"{row['system']}{only}", f"{row['seconds']:.2f}",
         f"{float(reference) / row['seconds']:.2f}" if reference else "",
         " / ".join(f"{milliseconds[name]:.1f}" for name in ("p50", "p95", "p99")),
+        f"{row['tail']:.2f}" if row.get("tail") is not None else "",
         row["tokens_computed"], row["forwards"],
         f"{row['largest_difference']:.1e} ({row['largest_difference_per_token']:.1e})"
         if "largest_difference" in row else "",

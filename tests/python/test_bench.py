@@ -379,6 +379,31 @@ def test_limit_is_the_larger_of_reading_and_computing():
     assert seconds == pytest.approx(1100 * 4 / 1e3 + 2 * (1000 * 50 + 100 * 2) / 1e4)
 
 
+def test_a_type_without_instructions_is_held_to_float32(calls):
+    size = limit.ModelSize(body=1000, head=100)
+    machine = {"bandwidth": 1e12, "float32": 1e4, "bfloat16": 1e3}
+    rows = [{"system": f"lmfusion-tree-{compute}", "seconds": 1.0}
+            for compute in ("float32", "bfloat16")]
+    for row in rows:
+        table.add_limit(row, calls, size, machine)
+    assert rows[0]["limit_seconds"] == rows[1]["limit_seconds"] > 0
+
+
+def test_readings_that_jump_are_shown_as_they_spread():
+    machine: dict = {"by": {}}
+    for bandwidth, flops in ((20e9, 100e9), (30e9, 101e9), (25e9, 99e9)):
+        limit.keep_best(machine, {"bandwidth": bandwidth, "float32": flops, "missing": {},
+                                   "by": {"bandwidth": "sum", "float32": "linear"}})
+    assert table._spread(machine, "bandwidth") == "20 to 30"
+    assert table._spread(machine, "float32") == "101"
+
+
+def test_tail_is_what_the_slowest_call_takes_beyond_its_tokens():
+    assert table.tail([10.0, 10.0, 100.0, 1.0], [10, 10, 100, 0]) == pytest.approx(1)
+    assert table.tail([10.0, 10.0, 300.0], [10, 10, 100]) == pytest.approx(3)
+    assert table.tail([1.0, 2.0], [0, 0]) is None
+
+
 def test_comparison_counts_ranks_and_differences(tokenizer):
     call = converter(tokenizer).call({"contexts": ["a", "b", "c"],
                                       "candidate_words": [["x", "y"], ["x"], ["the", "and"]]})
