@@ -104,8 +104,8 @@ def markdown(report: Mapping[str, object]) -> str:
         f"load average at the start {machine['load_average']}. "
         f"Median of {report['rounds']} rounds, systems in turn; one utterance at a time, "
         "caches empty at the start of every utterance.",
-        "", "| system | seconds | x faster than " + REFERENCE + " | p50 / p95 / p99 ms | tail | tokens "
-        "computed | forwards | largest difference, nats (per token) | rank-1 | nats/token | "
+        "", "| system | seconds | x faster than " + REFERENCE + " | p50 / p95 / p99 ms | tail | "
+        "tokens computed | forwards | largest difference, nats (per token) | rank-1 | nats/token | "
         "memory MB | limit s | of limit |", "|" + "---|" * 13]
     reference = next((row.get("seconds") for row in report["rows"]
                       if row["system"] == REFERENCE), None)
@@ -125,7 +125,7 @@ def markdown(report: Mapping[str, object]) -> str:
 
 
 def _spread(limit: Mapping[str, object], name: str) -> str:
-    """The best reading of all rounds, in 10^9 a second; where they jump, the least one before it."""
+    """The best reading of all rounds, in 10^9 a second; where they jump, the least before it."""
     best = float(limit[name]) / 1e9
     least = min((float(reading) for reading in limit.get("readings", {}).get(name, ())),
                 default=best * 1e9) / 1e9
