@@ -76,7 +76,7 @@ def interrupts(work: Work) -> None:
 
 
 def files(work: Work) -> None:
-    for name in ("model_files", "snapshot_files"):
+    for name in ("model_files", "model_bombs", "snapshot_files"):
         work.tests(name, [*PYTEST, PYTHON_TESTS / f"test_{name}.py"])
 
 

@@ -6,7 +6,7 @@ namespace lmfusion {
 namespace {
 
 // Bytes that are read of a part at most.
-constexpr int64_t kMostJson = int64_t{1} << 24;
+constexpr int64_t kMostJson = int64_t{6} << 20;
 constexpr int64_t kMostText = int64_t{1} << 30;  // tokenizers and truecasers
 
 constexpr char kTruecaserPart[] = "extra/truecaser";

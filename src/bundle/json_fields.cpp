@@ -4,12 +4,18 @@
 #include <cmath>
 #include <limits>
 
+#include "base/json_limits.h"
+
 namespace lmfusion {
 namespace {
 
 using nlohmann::json;
 
-constexpr size_t kShown = 60;  // bytes of a value in a message
+constexpr size_t kShown = 60;        // bytes of a value in a message
+constexpr size_t kMostReason = 200;  // bytes of what a parser says
+
+// Of what a model file may say; real ones are far from them.
+constexpr JsonLimits kLimits{16, 1 << 18};
 
 std::string Shown(const json& value) {
   std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace);
@@ -20,11 +26,16 @@ std::string Shown(const json& value) {
 }  // namespace
 
 json JsonObject(const std::string& text, const std::string& part, Problems* problems) {
+  if (const char* const beyond = BeyondLimits(text, kLimits)) {
+    problems->Add(part, "", beyond);
+    return nullptr;
+  }
   json parsed;
   try {
     parsed = json::parse(text);
   } catch (const json::exception& error) {
-    problems->Add(part, "", std::string("it is no JSON: ") + error.what());
+    // The reason repeats what was read, however long that is.
+    problems->Add(part, "", "it is no JSON: " + std::string(error.what()).substr(0, kMostReason));
     return nullptr;
   }
   if (parsed.is_object()) return parsed;

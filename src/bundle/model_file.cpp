@@ -5,23 +5,27 @@
 #include <unistd.h>
 #include <zip.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <system_error>
 
 #include "lmfusion/errors.h"
 
 // Note [What an archive may be]
 // TorchScript writes weights as they are and compresses code. So nothing but code may be
-// compressed, and little of it: no part can take more memory than the file has bytes, or
-// kMostCompressed. Checksums are zlib's crc32, which the zip format has for every entry and libzip
-// compares at the end of an entry; the exporter's table (part_table.h) says which they must be.
+// compressed, and no more of it than the file has bytes, or kMostCode; the other parts do not
+// overlap. All parts together take no more memory and time than twice the file, or little.
+// Checksums are zlib's crc32, which the zip format has for every entry and libzip compares at the
+// end of an entry; the exporter's table (part_table.h) says which they must be.
 
 namespace lmfusion {
 namespace {
 
-constexpr int64_t kMostEntries = 1 << 20;
-constexpr int64_t kMostCompressed = int64_t{1} << 28;  // all compressed parts, once they are not
+constexpr int64_t kMostEntries = 1 << 16;
+constexpr uint64_t kMostCode = uint64_t{1} << 24;  // bytes, in a file that is shorter than that
+constexpr std::string_view kCode = "code/";
 constexpr size_t kPieceBytes = size_t{1} << 18;
 
 }  // namespace
@@ -70,7 +74,7 @@ void ModelFile::ReadEntries() {
   const int64_t count = zip_get_num_entries(archive_->zip, 0);
   if (count > kMostEntries) throw ModelFileError(path_ + " is not a model file: too many entries");
   std::string folder;
-  int64_t compressed = 0;
+  uint64_t compressed = 0, stored = 0;
   for (int64_t i = 0; i < count; ++i) {
     zip_stat_t state;
     zip_stat_init(&state);
@@ -90,15 +94,21 @@ void ModelFile::ReadEntries() {
     entry.index = static_cast<uint64_t>(i);
     entry.crc32 = state.crc;
     entry.compressed = state.comp_method != ZIP_CM_STORE;
-    if (state.size > (entry.compressed ? uint64_t{kMostCompressed} : size_) ||
-        (!entry.compressed && state.size != state.comp_size)) {
+    if (entry.compressed && entry.name.compare(0, kCode.size(), kCode) != 0) {
+      throw ModelFileError(path_ + ": " + entry.name + ": it is compressed, as only code may be");
+    }
+    const uint64_t most = entry.compressed ? std::max(size_, kMostCode) : size_;
+    if (state.size > most || (!entry.compressed && state.size != state.comp_size)) {
       throw ModelFileError(path_ + ": " + entry.name + ": it says to have " +
                            std::to_string(state.size) + " bytes, which is not possible");
     }
     entry.bytes = static_cast<int64_t>(state.size);
-    if (entry.compressed) compressed += entry.bytes;
-    if (compressed > kMostCompressed) {
-      throw ModelFileError(path_ + ": " + entry.name + ": too much of the file is compressed");
+    uint64_t& sum = entry.compressed ? compressed : stored;
+    sum += state.size;
+    if (sum > most) {
+      throw ModelFileError(path_ + ": " + entry.name + ": with the parts before it, it is more " +
+                           (entry.compressed ? "code than a file of this size may have"
+                                             : "than the file has bytes"));
     }
     if (!by_name_.emplace(entry.name, entries_.size()).second) {
       throw ModelFileError(path_ + ": " + entry.name + ": there are two parts of this name");

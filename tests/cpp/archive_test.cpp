@@ -89,25 +89,31 @@ const std::string kText(1000, 'x');
 
 TEST(Archive, SizesAreThoseThatAreWritten) {
   const auto two = [](bool compressed) {
-    return Archive({{"toy/one", kText, compressed}, {"toy/two", kText, compressed}});
+    return Archive({{"toy/code/one", kText, compressed}, {"toy/code/two", kText, compressed}});
   };
   EXPECT_EQ(two(false).Error(), "");
   EXPECT_EQ(two(true).Error(), "");
   const auto impossible = [](const std::string& error, const std::string& bytes) {
     return Has(error, "one: it says to have " + bytes + " bytes, which is not possible");
   };
-  const std::string shorter = two(false).Set("toy/one", kSize, 999).Error();
+  const std::string shorter = two(false).Set("toy/code/one", kSize, 999).Error();
   EXPECT_TRUE(impossible(shorter, "999")) << shorter;
-  const std::string longer = two(false).Set("toy/one", kSize, 100'000).Error();
+  const std::string longer = two(false).Set("toy/code/one", kSize, 100'000).Error();
   EXPECT_TRUE(impossible(longer, "100000")) << longer;
-  const std::string bomb = two(true).Set("toy/one", kSize, 0x20000000).Error();
+  const std::string bomb = two(true).Set("toy/code/one", kSize, 0x20000000).Error();
   EXPECT_TRUE(impossible(bomb, "536870912")) << bomb;
-  const std::string both =
-      two(true).Set("toy/one", kSize, 0x0c000000).Set("toy/two", kSize, 0x0c000000).Error();
-  EXPECT_TRUE(Has(both, "two: too much of the file is compressed")) << both;
+  const std::string both = two(true)
+                               .Set("toy/code/one", kSize, 0x00c00000)
+                               .Set("toy/code/two", kSize, 0x00c00000)
+                               .Error();
+  EXPECT_TRUE(
+      Has(both, "two: with the parts before it, it is more code than a file of this size may have"))
+      << both;
+  const std::string no_code = Archive({{"toy/one", kText, true}}).Error();
+  EXPECT_TRUE(Has(no_code, "one: it is compressed, as only code may be")) << no_code;
   // Within the limits, but not what comes out.
   for (const uint32_t size : {400u, 5000u}) {
-    const std::string other = two(true).Set("toy/one", kSize, size).Error();
+    const std::string other = two(true).Set("toy/code/one", kSize, size).Error();
     EXPECT_TRUE(Has(other, "one: it is damaged: ")) << other;
   }
 }
@@ -120,7 +126,9 @@ TEST(Archive, PartsAreReadOnlyAsTheyMayBeWritten) {
   EXPECT_TRUE(Has(Archive({{"toy/one", kText}, {"other", kText}}).Error(),
                   "other lies outside its folder"));
   // A method of compression that nobody knows.
-  const std::string method = Archive(parts).Set("toy/two", kMethod, 98, 2).Error();
+  const std::string method = Archive({{"toy/one", kText}, {"toy/code/two", kText}})
+                                 .Set("toy/code/two", kMethod, 98, 2)
+                                 .Error();
   EXPECT_TRUE(Has(method, "two: it is damaged: ")) << method;
 }
 

@@ -5,13 +5,9 @@ Every changed file is opened and asked in a process of its own, which tells what
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
-import resource
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +24,12 @@ from model_files import (
     with_right_table,
     write_parts,
 )
-
-PATHS = [[1, 5, 9, 200, 31], [1, 5, 9, 17], [1, 8]]
-TOLERANCE = 1e-4  # nats per token
-MORE_MEMORY = 1 << 29  # bytes that no damaged file may take beside what the right one takes
+from opened_models import Case, check, outcomes
 
 # Values that a field of the description is given in turn.
 VALUES: list[Any] = [None, True, -1, 0, 1, 2, 3, 7, 28, 31, 1000, 2**31, 2**32 + 1, 2**40, 2**63,
                      2**64, 0.5, -0.5, 1e308, "", "x", "tree", "plain", "tokenizer.model", [], [0],
                      [-1, 0, 0], {}, {"x": 1}, {"output_weight": "q4_0"}]
-
-Case = tuple[str, Path]
 
 
 @pytest.fixture(scope="module")
@@ -49,68 +40,6 @@ def model() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def bundle(model: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(model, tiny_models.tiny_tokenizer(), tmp_path_factory.mktemp("right") / "m.lmf")
-
-
-def expected(model: torch.nn.Module) -> list[list[float]]:
-    with torch.no_grad():
-        return [model(input_ids=torch.tensor([path])).logits[0].log_softmax(-1)[:-1]
-                .gather(1, torch.tensor(path[1:])[:, None])[:, 0].tolist() for path in PATHS]
-
-
-def outcome(path: str, device: str, wanted: list[list[float]]) -> str:
-    """What a scorer of this file does: "ModelFileError: ...", "right", or something worse."""
-    try:
-        scorer = LMFusionScorer(path, device=device, kv_cache_bytes=1 << 20)
-        got = scorer.score_token_paths(PATHS, [1] * len(PATHS))
-        scorer.score_continuations(["the"], [["the", "you"]])
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    same = all(abs(a - b) <= TOLERANCE for row, other in zip(wanted, got, strict=True)
-               for a, b in zip(row, other, strict=True))
-    return "right" if same else "wrong scores"
-
-
-def answer_lines() -> None:
-    """The other process: a line a file in, a line an outcome out."""
-    torch.set_num_threads(1)
-    wanted = json.loads(sys.stdin.readline())
-    start = None
-    for line in sys.stdin:
-        path, device = json.loads(line)
-        result = outcome(path, device, wanted)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        start = peak if start is None else start
-        print(json.dumps([result, peak - start]), flush=True)
-
-
-def outcomes(model: torch.nn.Module, bundle: Path, cases: Iterator[Case],
-             device: str) -> dict[str, str]:
-    """Case -> what happened; fails where the process ends or takes too much memory."""
-    results = {}
-    with subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(json.dumps(expected(model)) + "\n")
-        for name, path in itertools.chain([("the right file", bundle)], cases):
-            process.stdin.write(json.dumps([str(path), device]) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
-            assert answer, f"{name}: the process ended"
-            results[name], more = json.loads(answer)
-            assert more < MORE_MEMORY, f"{name}: {more} bytes"
-    assert process.returncode == 0
-    assert results.pop("the right file") == "right"
-    return results
-
-
-def check(results: dict[str, str], harmless: Callable[[str], bool] = lambda name: True) -> None:
-    """Every file is refused as a model file, or as right as before."""
-    bad = {name: result for name, result in results.items()
-           if not result.startswith("ModelFileError: ")
-           and not (result == "right" and harmless(name))}
-    assert not bad, json.dumps(bad, indent=1)
-    for name, result in results.items():  # nothing of torch's, which would be long
-        assert "\n" not in result and "c10" not in result and len(result) < 1200, (name, result)
 
 
 def numbered(folder: Path) -> Iterator[Path]:
@@ -292,7 +221,3 @@ def test_problems_are_counted_and_the_file_is_named(bundle: Path, tmp_path: Path
     assert str(error.value) == (f"{path}: lmfusion.json: layers: 0; an integer from 1 to 4096 "
                                 "expected (and 3 more; `python -m lmfusion inspect --verify` lists "
                                 "them)")
-
-
-if __name__ == "__main__":
-    answer_lines()

@@ -6,6 +6,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "base/json_limits.h"
 #include "lmfusion/errors.h"
 #include "text/tokenizers/pattern_syntax.h"
 #include "text/tokenizers/space_mark.h"
@@ -21,7 +22,7 @@ constexpr std::string_view kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 // Limits of what is read; real files are far from them.
-constexpr int kMaxNesting = 32;
+constexpr JsonLimits kLimits{32, 1 << 23};
 constexpr size_t kMaxSteps = 64;  // of a normalizer, of a pre-tokenizer
 constexpr uint64_t kMaxId = (1 << 24) - 1;
 
@@ -264,12 +265,9 @@ TokenizerParts ReadParts(const Json& file) {
 }  // namespace
 
 TokenizerParts ReadTokenizerJson(std::string_view json) {
-  const auto within_limits = [](int depth, Json::parse_event_t, Json&) {
-    if (depth > kMaxNesting) Fail("it is nested too deeply");
-    return true;
-  };
+  if (const char* const beyond = BeyondLimits(json, kLimits)) Fail(beyond);
   try {
-    return ReadParts(Json::parse(json, within_limits));
+    return ReadParts(Json::parse(json));
   } catch (const Json::parse_error& error) {  // its text may hold bytes that are not UTF-8
     Fail("it cannot be read: it is not JSON at byte " + std::to_string(error.byte));
   } catch (const Json::out_of_range&) {
