@@ -20,7 +20,7 @@ int64_t NeededBytes(const TokenPaths& paths, int64_t slot_bytes, const TokenTree
     // The last token of a text needs no slot, unless something is asked of what follows it.
     const bool last = path.ends_word || path.scored_begin >= path.size() ||
                       (held_node != kNoNode && held->computed(held_node));
-    for (NodeId at = last || node == top ? node : tree.parent(node); at != top && counted[at] < 0;
+    for (NodeId at = last ? node : tree.parent(node); at != top && counted[at] < 0;
          at = tree.parent(at)) {
       counted.Set(at, 0);
       ++slots;

@@ -84,6 +84,7 @@ TEST(SentencePiece, CutsOnlyWhereNoPieceAndNoRuleReachesAcrossASpace) {
   EXPECT_TRUE(cuts(Model("")));
   EXPECT_TRUE(cuts(Model(SentencePieceEntry("x\u2581", 0, kControl))));
   EXPECT_FALSE(cuts(Model(SentencePieceEntry("b\u2581", -3))));
+  EXPECT_FALSE(cuts(Model(SentencePieceEntry("b\u2581", -3) + SentencePieceEntry("a\u2581", -3))));
   EXPECT_FALSE(cuts(Model(SentencePieceEntry("b\u2581", -3, kUnused))));
   EXPECT_FALSE(cuts(Model(SentencePieceEntry("b\u2581", -3, kUserDefined))));
   EXPECT_FALSE(cuts(Model(SentencePieceEntry(" x", -3, kUserDefined))));
@@ -115,7 +116,7 @@ TEST(SentencePiece, PiecesAndTexts) {
   const auto tokenizer = Open(
       Model(SentencePieceEntry("<s>", 0, kControl) + SentencePieceEntry("\tx", 0, kUserDefined) +
             SentencePieceEntry(" y", 0, kUserDefined) + SentencePieceEntry("\u2581z", 0, kControl) +
-            SentencePieceEntry("~", 0, kUserDefined)));
+            SentencePieceEntry("\x01", 0, kUserDefined)));
   EXPECT_EQ(tokenizer->VocabularySize(), 11);
   EXPECT_EQ(tokenizer->Piece(6), "<s>");
   for (const int32_t id : {1, 5, 7, 8}) EXPECT_TRUE(tokenizer->BeginsWord(id)) << id;

@@ -84,6 +84,7 @@ TEST(SplitPattern, WhatIsNotImplementedIsNamed) {
       {"\\p", "an escape without its braces"},
       {"\\pL", "an escape without its braces"},
       {"\\p{L", "an escape without its braces"},
+      {"\\p{}", "cannot be used"},
       {"\\u00", "an escape \\u without four digits"},
       {"\\u00g1", "an escape \\u without four digits"},
       {std::string(60, '(') + "a" + std::string(60, ')'), "too many nested groups"},

@@ -20,29 +20,40 @@ using Words = std::vector<std::string>;
 // A token a byte.
 class Stage {
  public:
-  explicit Stage(int64_t max_path_length, int64_t max_context_length = 512)
+  explicit Stage(int64_t max_path_length, int64_t max_context_length = 512,
+                 Join join = Join::kSpace)
       : stage_(std::make_shared<const ToyTokenizer>(Words{}), CasingByName("none"),
-               Options(max_path_length, max_context_length)) {}
+               Options(max_path_length, max_context_length, join)) {}
 
   std::string Before(const History& history) { return stage_.Before(history, &call_).text; }
   // The tokens of a candidate's path as text.
-  std::string Path(const History& history, const std::string& context, const std::string& word) {
-    const TokenPaths paths = stage_.Continuations({context}, {{word}}, Join::kSpace, &call_,
-                                                  stage_.Before(history, &call_));
-    const TokenPaths::Path& path = paths.paths.at(0);
+  std::string Path(const History& history, const std::string& context, const std::string& word,
+                   Join join = Join::kSpace) {
+    const TextBefore before = stage_.Before(history, &call_);
+    return TextOf(stage_.Continuations({context}, {{word}}, join, &call_, before).paths.at(0));
+  }
+  // The same of a whole text and its end.
+  std::string Whole(const History& history, const std::string& given) {
+    const TextBefore before = stage_.Before(history, &call_);
+    return TextOf(stage_.Texts({given}, true, &call_, before).paths.at(0));
+  }
+  uint64_t truncated() const { return call_.truncated_contexts; }
+
+ private:
+  static constexpr int32_t kEnd = '#';
+
+  static std::string TextOf(const TokenPaths::Path& path) {
     std::string text;
     for (int32_t i = 0; i < path.prefix_size; ++i) text += static_cast<char>((*path.prefix)[i]);
     for (const int32_t token : path.tail) text += static_cast<char>(token);
     return text;
   }
-  uint64_t truncated() const { return call_.truncated_contexts; }
-
- private:
-  static TextStageOptions Options(int64_t max_path_length, int64_t max_context_length) {
+  static TextStageOptions Options(int64_t max_path_length, int64_t max_context_length, Join join) {
     TextStageOptions options;
+    options.end_token = kEnd;
     options.max_path_length = max_path_length;
     options.max_context_length = max_context_length;
-    options.join = Join::kSpace;
+    options.join = join;
     return options;
   }
 
@@ -59,6 +70,20 @@ TEST(TextBefore, IsThePromptAndTheUtterances) {
   EXPECT_EQ(stage.Path({"Notes:", {"a"}}, "b", "c"), "Notes: a b c");
   EXPECT_EQ(stage.Path({}, "b", "c"), "b c");
   EXPECT_EQ(stage.truncated(), 0u);
+}
+
+TEST(TextBefore, JoinsTheTextThatACandidateMakes) {
+  Stage stage(0, 512, Join::kAuto);
+  EXPECT_EQ(stage.Path({"the", {}}, ".", "cat", Join::kNone), "the .cat");
+  EXPECT_EQ(stage.Path({"the", {}}, ".", "cat", Join::kSpace), "the. cat");
+  EXPECT_EQ(stage.Path({"the", {}}, "", "."), "the.");
+  EXPECT_EQ(stage.Path({"the", {}}, ". a", "cat", Join::kNone), "the. acat");
+}
+
+TEST(TextBefore, IsBeforeWholeTextsToo) {
+  Stage stage(0);
+  EXPECT_EQ(stage.Whole({"the", {}}, "cat"), "the cat#");
+  EXPECT_EQ(stage.Whole({}, "cat"), "cat#");
 }
 
 TEST(TextBefore, DropsWholeUtterancesInBlocks) {

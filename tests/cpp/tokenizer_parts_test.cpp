@@ -136,10 +136,16 @@ std::string Normalized(const std::string& part, std::string_view text) {
 TEST(Normalizer, EveryStep) {
   EXPECT_EQ(Normalized(R"({"type": "NFC"})", "e\u0301"), "é");
   EXPECT_EQ(Normalized(R"({"type": "NFC"})", "abc"), "abc");
-  EXPECT_EQ(TokenizerFromJson(R"({"normalizer": {"type": "NFC"}, "model": {"merges": [],
-                                  "vocab": {"é": 0, "a": 1}}})")
-                ->Encode("ae\u0301"),
-            (Ids{1, 0}));
+  const auto composing = TokenizerFromJson(R"({"normalizer": {"type": "NFC"}, "model": {
+      "merges": [], "vocab": {"é": 0, "a": 1}}})");
+  EXPECT_EQ(composing->Encode("ae\u0301"), (Ids{1, 0}));
+  EXPECT_EQ(composing->Encode("a"), Ids{1});
+  const auto prepending = TokenizerFromJson(R"({"normalizer": {"type": "Sequence", "normalizers": [
+      {"type": "Prepend", "prepend": "▁"},
+      {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+      "model": {"merges": [], "vocab": {"▁": 0, "a": 1}}})");
+  EXPECT_EQ(prepending->Encode("a a"), (Ids{0, 1, 0, 1}));
+  EXPECT_EQ(prepending->EncodeAfterCut(" a"), (Ids{0, 1}));
   EXPECT_EQ(Normalized(R"({"type": "Prepend", "prepend": "▁"})", "ab"), "▁ab");
   EXPECT_EQ(Normalized(R"({"type": "Prepend", "prepend": "▁"})", ""), "");
   const auto replaced = [](const std::string& pattern, const std::string& to,
@@ -388,19 +394,21 @@ TEST(Cuts, DependOnEveryPart) {
   EXPECT_TRUE(cuts(marks, R"("merges": ["▁ b"])" + vocabulary));
   EXPECT_FALSE(cuts(marks, R"("merges": ["a ▁"])" + vocabulary));
   EXPECT_FALSE(cuts(marks, R"("merges": [], "ignore_merges": true)" + vocabulary));
+  EXPECT_TRUE(cuts(marks, R"("merges": ["a b"], "vocab": {"a": 0, "b": 1, "ab": 2, "▁": 3})"));
   EXPECT_FALSE(cuts(marks, R"("merges": [], "vocab": {"a": 0, "b": 1})"));
 }
 
 TEST(Pieces, WithoutByteLevel) {
   const auto tokenizer = TokenizerFromJson(R"({"model": {"merges": [["▁", "b"]], "vocab": {
-      "<0x41>": 0, "▁b": 1, "▁": 2, "b": 3, "<0x0A>": 4, "<0xZZ>": 5, "a": 6, "<0x20>": 8}}})");
+      "<0x41>": 0, "▁b": 1, "▁": 2, "b": 3, "<0x0A>": 4, "<0xZZ>": 5, "a": 6, "<0x20>": 8,
+      "": 9}}})");
   EXPECT_EQ(tokenizer->Decode({3, 1, 2, 0, 4, 5}), "b b A\n<0xZZ>");
   EXPECT_EQ(tokenizer->Decode({1, 3}), " bb");  // nothing puts a space before texts
   EXPECT_EQ(tokenizer->Decode({6, 7}), "a");    // no token has the id 7
   EXPECT_EQ(tokenizer->Decode({}), "");
   EXPECT_EQ(tokenizer->Encode("b▁b"), (Ids{3, 1}));
   for (const int32_t id : {1, 2, 4, 8}) EXPECT_TRUE(tokenizer->BeginsWord(id)) << id;
-  for (const int32_t id : {0, 3, 5, 6, 7}) EXPECT_FALSE(tokenizer->BeginsWord(id)) << id;
+  for (const int32_t id : {0, 3, 5, 6, 7, 9}) EXPECT_FALSE(tokenizer->BeginsWord(id)) << id;
   for (const char* byte : {"<0x09>", "<0x0B>", "<0x0C>", "<0x0D>"}) EXPECT_TRUE(IsSpaceByte(byte));
   EXPECT_FALSE(IsSpaceByte("<0x1F>"));
   EXPECT_EQ(ReadSpaceMarks("<0x41x"), "<0x41x");
@@ -408,6 +416,14 @@ TEST(Pieces, WithoutByteLevel) {
   EXPECT_EQ(ReadByteLevel("Ġa\u00ad"), "Ġa\u00ad");  // no character of the byte level
   EXPECT_EQ(ReadByteLevel("Ġ日"), "Ġ日");
   EXPECT_EQ(ReadByteLevel("\u0144"), "\u0144");
+}
+
+TEST(Pieces, OfByteLevel) {
+  const auto tokenizer = TokenizerFromJson(R"({"added_tokens": [{"id": 4, "content": "Ġ<x>"}],
+      "pre_tokenizer": {"type": "ByteLevel"}, "model": {"merges": [], "vocab": {
+      "Ġ": 0, "a": 1, "Ã": 2, "©": 3}}})");
+  EXPECT_EQ(tokenizer->Decode({0, 1, 2, 3}), " aé");
+  EXPECT_EQ(tokenizer->Decode({1, 4}), "aĠ<x>");  // an added token is as it is written
 }
 
 TEST(Pieces, ATextThatBeginsWithTheSpaceOfTheTokenizerLosesIt) {

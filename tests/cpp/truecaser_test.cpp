@@ -77,6 +77,7 @@ TEST(TruecaserTest, ContextBytes) {
     EXPECT_EQ(split(compat, "the new", "york"), "The New| York");
     EXPECT_EQ(split(compat, "", "york in"), "|York in");
     EXPECT_EQ(split(compat, "the new", ""), "The new|");
+    EXPECT_EQ(split(compat, "the new", "york york york"), "The New| York York York");
   }
   EXPECT_EQ(split(true, "i", "'am"), "I'| Am");
   EXPECT_EQ(split(false, "i", "'am"), "I| 'Am");
@@ -217,6 +218,8 @@ TEST(TruecaseMemoTest, ForgetsWhatBeginsSo) {
   memo.Forget("ours");
   EXPECT_EQ(memo.Find("ours, old"), nullptr);
   EXPECT_EQ(memo.Find("ours, new"), nullptr);
+  EXPECT_NE(memo.Find("theirs 59"), nullptr);
+  add("theirs 59", 512);  // it is there: nothing is added
   EXPECT_NE(memo.Find("theirs 59"), nullptr);
   add("large", 4 << 10);  // more than a sixteenth of half of it
   EXPECT_EQ(memo.Find("large"), nullptr);

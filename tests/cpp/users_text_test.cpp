@@ -56,6 +56,28 @@ TEST(UsersCasing, PlacesTheCandidateAtACharacter) {
             0u);
 }
 
+TEST(UsersCasing, ContextsAreCountedOnceWhereTheyAreTruncated) {
+  TextStageOptions options;
+  options.max_context_length = 4;
+  const TextStage stage(std::make_shared<const ToyTokenizer>(Words{}), CasingByName("variants"),
+                        options);
+  TextCall call;
+  stage.Continuations({"abcd", "abcdefgh"}, {{"x"}, {"x", "y"}}, Join::kNone, &call);
+  EXPECT_EQ(call.truncated_contexts, 1u);
+}
+
+TEST(TextStage, NoWordEndsWhereATextDoes) {
+  TextStageOptions options;
+  options.boundary = Boundary::kWord;
+  options.end_token = 300;
+  const TextStage stage(std::make_shared<const ToyTokenizer>(Words{}), CasingByName("none"),
+                        options);
+  TextCall call;
+  const TextBefore before = stage.Before({"the", {}}, &call);
+  EXPECT_TRUE(stage.Texts({"cat"}, false, &call, before).paths.at(0).ends_word);
+  EXPECT_FALSE(stage.Texts({"cat"}, true, &call, before).paths.at(0).ends_word);
+}
+
 TEST(UsersCasing, ErrorsNameTheCandidate) {
   EXPECT_EQ(ErrorOf<std::invalid_argument>(CasingFromFunction([](const std::string&) {
               return std::string("x");

@@ -15,6 +15,7 @@
 
 #include "base/checksum.h"
 #include "cache/cache_snapshot.h"
+#include "cache/needed_bytes.h"
 #include "cache/path_scorer.h"
 #include "hash_lm.h"
 #include "lmfusion/errors.h"
@@ -368,6 +369,54 @@ TEST_F(SnapshotTest, AnOwnerThatIsUnknownOrLongIsShownShort) {
   content[content.find("slot_bytes: ") + 10] = '=';  // no field any more
   EXPECT_NE(error(content).find("slot_bytes is unknown, here 100; slots is "), std::string::npos)
       << error(content);
+}
+
+// A model with a description, as a file has it.
+class Described final : public HashLM {
+ public:
+  explicit Described(const std::string& json) : described_(HashLM::description()) {
+    described_.json = json;
+  }
+  const ModelDescription& description() const override { return described_; }
+
+ private:
+  ModelDescription described_;
+};
+
+TEST_F(SnapshotTest, WhatAModelIsCountsAndWhereItIsFromDoesNot) {
+  const auto scorer = [](const std::string& json) {
+    return ScorerOf(std::make_unique<Described>(json), 1000);
+  };
+  const auto first = scorer(R"({"layers": 1, "source": "here", "torch": "2"})");
+  first->Prime(LastOf(kContexts, 0), "");
+  first->Save(File(), nullptr, "");
+  EXPECT_EQ(scorer(R"({"layers": 1, "source": "there", "torch": "3"})")->Load(File(), ""), 5);
+  try {
+    scorer(R"({"layers": 2, "source": "here", "torch": "2"})")->Load(File(), "");
+    ADD_FAILURE();
+  } catch (const CacheFileError& error) {
+    EXPECT_NE(std::string(error.what()).find("(layers is 1, here 2)"), std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(NeededBytes, OfNoTokensAreNone) {
+  EXPECT_EQ(NeededBytes(Paths({{}}, {0}), SlotBytes(), nullptr, kNoNode), 0);
+  EXPECT_EQ(NeededBytes(Paths({{1, 2, 3}}, {1}), SlotBytes(), nullptr, kNoNode),
+            2 * SlotBytes() + 3 * NodeBytes());
+}
+
+TEST(Hold, NothingIsHeldInOtherModes) {
+  const auto tokens = std::make_shared<const Tokens>(Tokens{1, 2});
+  EXPECT_EQ(HashScorer(1000, Mode::kUncached)->Hold(tokens, ""), nullptr);
+  EXPECT_NE(HashScorer(1000)->Hold(tokens, ""), nullptr);
+}
+
+TEST(Known, NothingIsInOtherModes) {
+  const auto scorer = HashScorer(1000, Mode::kUncached);
+  ExpectScores(*scorer, {{1, 2, 3}}, 2);
+  const PathScores known = scorer->Known(Paths({{1, 2, 3}}, {1}), "");
+  for (const float log_prob : known.log_probs[0]) EXPECT_TRUE(std::isnan(log_prob));
 }
 
 TEST_F(SnapshotTest, AnotherModelIsRefusedByName) {
