@@ -11,6 +11,7 @@ from typing import Any
 
 import lmfusion
 import pytest
+from lmfusion.lattice import Arc, Lattice
 from oracle import Oracle, requests
 
 SECRET = "abracadabra"
@@ -42,8 +43,35 @@ WRONG: dict[str, Call] = {
     "loaded": lambda s, path: s.load_cache(path / "nothing", cache_namespace=SECRET),
     "progress": lambda s, _: s.score_texts([SECRET], progress=lambda done, total: 1 / 0),
     "token": lambda s, _: s.score_token_paths([[1, 10**6]], [1], cache_namespace=SECRET),
+    "context with scores": lambda s, _: s.score_continuations([BAD], [[SECRET]]),
+    "word with scores": lambda s, _: s.score_continuations([SECRET], [[SECRET, BAD]]),
+    "more than one text": lambda s, _: s.score_continuations([SECRET], [[SECRET], [SECRET]]),
+    "text by token": lambda s, _: s.token_log_probs([SECRET, BAD]),
+    "text by word": lambda s, _: s.word_log_probs([SECRET, BAD]),
+    "perplexity": lambda s, _: s.perplexity([SECRET, BAD]),
+    "texts in chunks": lambda s, _: s.score_texts_batch([SECRET, BAD]),
+    "checked": lambda s, _: s.selfcheck([SECRET], [[BAD]]),
+    "lattice": lambda s, _: s.best_path(Lattice([Arc(0, 1, BAD, 0.0)], {1: (0.0, 0.0)})),
+    "lattices": lambda s, _: s.best_paths(
+        [Lattice([Arc(0, 1, SECRET, 0.0), Arc(1, 2, BAD, 0.0)], {2: (0.0, 0.0)})]),
+    "context of a lattice": lambda s, _: s.best_path(
+        Lattice([Arc(0, 1, SECRET, 0.0)], {1: (0.0, 0.0)}), context=BAD),
+    "phrase": lambda s, _: lmfusion.CombinedScorer(
+        {"lm": s, "names": lmfusion.PhraseList({SECRET: 1.0})},
+        weights={"lm": 1.0, "names": 1.0}).score_texts([SECRET, BAD]),
+    "weights of phrases": lambda s, _: lmfusion.PhraseList({SECRET: float("nan")}),
     "history of states": lambda s, _: lmfusion.StateScorer(s).score(
         lmfusion.State(BAD), SECRET)}
+
+
+def test_every_method_with_texts_is_tried() -> None:
+    """A public method that is new must be in `WRONG` or be told to take no text."""
+    no_texts = {"aggregate_homophone_scores", "stats", "reset_stats", "to", "close", "clear_cache",
+                "from_pretrained"}
+    methods = {name for name, value in vars(lmfusion.LMFusionScorer).items()
+               if callable(value) and not name.startswith("_")} - no_texts
+    source = Path(__file__).read_text()
+    assert sorted(name for name in methods if f"s.{name}(" not in source) == []
 
 
 def small(bundle: Path, oracle: Oracle, **options: Any) -> lmfusion.LMFusionScorer:
