@@ -113,7 +113,13 @@ def test_inspect_verifies(model, tmp_path, capsys) -> None:
     assert main(["inspect", str(model), "--verify"]) == 0
     out = capsys.readouterr().out
     parts = read_parts(model)
-    assert "are right" in out and hashlib.sha256(parts[PARTS]).hexdigest() in out
+    digest = hashlib.sha256(parts[PARTS]).hexdigest()
+    assert "are right" in out and digest in out
+    assert main(["inspect", str(model), "--verify", "--sha256", digest.upper()]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(model), "--verify", "--sha256", "0" * 64]) == 2
+    assert f"is {digest}, not 0000" in capsys.readouterr().out
+    assert "--verify only" in expect_error(capsys, "inspect", model, "--sha256", digest)
     bad = tmp_path / "bad.lmf"
 
     def change(description: dict[str, object]) -> None:

@@ -30,6 +30,9 @@ def inspect(
         verify: Annotated[bool, typer.Option(
             "--verify", help="check every field, size and checksum, print what is wrong, and the "
                              "SHA-256 that identifies the file's whole content, instead")] = False,
+        sha256: Annotated[str, typer.Option(
+            metavar="HEX", help="with --verify: the SHA-256 that the file must have, as its "
+                                "publisher printed it")] = "",
         json_: Annotated[bool, typer.Option(
             "--json", help="the description is JSON in any case")] = False) -> None:
     """Print the description in a model file (JSON), its memory plan, or what is wrong with it."""
@@ -37,8 +40,10 @@ def inspect(
     settings = dict(_setting(text) for text in numbers or ())
     if settings and not plan:
         raise ValueError(f"{' '.join(numbers or ())}: for --plan only")
+    if sha256 and not verify:
+        raise ValueError("--sha256: for --verify only")
     if verify:
-        _verify(path)
+        _verify(path, sha256)
     elif plan:
         description, parameters = read_model(path)
         print(memory_table(description, **settings, parameters=parameters))
@@ -53,14 +58,16 @@ def _setting(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def _verify(path: Path) -> None:
+def _verify(path: Path, expected: str) -> None:
     problems = _core.verify_model_file(str(path)) or _other_content(path)
+    digest = "" if problems else _digest_of_table(path)
+    if expected and not problems and digest.lower() != expected.strip().lower():
+        problems = [f"the SHA-256 of its table of parts is {digest or 'not there'}, not {expected}"]
     for problem in problems:
         print(problem)
     if problems:
         raise ModelFileError(f"{path}: {len(problems)} problem(s)")
     print(f"{path}: all fields, sizes and checksums are right")
-    digest = _digest_of_table(path)
     if digest:
         print(f"SHA-256 of its table of parts, which has those of all parts: {digest}")
 
