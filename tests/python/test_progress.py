@@ -219,7 +219,7 @@ INTERRUPTED = """
 
 @pytest.mark.parametrize("threads", [0, 3])
 def test_ctrl_c_ends_a_long_call_without_progress(bundle: Path, threads: int) -> None:
-    """A process of its own, interrupted after a part of its work; beside threads that score, too."""
+    """A process of its own, interrupted after a part of its work; beside scoring threads, too."""
     ran = subprocess.run([sys.executable, "-c", textwrap.dedent(INTERRUPTED), bundle, str(threads)],
                          capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
