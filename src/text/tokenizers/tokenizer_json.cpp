@@ -8,6 +8,7 @@
 
 #include "base/json_limits.h"
 #include "lmfusion/errors.h"
+#include "text/tokenizers/json_tree.h"
 #include "text/tokenizers/pattern_syntax.h"
 #include "text/tokenizers/space_mark.h"
 #include "text/unicode/utf8.h"
@@ -215,7 +216,9 @@ void ReadPreTokenizer(const Json& part, bool spaces, std::vector<PreTokenizer::S
     Refuse("the pre-tokenizer \"" + type + "\" after ByteLevel");
   }
   if (type == "Split") {
-    const bool at_spaces = part.at("pattern") == Json{{"String", " "}};
+    const Json& pattern = part.at("pattern");
+    const bool at_spaces = pattern.is_object() && pattern.size() == 1 &&
+                           pattern.contains("String") && pattern.at("String") == " ";
     if (at_spaces && !spaces && !Get(part, "invert", false))
       return;  // there is nothing to split at
     steps->emplace_back(ReadSplit(part));
@@ -244,19 +247,26 @@ void InPart(const char* part, Read read) {
   }
 }
 
+// A part of the file; null where there is none.
+const Json& Part(const Json& file, const char* name) {
+  static const Json none;
+  const auto found = file.find(name);
+  return found == file.end() ? none : *found;
+}
+
 TokenizerParts ReadParts(const Json& file) {
   if (!file.is_object() || !file.contains("model")) {
     Fail("it has no part \"model\"; a file of the package tokenizers was expected");
   }
   TokenizerParts parts;
   InPart("model", [&] { parts.model = ReadModel(file.at("model")); });
-  InPart("added_tokens",
-         [&] { parts.added_tokens = ReadAddedTokens(file.value("added_tokens", Json::array())); });
+  InPart("added_tokens", [&] {
+    if (file.contains("added_tokens")) parts.added_tokens = ReadAddedTokens(file["added_tokens"]);
+  });
   CheckIds(parts);
-  InPart("normalizer",
-         [&] { ReadNormalizer(file.value("normalizer", Json()), &parts.normalizer); });
+  InPart("normalizer", [&] { ReadNormalizer(Part(file, "normalizer"), &parts.normalizer); });
   InPart("pre_tokenizer", [&] {
-    ReadPreTokenizer(file.value("pre_tokenizer", Json()), !parts.normalizer.WritesSpaceMarks(),
+    ReadPreTokenizer(Part(file, "pre_tokenizer"), !parts.normalizer.WritesSpaceMarks(),
                      &parts.pre_tokenizer);
   });
   return parts;
@@ -267,7 +277,7 @@ TokenizerParts ReadParts(const Json& file) {
 TokenizerParts ReadTokenizerJson(std::string_view json) {
   if (const char* const beyond = BeyondLimits(json, kLimits)) Fail(beyond);
   try {
-    return ReadParts(Json::parse(json));
+    return ReadParts(JsonTree(json, kLimits.nesting).root());
   } catch (const Json::parse_error& error) {  // its text may hold bytes that are not UTF-8
     Fail("it cannot be read: it is not JSON at byte " + std::to_string(error.byte));
   } catch (const Json::out_of_range&) {
