@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "cache/namespaces.h"
 #include "cache/path_scorer.h"
 #include "failing_new.h"
 #include "hash_lm.h"
@@ -49,7 +50,8 @@ class FaultyLM final : public HashLM {
     kNormalizerNaN,
     kNormalizerInfinite,
     kLogitNaN,
-    kLogitInfinite
+    kLogitInfinite,
+    kWordEndNaN
   };
 
   void Arm(Fault fault, int64_t calls) {
@@ -79,8 +81,10 @@ class FaultyLM final : public HashLM {
         infinite ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
     const bool logit = fault_ == Fault::kLogitNaN || fault_ == Fault::kLogitInfinite;
     const bool normalizer = fault_ == Fault::kNormalizerNaN || fault_ == Fault::kNormalizerInfinite;
+    const bool word_end = fault_ == Fault::kWordEndNaN;
     std::vector<float>* const values = logit        ? &answers.logits
                                        : normalizer ? &answers.normalizers
+                                       : word_end   ? &answers.word_end_log_probs
                                                     : nullptr;
     if (values != nullptr && !values->empty()) {
       values->back() = wrong;
@@ -240,7 +244,7 @@ TEST_P(CacheFaults, EachUseOfTheModelMayFail) {
   int64_t faults = 0;
   for (const Fault fault : {Fault::kThrow, Fault::kNoHostMemory, Fault::kNoMemory,
                             Fault::kNotFinite, Fault::kNormalizerNaN, Fault::kNormalizerInfinite,
-                            Fault::kLogitNaN, Fault::kLogitInfinite}) {
+                            Fault::kLogitNaN, Fault::kLogitInfinite, Fault::kWordEndNaN}) {
     int index = 0;
     for (const auto& call : Calls()) {
       for (int64_t count = 0;; ++count) {
@@ -371,6 +375,30 @@ TEST(CacheFile, AProcessThatIsKilledLeavesAWholeFile) {
   std::filesystem::remove_all(folder);
   EXPECT_GT(cut, 0) << "none was writing when it was killed";
   RecordProperty("faults", cut);
+}
+
+TEST(NamespaceFaults, ARootThatTheTreeHasNoMemoryForLeavesNoName) {
+  int64_t faults = 0;
+  for (int64_t count = 0;; ++count) {
+    TokenTree tree(100, 1, int64_t{1} << 40);
+    Namespaces namespaces(tree);
+    bool failed = false;
+    {
+      const FailingNew failing(count);
+      try {
+        namespaces.Root("a name too long to be kept within a string");
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+    }
+    EXPECT_EQ(namespaces.size(), failed ? 0 : 1);
+    EXPECT_EQ(tree.node_count(), failed ? 0 : 1);
+    EXPECT_FALSE(tree.has_children(namespaces.Root("a name too long to be kept within a string")));
+    EXPECT_EQ(namespaces.size(), 1);
+    if (!failed) break;
+    ++faults;
+  }
+  EXPECT_GT(faults, 2) << "of the name, of its place, of the tree";
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CacheFaults,

@@ -5,8 +5,10 @@
 
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "cache/namespaces.h"
@@ -72,6 +74,51 @@ TEST(Counters, ARetryCountsWhatTheCacheHeldOnce) {
   EXPECT_EQ(good.report.reused, (std::vector<std::vector<bool>>{{true, true, true, false}}));
   EXPECT_EQ(good.report.tokens_computed, 0u);
   EXPECT_EQ(more.report.tokens_computed, 1u);
+}
+
+// A model that fails at a token, and lets a call go when it has done so twice.
+class LettingGoLM final : public HashLM {
+ public:
+  static constexpr int32_t kBad = 13;
+  Call* lets_go = nullptr;
+  int failures = 0;
+  void Forward(const BatchPlan& plan) override {
+    for (const int64_t token : plan.tokens) {
+      if (token != kBad) continue;
+      if (++failures == 2) lets_go->withdrawn = true;
+      throw std::runtime_error("a bad token");
+    }
+    HashLM::Forward(plan);
+  }
+};
+
+TEST(Calls, ThatAreSettledAreNotTriedAgainAndOneThatIsLetGoEndsTheWork) {
+  auto owned = std::make_unique<LettingGoLM>();
+  LettingGoLM& model = *owned;
+  PathScorerOptions options;
+  options.kv_cache_bytes = 100 * TokenBytes();
+  options.mode = Mode::kGrouped;
+  PathCache cache(std::move(owned), options);
+  const std::string name;
+  const TokenPaths paths[] = {Paths({{1, 2, 3, 4}}, {3}), Paths({{1, LettingGoLM::kBad, 5}}, {2}),
+                              Paths({{1, 2, 6, 7}}, {3})};
+  PathScores scores[] = {PathScores(paths[0]), PathScores(paths[1]), PathScores(paths[2])};
+  Call good(paths[0], name, &scores[0]), bad(paths[1], name, &scores[1]),
+      goes(paths[2], name, &scores[2]);
+  good.next = &bad;
+  bad.next = &goes;
+  model.lets_go = &goes;
+  Stats counters;
+  cache.DoCalls(&good, &counters);
+  EXPECT_TRUE(good.settled);
+  EXPECT_FALSE(good.error);
+  ExpectRight({{1, 2, 3, 4}}, {3}, scores[0]);
+  EXPECT_TRUE(bad.settled);
+  EXPECT_THROW(std::rethrow_exception(bad.error), std::runtime_error);
+  EXPECT_EQ(model.failures, 2) << "once among the others, once alone";
+  EXPECT_FALSE(goes.settled);
+  EXPECT_FALSE(goes.error);
+  EXPECT_EQ(model.forwards, 2) << "the good one's pass, once, and one of who is let go";
 }
 
 TEST(Namespaces, AreForgottenAFewAtATime) {

@@ -112,6 +112,18 @@ TEST(CallWatch, EndsCallsOfTheOtherModes) {
   }
 }
 
+TEST(CallWatch, EndsACallBesideTheCache) {
+  const auto scorer = HashScorer(1000, Mode::kTree, 10);
+  const std::vector<Tokens> texts = SixteenTexts();
+  const std::vector<int32_t> begins = LastTokens(texts, 4);
+  {
+    CallWatch watch([](int64_t, int64_t) { throw Stop(); });
+    EXPECT_THROW(scorer->ScoreUncached(Paths(texts, begins)), Stop);
+  }
+  EXPECT_EQ(StatsOf(*scorer).forwards, 1u);
+  ExpectRight(texts, begins, scorer->ScoreUncached(Paths(texts, begins)));
+}
+
 TEST(CallWatch, EndsPrime) {
   const auto scorer = HashScorer(1000, Mode::kTree, 10);
   const std::vector<Tokens> texts = SixteenTexts();
@@ -193,6 +205,29 @@ TEST(CallWatch, EndsACallThatWaitsForItsTurn) {
   gate.Open();
   leader.join();
   EXPECT_EQ(StatsOf(*scorer).forwards, 1u);
+  alarm(0);
+}
+
+TEST(CallWatch, EndsACallThatWaitsBehindOthersWhichGoOn) {
+  alarm(60);
+  Gate gate;
+  const auto scorer = ScorerOf(std::make_unique<GatedLM>(&gate), 1000);
+  std::thread leader([&] { ExpectScores(*scorer, {{1, 2, 3}}, 1); });
+  gate.AwaitSomeone();
+  Patience patience;
+  std::thread before([&] {
+    CallWatch watch([&](int64_t, int64_t) { patience(); });
+    ExpectScores(*scorer, {{1, 2, 4}}, 1);
+  });
+  patience.AwaitAsked();  // so it waits, and what comes now waits behind it
+  {
+    CallWatch watch([](int64_t, int64_t) { throw Stop(); });
+    EXPECT_THROW(ExpectScores(*scorer, {{1, 2, 5, 6}}, 1), Stop);
+  }
+  gate.Open();
+  leader.join();
+  before.join();
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 2u) << "of the text 1 2 5 6 nothing";
   alarm(0);
 }
 

@@ -406,6 +406,15 @@ TEST(NeededBytes, OfNoTokensAreNone) {
             2 * SlotBytes() + 3 * NodeBytes());
 }
 
+TEST(NeededBytes, OfALastTokenAreASlotOnlyWhereTheTreeHasOne) {
+  TokenTree tree(100, 1, int64_t{1} << 40);
+  const NodeId root = tree.NewRoot();
+  NodeId node = root;
+  for (const int32_t token : {1, 2, 3}) node = tree.FindOrAdd(node, token);
+  EXPECT_EQ(NeededBytes(Paths({{1, 2, 3}}, {1}), SlotBytes(), &tree, root),
+            2 * SlotBytes() + 3 * NodeBytes());
+}
+
 TEST(Hold, NothingIsHeldInOtherModes) {
   const auto tokens = std::make_shared<const Tokens>(Tokens{1, 2});
   EXPECT_EQ(HashScorer(1000, Mode::kUncached)->Hold(tokens, ""), nullptr);
