@@ -174,6 +174,8 @@ def test_start_tokens(oracle: Oracle, bundle: Path, make_scorer: MakeScorer) -> 
     other = Oracle(oracle.model, oracle.tokenizer, 2)
     assert make_scorer(bundle, bos=piece).score_texts([text]) == pytest.approx(
         [other.text(text)], abs=TOLERANCE * 10)
+    with pytest.raises(TypeError, match="^bos: bool found; a str expected"):
+        make_scorer(bundle, bos=True)  # which is no id
 
 
 def test_boundary_word(oracle: Oracle, bundle: Path, make_scorer: MakeScorer) -> None:
