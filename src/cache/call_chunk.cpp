@@ -186,7 +186,7 @@ bool CallChunk::GoesOn(size_t computed, size_t missing) const {
   bool goes_on = true;
   for (Call* call = at_work_; call != nullptr; call = call->next) {
     const bool own = call->watch != nullptr && call->watch == CallWatch::Current();
-    if (own && !call->withdrawn && !call->Tell()) call->withdrawn = true;
+    if (own && !call->Tell()) call->withdrawn = true;
     goes_on = goes_on && !call->withdrawn;
   }
   return goes_on;

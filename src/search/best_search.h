@@ -49,7 +49,7 @@ class BestSearch {
   BestSearch(PathScorer& scorer, HypothesisLists lists, BestSearchOptions options,
              std::string cache_namespace);
 
-  bool done() const { return open_lists_.empty() && next_list_ == all_.size(); }
+  bool done() const { return open_lists_.empty(); }
   // One pass. Throws as PathScorer::Score.
   void Round();
   // Hypotheses whose place is settled: finished, or beaten.

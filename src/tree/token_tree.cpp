@@ -137,12 +137,12 @@ void TokenTree::Trim() noexcept {
 
 void TokenTree::MarkComputed(NodeId id) noexcept {
   nodes_[id].computed = true;
-  if (nodes_[id].parent != kNoNode) ++nodes_[nodes_[id].parent].computed_children;
+  ++nodes_[nodes_[id].parent].computed_children;
 }
 
 void TokenTree::FreeSlot(NodeId id) noexcept {
   Node& node = nodes_[id];
-  if (node.computed && node.parent != kNoNode) --nodes_[node.parent].computed_children;
+  if (node.computed) --nodes_[node.parent].computed_children;
   node.computed = false;
   free_slots_.push_back(node.slot);
   node.slot = kNoSlot;

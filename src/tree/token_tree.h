@@ -66,8 +66,8 @@ class TokenTree {
   void Pin(NodeId node) noexcept;
   void Unpin(NodeId node) noexcept;
 
-  // Gives a pinned node a slot, taking one from the least recently used node where none is free.
-  // False where everything is pinned.
+  // Gives a pinned node that is no root a slot, taking one from the least recently used node where
+  // none is free. False where everything is pinned.
   bool AcquireSlot(NodeId node);
   // Publishes the slot: from now on the node counts as computed.
   void MarkComputed(NodeId node) noexcept;

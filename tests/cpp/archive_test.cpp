@@ -109,6 +109,12 @@ TEST(Archive, SizesAreThoseThatAreWritten) {
   EXPECT_TRUE(
       Has(both, "two: with the parts before it, it is more code than a file of this size may have"))
       << both;
+  const std::string overlapping = two(false)
+                                      .Set("toy/code/one", kSize, 1900)
+                                      .Set("toy/code/one", kCompressedSize, 1900)
+                                      .Error();
+  EXPECT_TRUE(Has(overlapping, "two: with the parts before it, it is more than the file has bytes"))
+      << overlapping;
   const std::string no_code = Archive({{"toy/one", kText, true}}).Error();
   EXPECT_TRUE(Has(no_code, "one: it is compressed, as only code may be")) << no_code;
   // Within the limits, but not what comes out.

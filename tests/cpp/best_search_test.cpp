@@ -27,6 +27,30 @@ struct Lists {
   std::vector<std::vector<Tokens>> texts;  // [lists][hypotheses]
   std::vector<std::vector<double>> base;
   bool ends_word = false;
+  bool in_pieces = false;  // each text as several paths, some of which have nothing to score
+
+  TokenPaths PathsOf(const std::vector<Tokens>& all) const {
+    if (!in_pieces) return Paths(all, std::vector<int32_t>(all.size(), 1), ends_word);
+    TokenPaths paths;
+    for (size_t i = 0; i < all.size(); ++i) {
+      const auto middle = static_cast<int32_t>(1 + all[i].size() / 2);
+      const auto add = [&](int32_t end, int32_t scored_begin, float sign, bool ends) {
+        TokenPaths::Path& path = paths.paths.emplace_back();
+        path.tail.assign(all[i].begin(), all[i].begin() + end);
+        path.scored_begin = scored_begin;
+        path.alternative = static_cast<int32_t>(i);
+        path.sign = sign;
+        path.ends_word = ends;
+      };
+      const auto size = static_cast<int32_t>(all[i].size());
+      add(std::min(middle, size), 1, 1, false);
+      add(1, 1, -1, false);
+      add(size, std::min(middle, size), 1, ends_word);
+      paths.candidate_of.push_back(static_cast<int32_t>(i));
+    }
+    paths.candidates = static_cast<int32_t>(all.size());
+    return paths;
+  }
 
   HypothesisLists Made() const {
     HypothesisLists made;
@@ -37,7 +61,7 @@ struct Lists {
       made.ends.push_back(all.size());
     }
     for (const Tokens& text : all) made.bonus.push_back(0.25 * static_cast<double>(text.size()));
-    made.paths = Paths(all, std::vector<int32_t>(all.size(), 1), ends_word);
+    made.paths = PathsOf(all);
     return made;
   }
   double LogProb(size_t i, size_t j) const {
@@ -118,7 +142,8 @@ uint64_t Computed(const PathScorer& scorer) { return StatsOf(scorer).tokens_comp
 TEST(BestSearch, IsWhatFullScoringGives) {
   std::mt19937 random(1);
   for (int round = 0; round < 150; ++round) {
-    const Lists lists = RandomLists(random, 1 + random() % 8, round % 3 == 0);
+    Lists lists = RandomLists(random, 1 + random() % 8, round % 3 == 0);
+    lists.in_pieces = round % 4 == 1;
     BestSearchOptions options;
     options.weight = std::vector<double>{1, 0.3, 5, 0, -1}[random() % 5];
     options.n = 1 + static_cast<int64_t>(random() % 4);

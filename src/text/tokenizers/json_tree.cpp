@@ -5,8 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "lmfusion/errors.h"
-
 namespace lmfusion {
 namespace {
 
@@ -27,7 +25,7 @@ void Empty(Json* value) noexcept {
 // names are those that nlohmann asks for.
 class Builder {
  public:
-  Builder(Json* root, size_t max_nesting) : root_(root), max_nesting_(max_nesting) {}
+  explicit Builder(Json* root) : root_(root) {}
 
   bool null() { return Add(nullptr); }
   bool boolean(bool value) { return Add(value); }
@@ -41,26 +39,18 @@ class Builder {
   bool end_object() { return Close(); }
   bool end_array() { return Close(); }
   bool key(std::string& name) {
-    CheckNesting();
     member_ = &open_.back()->get_ref<Json::object_t&>()[name];
     Empty(member_);  // of a name that is there twice, the last counts
     return true;
   }
   [[noreturn]] bool parse_error(size_t, const std::string&, const Json::exception& error) {
     if (const auto* syntax = dynamic_cast<const Json::parse_error*>(&error)) throw *syntax;
-    if (const auto* range = dynamic_cast<const Json::out_of_range*>(&error)) throw *range;
-    throw TokenizerError(std::string("tokenizer.json: it cannot be read: ") + error.what());
+    throw dynamic_cast<const Json::out_of_range&>(error);  // reading ends in no other way
   }
 
  private:
-  void CheckNesting() const {
-    if (open_.size() > max_nesting_)
-      throw TokenizerError("tokenizer.json: it is nested too deeply");
-  }
-
   // Where the next value goes.
   Json* Place() {
-    CheckNesting();
     if (open_.empty()) return root_;
     if (open_.back()->is_object()) return member_;
     return &open_.back()->get_ref<Json::array_t&>().emplace_back();
@@ -82,15 +72,14 @@ class Builder {
   }
 
   Json* const root_;
-  const size_t max_nesting_;
   std::vector<Json*> open_;
   Json* member_ = nullptr;
 };
 
 }  // namespace
 
-JsonTree::JsonTree(std::string_view json, size_t max_nesting) {
-  Builder builder(&root_, max_nesting);
+JsonTree::JsonTree(std::string_view json) {
+  Builder builder(&root_);
   try {
     Json::sax_parse(json, &builder);
   } catch (...) {

@@ -217,8 +217,8 @@ void ReadPreTokenizer(const Json& part, bool spaces, std::vector<PreTokenizer::S
   }
   if (type == "Split") {
     const Json& pattern = part.at("pattern");
-    const bool at_spaces = pattern.is_object() && pattern.size() == 1 &&
-                           pattern.contains("String") && pattern.at("String") == " ";
+    const bool at_spaces =
+        pattern.is_object() && pattern.contains("String") && pattern.at("String") == " ";
     if (at_spaces && !spaces && !Get(part, "invert", false))
       return;  // there is nothing to split at
     steps->emplace_back(ReadSplit(part));
@@ -277,7 +277,7 @@ TokenizerParts ReadParts(const Json& file) {
 TokenizerParts ReadTokenizerJson(std::string_view json) {
   if (const char* const beyond = BeyondLimits(json, kLimits)) Fail(beyond);
   try {
-    return ReadParts(JsonTree(json, kLimits.nesting).root());
+    return ReadParts(JsonTree(json).root());
   } catch (const Json::parse_error& error) {  // its text may hold bytes that are not UTF-8
     Fail("it cannot be read: it is not JSON at byte " + std::to_string(error.byte));
   } catch (const Json::out_of_range&) {
