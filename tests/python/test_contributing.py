@@ -19,7 +19,7 @@ NAMES = sorted({path for path in re.findall(r"`([\w./]+(?:/\w[\w.]*|\.\w+))`", T
 
 @pytest.mark.parametrize("path", NAMES)
 def test_files_exist(path: str) -> None:
-    folders = [ROOT, ROOT / "python" / "lmfusion" / "export", ROOT / "tests" / "python",
+    folders = [ROOT, ROOT / "python" / "lmfusion" / "exporter", ROOT / "tests" / "python",
                ROOT / "src" / "text" / "tokenizers"]
     assert any((folder / path).exists() for folder in folders)
 
