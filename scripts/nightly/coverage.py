@@ -3,11 +3,12 @@
 Each has a reason in `tests/coverage_reasons.txt`; one without a reason is a finding, and so is a
 reason that nothing needs any more. Lines are known by their code, so they may move.
 
-What counts: every line of `src` and `include` that clang compiles into a test without torch, and
-both sides of every condition in it. A place of the source is one, however often it is compiled:
-counts of templates, of the instruction sets and of the programs are added up. A condition whose
-value the compiler knows has no sides; what it adds itself has no place: exceptions, copies, and the
-way past every case of a `switch` (-Wswitch sees to it that an enum has all of them).
+What counts: every line of `src` and `include` that clang compiles into a test without torch, those
+of the preprocessor (`#if` within a function) not among them, and both sides of every condition in
+it. A place of the source is one, however often it is compiled: counts of templates, of the
+instruction sets and of the programs are added up. A condition whose value the compiler knows has no
+sides; what it adds itself has no place: exceptions, copies, and the way past every case of a
+`switch` (-Wswitch sees to it that an enum has all of them).
 """
 
 from __future__ import annotations
@@ -144,6 +145,7 @@ def judge(work: Work, sources: dict[str, Source]) -> None:
     reasons, used = read_reasons(REASONS), set()
     for path, source in sorted(sources.items()):
         code = (ROOT / path).read_text().splitlines()
+        source.skipped.update(i for i, line in enumerate(code, 1) if line.startswith("#"))
         found = missed(source, code)
         lines = sum(1 for each in found if each.what == "does not run")
         work.outcome.count("lines", len(source.lines.keys() - source.skipped))

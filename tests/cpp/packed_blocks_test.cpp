@@ -160,6 +160,55 @@ TEST_P(PackedBlocks, AreRoundedForOtherComputations) {
   }
 }
 
+void RoundToBFloat16(Floats* values) {
+  for (float& value : *values) value = ToFloat(Convert<BFloat16>::From(value));
+}
+
+// Weights of every type and inputs become the nearest bfloat16; sums lose no more than float32's.
+TEST_P(PackedBlocks, OfBFloat16AreRoundedOnceAndSummedInFloat32) {
+  const int64_t out = 37, in = 544, rows = 150;
+  const Floats bias = Normal(out, 2), floats = Normal(out * in, 4), inputs = Normal(rows * in, 3);
+  Floats x = inputs;
+  RoundToBFloat16(&x);
+  for (const WeightType type :
+       {WeightType::kFloat, WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0}) {
+    const bool blocks = type != WeightType::kFloat;
+    const Bytes bytes = blocks ? Blocks(type, out, in, 1) : Bytes();
+    Floats weights = blocks ? WeightsOf(type, bytes) : floats;
+    const PackedWeight packed =
+        PackWeight({blocks ? MatrixOf(type, bytes, out, in) : MatrixOf(floats, out, in)},
+                   bias.data(), Compute::kBFloat16);
+    EXPECT_STREQ(Name(packed.format), "bfloat16");
+    RoundToBFloat16(&weights);
+    Floats y(rows * out);
+    Multiply(packed, inputs.data(), rows, y.data());
+    for (int64_t i = 0; i < rows * out; ++i) {
+      double sum = bias[i % out], magnitude = std::abs(sum);
+      for (int64_t k = 0; k < in; ++k) {
+        const double product = double{x[i / out * in + k]} * weights[i % out * in + k];
+        sum += product;
+        magnitude += std::abs(product);
+      }
+      ASSERT_NEAR(y[i], sum, kFloatBound * magnitude) << Name(type) << " row " << i / out;
+    }
+  }
+}
+
+TEST(KeepsWeightsTest, WhereNothingIsRounded) {
+  for (const WeightType type :
+       {WeightType::kFloat, WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0}) {
+    const bool floats = type == WeightType::kFloat;
+    const bool four = type == WeightType::kQ4_0 || type == WeightType::kQ4_1;
+    for (const bool bfloat16 : {false, true}) {
+      EXPECT_TRUE(KeepsWeights(type, bfloat16, Compute::kFloat32));
+      EXPECT_EQ(KeepsWeights(type, bfloat16, Compute::kBFloat16), floats && bfloat16);
+      EXPECT_FALSE(KeepsWeights(type, bfloat16, Compute::kFloat16));
+      EXPECT_FALSE(KeepsWeights(type, bfloat16, Compute::kInt8));
+      EXPECT_EQ(KeepsWeights(type, bfloat16, Compute::kInt4), four);
+    }
+  }
+}
+
 TEST_P(PackedBlocks, StackWithOtherTypes) {
   const Bytes four = Blocks(WeightType::kQ4_1, kOut, kIn, 1);
   const Bytes eight = Blocks(WeightType::kQ8_0, 3, kIn, 2);
@@ -298,6 +347,9 @@ TEST_P(PackedBlocks, MembersFarBelowKeepTheirDigits) {
     const float one = 1;
     Floats all(1), of_members(1);
     LogNormalizers({packed, {1, 0}}, &one, 1, members.data(), all.data(), of_members.data());
+    Floats alone(1);  // the same where members are not asked for
+    LogNormalizers({packed, {1, 0}}, &one, 1, nullptr, alone.data(), nullptr);
+    EXPECT_TRUE(alone == all || (std::isnan(alone[0]) && std::isnan(all[0])));
     return std::pair<float, float>{all[0], of_members[0]};
   };
   std::vector<uint8_t> members(words);

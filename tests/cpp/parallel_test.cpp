@@ -115,6 +115,59 @@ TEST_F(Parallel, PassesOnAnException) {
   }
 }
 
+// Waits for a while until it is true.
+template <class Condition>
+void AwaitForAWhile(Condition condition) {
+  for (int i = 0; i < 200 && !condition(); ++i) {
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+}
+
+TEST_F(Parallel, PassesOnOneOfTwoExceptionsAtOnce) {
+  const LoopThreads threads(2);
+  bool both = false;
+  for (int n = 0; n < 1000 && !both; ++n) {  // a loop may stay on its caller's thread
+    std::atomic<int> begun{0};
+    int64_t passed_on = -1;
+    try {
+      ParallelFor(0, 2, 1, [&](int64_t b, int64_t) {
+        ++begun;
+        AwaitForAWhile([&] { return begun == 2; });
+        throw b;
+      });
+    } catch (int64_t chunk) {
+      passed_on = chunk;
+    }
+    EXPECT_TRUE(passed_on == 0 || passed_on == 1) << passed_on;
+    both = begun == 2;
+  }
+  EXPECT_TRUE(both);
+  EXPECT_EQ(Counts(0, 100, 1), std::vector<int>(100, 1));
+}
+
+// While a worker is held by one caller's loop, another caller's loops still get threads.
+TEST_F(Parallel, AHeldWorkerDoesNotHoldUpOtherCallers) {
+  const LoopThreads threads(2);
+  const std::thread::id self = std::this_thread::get_id();
+  size_t most = 0;
+  for (int n = 0; n < 1000 && most == 0; ++n) {  // a loop may stay on its caller's thread
+    std::atomic<bool> joined{false};
+    ParallelFor(0, 2, 1, [&](int64_t, int64_t) {
+      if (std::this_thread::get_id() == self) {
+        AwaitForAWhile([&] { return joined.load(); });
+        return;
+      }
+      joined = true;
+      std::thread([&] {
+        const LoopThreads others(3);
+        for (int m = 0; m < 1000 && most < 2; ++m) most = std::max(most, Threads(2));
+      }).join();
+    });
+  }
+  EXPECT_EQ(most, 2u);
+  EXPECT_EQ(Counts(0, 100, 1), std::vector<int>(100, 1));
+}
+
 TEST_F(Parallel, ServesManyCallersAtOnce) {
   std::atomic<int64_t> sum{0};
   std::vector<std::thread> callers;

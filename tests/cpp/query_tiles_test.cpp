@@ -2,8 +2,11 @@
 // along every token's path in float64.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "kernels/attention/query_tiles.h"
@@ -238,6 +241,13 @@ TEST(PlainAttention, SplitKeysAreMerged) {
   }
 }
 
+TEST(PlainAttention, PaddingIsNotSplitBesideKeysThatAre) {
+  Shape s{4, 2, 16};
+  s.wanted_tiles = 120;
+  s.padding = 70;  // two tiles, the last of padding alone
+  EXPECT_LT(LargestDifference(s, 20, 80, 0, 1000), kFloat32);
+}
+
 TEST(PlainAttention, NarrowPools) {
   for (const auto pool : {NumberType::kFloat16, NumberType::kBFloat16, NumberType::kFloat8}) {
     Shape s{4, 2, 64};
@@ -297,6 +307,91 @@ TEST(QueryTiles, CommonPrefixIsListedOnceABlock) {
       TileQueries(segments.data(), 257, slots.data(), positions.data(), 256, 256, options);
   EXPECT_EQ(tiles.tiles.size(), 4u);
   EXPECT_EQ(tiles.keys.size(), 4u * (100 + 64));
+}
+
+TEST(QueryTiles, NoTokensHaveNone) {
+  const QueryTiles tiles = TileQueries(nullptr, 0, nullptr, nullptr, 0, 0, {});
+  EXPECT_TRUE(tiles.tiles.empty());
+  EXPECT_TRUE(tiles.keys.empty());
+}
+
+// Tokens [0, 64) see ten keys, [64, 128) five thousand, and [128, 192) are padding.
+TEST(QueryTiles, OnlyLongKeysAreCut) {
+  const std::vector<Segment> segments = {{0, 10, 0, 64, 0}, {10, 5010, 64, 128, 0}};
+  const std::vector<int32_t> slots(5010, 0);
+  std::vector<int64_t> positions(192, 9);
+  std::fill(positions.begin() + 64, positions.end(), 4999);
+  const QueryTiles tiles =
+      TileQueries(segments.data(), 2, slots.data(), positions.data(), 128, 192, {});
+  ASSERT_EQ(tiles.keys.size(), 5010u);
+  std::vector<int> seen(5010, 0), results;
+  int whole = 0, merges = 0;
+  for (const QueryTile& tile : tiles.tiles) {
+    if (tile.key_begin < 0) {
+      ++merges;
+      EXPECT_EQ(tile.token_begin, 64);
+      EXPECT_EQ(tile.key_end, static_cast<int32_t>(results.size()));  // all parts, from the first
+      EXPECT_EQ(tile.part, 0);
+      continue;
+    }
+    if (tile.part < 0) {
+      ++whole;
+      EXPECT_EQ(tile.key_end - tile.key_begin, tile.token_begin == 0 ? 10 : 0);
+    } else {
+      EXPECT_EQ(tile.token_begin, 64);
+      EXPECT_EQ(tile.part, static_cast<int32_t>(results.size()));
+      results.push_back(tile.part);
+    }
+    for (int32_t key = tile.key_begin; key < tile.key_end; ++key) ++seen[key];
+  }
+  EXPECT_EQ(whole, 2);
+  EXPECT_EQ(merges, 1);
+  EXPECT_GT(results.size(), 1u);
+  EXPECT_EQ(seen, std::vector<int>(5010, 1));
+}
+
+// Fewer tiles than wanted, but no room for two parts of each: of wanted tiles among as many heads,
+// or of partial results.
+TEST(QueryTiles, NothingIsCutInFewerPartsThanTiles) {
+  for (const auto& [kv_heads, tokens, wanted] : {std::tuple{200, 64, 264}, {8, 64 * 60, 10000}}) {
+    const Segment segment = {0, 5000, 0, tokens, 0};
+    const std::vector<int32_t> slots(5000, 0);
+    const std::vector<int64_t> positions(tokens, 4999);
+    QueryTileOptions options;
+    options.kv_heads = kv_heads;
+    options.wanted_tiles = wanted;
+    ASSERT_LT(tokens / 64 * kv_heads, wanted);
+    const QueryTiles tiles =
+        TileQueries(&segment, 1, slots.data(), positions.data(), tokens, tokens, options);
+    EXPECT_EQ(tiles.tiles.size(), static_cast<size_t>(tokens / 64));
+    for (const QueryTile& tile : tiles.tiles) EXPECT_EQ(tile.part, -1);
+  }
+}
+
+// A tile has 64 queries at most; of each a value a dimension, a maximum and a sum, in float32.
+TEST(PartBytes, AreNoneBeyondTheMostTilesThatAreSplit) {
+  TiledAttention a;
+  a.query_heads = 8;
+  a.kv_heads = 2;
+  a.head_dim = 80;
+  a.tile_count = kMaxSplitTiles / 2;
+  EXPECT_EQ(PartBytes(a), int64_t{kMaxSplitTiles} * 64 * 82 * 4);
+  ++a.tile_count;
+  EXPECT_EQ(PartBytes(a), 0);
+}
+
+TEST(MatrixAttention, FitsSomeHeadSizesOfNarrowPools) {
+  const std::set<int> sizes = {64, 80, 96, 128, 256};
+  for (const auto pool :
+       {NumberType::kFloat32, NumberType::kFloat16, NumberType::kBFloat16, NumberType::kFloat8}) {
+    for (int size = 1; size <= 512; ++size) {
+      TiledAttention a;
+      a.pool = pool;
+      a.head_dim = size;
+      EXPECT_EQ(FitsMatrixAttention(a), pool != NumberType::kFloat32 && sizes.count(size) == 1)
+          << size;
+    }
+  }
 }
 
 TEST(QueryTiles, SplitStaysWithinItsBound) {

@@ -163,10 +163,11 @@ INSTANTIATE_TEST_SUITE_P(Every, TreeAttentionTest, InstructionSets(), NameOfSet)
 
 TEST_P(TreeAttentionTest, EqualsFullAttention) {
   for (const Settings& settings :
-       {Settings{4, 4, 16, 0, 0, false}, Settings{9, 3, 64, 0, 0, false},
-        Settings{8, 1, 80, 0, 0, false}, Settings{2, 1, 96, 5, 0, false},
-        Settings{4, 2, 128, 1, 0, false}, Settings{4, 2, 256, 0, 5, false},
-        Settings{4, 2, 33, 12, 2, true}, Settings{6, 2, 64, 0, 0, true}}) {
+       {Settings{4, 4, 16, 0, 0, false}, Settings{8, 8, 16, 3, 0, false},
+        Settings{9, 3, 64, 0, 0, false}, Settings{8, 1, 80, 0, 0, false},
+        Settings{2, 1, 96, 5, 0, false}, Settings{4, 2, 128, 1, 0, false},
+        Settings{4, 2, 256, 0, 5, false}, Settings{4, 2, 33, 12, 2, true},
+        Settings{6, 2, 64, 0, 0, true}}) {
     TreeOfTokens tree(settings, 7);
     for (const int count : {1, 2, 90, 1, 15, 150, 40}) {
       tree.Grow(count);

@@ -25,7 +25,7 @@ void AddKeys(const Segment& segment, const int32_t* slots, const int64_t* positi
 // them.
 void Split(const QueryTileOptions& options, std::vector<QueryTile>* tiles) {
   const int64_t count = static_cast<int64_t>(tiles->size());
-  if (count == 0 || count * options.kv_heads >= options.wanted_tiles) return;
+  if (count * options.kv_heads >= options.wanted_tiles) return;
   int64_t keys = 0;
   for (const QueryTile& tile : *tiles) keys += tile.key_end - tile.key_begin;
   // Rows: the parts and one merge a tile, all within kMaxSplitTiles with twice the room.

@@ -57,35 +57,6 @@ void PackBFloat16(const Activations& a) {
   }
 }
 
-inline I RoundedWords(const float* x) {
-  return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(Load(x)));
-}
-
-template <class Block>
-void NarrowPanel(const uint8_t* panel, int64_t blocks, uint32_t* out) {
-  for (int64_t b = 0; b < blocks; ++b) {
-    alignas(64) float wide[kBlockInputs * kPanelOutputs];
-    const Block block(panel, blocks, b);
-    for (int row = 0; row < Block::kRows; ++row) WidenRow(block, row, wide);
-    for (int64_t pair = 0; pair < kBlockPairs; ++pair) {
-      const float* even = wide + 2 * pair * kPanelOutputs;
-      const I high = _mm512_slli_epi32(RoundedWords(even + kPanelOutputs), 16);
-      StoreWords(out + (b * kBlockPairs + pair) * kPanelOutputs,
-                 _mm512_or_si512(RoundedWords(even), high));
-    }
-  }
-}
-
-void Narrow(PanelFormat format, const uint8_t* panel, int64_t blocks, uint32_t* out) {
-  switch (format) {
-    case PanelFormat::kFloat32: return NarrowPanel<Float32Block>(panel, blocks, out);
-    case PanelFormat::kBFloat16: return NarrowPanel<BFloat16Block>(panel, blocks, out);
-    case PanelFormat::kQ4: return NarrowPanel<Q4Block>(panel, blocks, out);
-    case PanelFormat::kQ8: return NarrowPanel<Q8Block>(panel, blocks, out);
-    case PanelFormat::kInt8: return NarrowPanel<Int8Block>(panel, blocks, out);
-  }
-}
-
 template <int kTokens = kMostTokens>
 constexpr void AddProducts(BFloat16Kernels* kernels) {
   if constexpr (kTokens > 0) {
@@ -98,7 +69,6 @@ constexpr BFloat16Kernels AllKernels() noexcept {
   BFloat16Kernels kernels{};
   AddProducts(&kernels);
   kernels.pack = &PackBFloat16;
-  kernels.narrow = &Narrow;
   return kernels;
 }
 

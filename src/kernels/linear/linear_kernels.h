@@ -113,8 +113,6 @@ LMFUSION_KERNELS(LinearKernels)
 struct BFloat16Kernels {
   PanelKernel products[kMostTokens + 1];  // panels kBFloat16
   void (*pack)(const Activations& activations);
-  // One panel as panels kBFloat16 (rounded) hold it.
-  void (*narrow)(PanelFormat format, const uint8_t* panel, int64_t blocks, uint32_t* out);
 };
 #if defined(__x86_64__) && defined(__GNUC__)
 namespace avx512_bf16 {

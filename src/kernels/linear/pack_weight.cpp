@@ -99,15 +99,18 @@ bool FitsBFloat16(const Stack& stack, int64_t out, int64_t in) {
   return fits;
 }
 
+// Of compute = "int4": what a file has in 8 bits keeps 8 bits.
+PanelFormat Int4FormatOf(const Stack& stack) {
+  const bool bytes = std::all_of(stack.begin(), stack.end(), [](const auto& matrix) {
+    return matrix.type == WeightType::kQ8_0;
+  });
+  return bytes ? PanelFormat::kInt8 : PanelFormat::kQ4;
+}
+
 PanelFormat FormatOf(const Stack& stack, int64_t out, int64_t in, Compute compute) {
   switch (compute) {
     case Compute::kInt8: return PanelFormat::kInt8;
-    case Compute::kInt4: {  // what a file has in 8 bits keeps 8 bits
-      const bool bytes = std::all_of(stack.begin(), stack.end(), [](const auto& matrix) {
-        return matrix.type == WeightType::kQ8_0;
-      });
-      return bytes ? PanelFormat::kInt8 : PanelFormat::kQ4;
-    }
+    case Compute::kInt4: return Int4FormatOf(stack);
     case Compute::kBFloat16: return PanelFormat::kBFloat16;
     case Compute::kFloat16:
       throw std::invalid_argument("compute = \"float16\": the CPU has no such products");

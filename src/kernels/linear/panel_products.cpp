@@ -69,9 +69,8 @@ void PanelProducts::ChoosePath(int64_t rows) {
       round_ = true;
       break;
     case Compute::kBFloat16:
-      if (bfloat16_ != nullptr) {
+      if (bfloat16_ != nullptr) {  // PackWeight has rounded the weights
         path_ = Path::kBFloat16;
-        narrow_ = format != PanelFormat::kBFloat16;
         return;
       }
       round_ = true;
@@ -152,8 +151,6 @@ void PanelProducts::Compute(int64_t first_panel, int64_t panels, float* y, int64
   const PanelProduct product{weights, panel_bytes_, blocks_, bias, nullptr, y, y_stride, outputs};
   if (stretches_) {
     MultiplyStretches(product);
-  } else if (narrow_) {
-    MultiplyNarrowed(product);
   } else {
     MultiplyTiles(product);
   }
@@ -165,20 +162,6 @@ void PanelProducts::MultiplyTiles(PanelProduct product) const {
     product.activations = tile.packed;
     product.y = y + tile.first * product.y_stride;
     KernelFor(tile.tokens)(product);
-  }
-}
-
-void PanelProducts::MultiplyNarrowed(PanelProduct product) const {
-  const Scratch memory(blocks_ * BlockBytes(PanelFormat::kBFloat16));
-  const uint8_t* const weights = product.panels;
-  const int64_t outputs = product.outputs;
-  product.panels = memory.As<uint8_t>();
-  for (int64_t panel = 0; panel < PanelsOf(outputs); ++panel, product.y += kPanelOutputs) {
-    bfloat16_->narrow(weight_.format, weights + panel * panel_bytes_, blocks_,
-                      memory.As<uint32_t>());
-    product.outputs = std::min(kPanelOutputs, outputs - panel * kPanelOutputs);
-    MultiplyTiles(product);
-    if (product.bias != nullptr) product.bias += kPanelOutputs;
   }
 }
 

@@ -31,7 +31,7 @@ class PanelProducts {
     int tokens;
     const uint32_t* packed;
   };
-  // Which kernels run, and what a panel is turned into before they do.
+  // Which kernels run.
   enum class Path { kFloat32, kBFloat16, kInt8 };
 
   void ChoosePath(int64_t rows);
@@ -41,7 +41,6 @@ class PanelProducts {
   PanelKernel KernelFor(int tokens) const;
   // Compute() of all tokens with panels that lie at `product.panels`.
   void MultiplyTiles(PanelProduct product) const;
-  void MultiplyNarrowed(PanelProduct product) const;
   void MultiplyStretches(const PanelProduct& product) const;
   void AddStretch(const uint8_t* weights, int64_t panels, int64_t begin, uint8_t* unpacked,
                   float* totals) const;
@@ -53,7 +52,6 @@ class PanelProducts {
   const BFloat16Kernels* const bfloat16_;
   Path path_ = Path::kFloat32;
   bool round_ = false;      // activations as `compute` has them, before float32 products
-  bool narrow_ = false;     // a panel into bfloat16 before the kernels run
   bool stretches_ = false;  // all tokens with one stretch of weights after the other
   const ByteStretches* bytes_ = nullptr;  // where those are stretches of bytes
   int64_t blocks_, panel_bytes_, grain_ = 1;

@@ -56,6 +56,18 @@ float Largest(const float* weights, int64_t count) {
   return largest;
 }
 
+// The first `count` weights of a lane of a block of a panel kQ4: w [count].
+void ReadQ4Lane(const uint8_t* block, int64_t lane, int64_t count, float* w) {
+  const float scale = FromHalf(ReadHalf(block + 2 * lane));
+  const float minimum = FromHalf(ReadHalf(block + 2 * (kPanelOutputs + lane)));
+  const uint8_t* const words = block + kWordRowBytes + 4 * lane;
+  for (int64_t k = 0; k < count; ++k) {
+    const uint8_t pair = words[k / 8 * kWordRowBytes + k % 4];
+    const int q = k % 8 < 4 ? pair & 15 : pair >> 4;
+    w[k] = scale * static_cast<float>(q) + minimum;
+  }
+}
+
 // The bytes of one output's block, as panels kQ8 and kInt8 hold them.
 void WriteBytes(const int8_t* q, uint8_t* words) {
   for (int j = 0; j < 8; ++j) {
@@ -182,16 +194,7 @@ void ReadRow(PanelFormat format, const uint8_t* panels, int64_t in, int64_t row,
           w[k] = ReadBFloat16(words + k / 2 * kWordRowBytes + k % 2 * 2);
         }
         break;
-      case PanelFormat::kQ4: {
-        const float scale = FromHalf(ReadHalf(begin + 2 * lane));
-        const float minimum = FromHalf(ReadHalf(begin + 2 * (kPanelOutputs + lane)));
-        for (int64_t k = 0; k < count; ++k) {
-          const uint8_t pair = words[(1 + k / 8) * kWordRowBytes + k % 4];
-          const int q = k % 8 < 4 ? pair & 15 : pair >> 4;
-          w[k] = scale * static_cast<float>(q) + minimum;
-        }
-        break;
-      }
+      case PanelFormat::kQ4: ReadQ4Lane(begin, lane, count, w); break;
       case PanelFormat::kQ8:
       case PanelFormat::kInt8: {
         const float scale = format == PanelFormat::kInt8
