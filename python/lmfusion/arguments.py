@@ -49,6 +49,27 @@ def check_rows(contexts: Sequence[str], candidate_words: Sequence[Sequence[str]]
                          "words; one list a context expected")
 
 
+def check_shape(values: Sequence[Sequence[float]], sizes: Sequence[int], name: str, rows: str,
+                item: str) -> None:
+    """Refuses numbers that are not one an item, as the core does.
+
+    Args:
+        values: [rows][items].
+        sizes: [rows], how many items each has.
+        rows, item: what they are, "lists" and "text", say.
+
+    Raises:
+        ValueError: names the argument and the row.
+    """
+    if len(values) != len(sizes):
+        raise ValueError(f"{name} has {len(values)} rows for {len(sizes)} {rows}; one number a "
+                         f"{item}, [{rows}][{item}s], expected")
+    for i, (row, size) in enumerate(zip(values, sizes)):
+        if len(row) != size:
+            raise ValueError(f"{name}[{i}] has {len(row)} numbers for {size} {item}s; one a {item} "
+                             "expected")
+
+
 def check_number(value: object, name: str) -> float:
     """The number.
 

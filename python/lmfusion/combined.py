@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from lmfusion import _core
-from lmfusion.arguments import check_number, check_progress, check_rows, check_texts
+from lmfusion.arguments import (
+    check_number,
+    check_progress,
+    check_rows,
+    check_shape,
+    check_texts,
+)
 from lmfusion.combined_best import CombinedSearch, Model, check_best
 from lmfusion.phrases import PhraseList, Ragged
 from lmfusion.scorer import Floor, LMFusionScorer, Progress, needs_deadline
@@ -224,15 +230,12 @@ class CombinedScorer:
         the result is the best found, not proven.
         """
         from lmfusion.lattice.best_path import best_paths
-        from lmfusion.lattice.search import Limits
         return best_paths(
-            self, lattices, weight=weight,
-            word_insertion_bonus=(self.word_insertion_bonus if word_insertion_bonus is None
-                                  else word_insertion_bonus),
-            acoustic_scale=acoustic_scale, ngram_weight=ngram_weight, words=words, endings=endings,
-            limits=Limits(n, paths_a_call, max_tokens, deadline, gap),
-            before={"context": context, "prompt": prompt, "cache_namespace": cache_namespace},
-            progress=progress)
+            self, lattices, n=n, weight=weight,
+            word_insertion_bonus=word_insertion_bonus, acoustic_scale=acoustic_scale,
+            ngram_weight=ngram_weight, words=words, endings=endings, paths_a_call=paths_a_call,
+            max_tokens=max_tokens, deadline=deadline, gap=gap, context=context, prompt=prompt,
+            cache_namespace=cache_namespace, progress=progress)
 
     def word_log_probs(self, texts: Sequence[str], *, base: float = math.e,
                        cache_namespace: str = "",
@@ -315,13 +318,8 @@ def _prune(scores: list[list[float | None]], floor: Floor) -> None:
     floor_rows: Any = floor
     if not hasattr(floor, "__len__") or getattr(floor, "ndim", 1) == 0:  # numpy's numbers have it
         floor_rows = [[float(cast(float, floor))] * len(row) for row in scores]
-    if len(floor_rows) != len(scores):
-        raise ValueError(f"floor has {len(floor_rows)} rows for {len(scores)} contexts; one number "
-                         "a candidate expected")
+    check_shape(floor_rows, [len(row) for row in scores], "floor", "contexts", "candidate")
     for i, (row, floors) in enumerate(zip(scores, floor_rows)):
-        if len(floors) != len(row):
-            raise ValueError(f"floor[{i}] has {len(floors)} numbers for {len(row)} candidates; one "
-                             "a candidate expected")
         for j, score in enumerate(row):
             if math.isnan(floors[j]):
                 raise ValueError(f"floor[{i}][{j}] is NaN; a number expected")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmfusion import _core
-from lmfusion.arguments import check_text_lists
+from lmfusion.arguments import check_shape, check_text_lists
 from lmfusion.scorer import LMFusionScorer, Progress
 
 
@@ -43,13 +43,8 @@ def check_best(lists: Sequence[Sequence[str]], base_scores: Sequence[Sequence[fl
             raise ValueError(f"{name} = {value!r}; a number of at least {least} expected")
     if base_scores is None:
         return [[0.0] * len(texts) for texts in lists]
-    if len(base_scores) != len(lists):
-        raise ValueError(f"base_scores has {len(base_scores)} rows for {len(lists)} lists; one row "
-                         "a list expected")
-    for i, (row, texts) in enumerate(zip(base_scores, lists)):
-        if len(row) != len(texts):
-            raise ValueError(f"base_scores[{i}] has {len(row)} numbers for {len(texts)} texts; one "
-                             "a text expected")
+    check_shape(base_scores, [len(texts) for texts in lists], "base_scores", "lists", "text")
+    for i, row in enumerate(base_scores):
         for j, score in enumerate(row):
             if not float(score) < math.inf:
                 raise ValueError(f"base_scores[{i}][{j}] is {float(score)}; a number or -infinity "

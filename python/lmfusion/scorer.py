@@ -385,15 +385,12 @@ class LMFusionScorer:
                 ends all searches.
         """
         from lmfusion.lattice.best_path import best_paths
-        from lmfusion.lattice.search import Limits
         return best_paths(
-            self, lattices, weight=self.weight if weight is None else weight,
-            word_insertion_bonus=(self.word_insertion_bonus if word_insertion_bonus is None
-                                  else word_insertion_bonus),
-            acoustic_scale=acoustic_scale, ngram_weight=ngram_weight, words=words, endings=endings,
-            limits=Limits(n, paths_a_call, max_tokens, deadline, gap),
-            before={"context": context, "prompt": prompt, "cache_namespace": cache_namespace},
-            progress=progress)
+            self, lattices, n=n, weight=self.weight if weight is None else weight,
+            word_insertion_bonus=word_insertion_bonus, acoustic_scale=acoustic_scale,
+            ngram_weight=ngram_weight, words=words, endings=endings, paths_a_call=paths_a_call,
+            max_tokens=max_tokens, deadline=deadline, gap=gap, context=context, prompt=prompt,
+            cache_namespace=cache_namespace, progress=progress)
 
     def score_token_paths(self, paths: Sequence[Sequence[int]], scored_begin: Sequence[int], *,
                           cache_namespace: str = "",

@@ -56,13 +56,17 @@ class BestPaths:
     work: Work
 
 
-def best_paths(scorer: LMFusionScorer | CombinedScorer, lattices: Iterable[Lattice], *,
-               weight: float, word_insertion_bonus: float, acoustic_scale: float,
-               ngram_weight: float, words: WordRule | None, endings: Sequence[str], limits: Limits,
-               before: dict[str, Any], progress: Progress | None) -> list[BestPaths]:
+def best_paths(scorer: LMFusionScorer | CombinedScorer, lattices: Iterable[Lattice], *, n: int,
+               weight: float, word_insertion_bonus: float | None, acoustic_scale: float,
+               ngram_weight: float, words: WordRule | None, endings: Sequence[str],
+               paths_a_call: int | None, max_tokens: int | None, deadline: float | None, gap: float,
+               progress: Progress | None, **before: Any) -> list[BestPaths]:
     """`LMFusionScorer.best_paths`, which describes the arguments; `before`: context, prompt and
     namespace."""
+    limits = Limits(n, paths_a_call, max_tokens, deadline, gap)
     check_progress(progress)
+    if word_insertion_bonus is None:
+        word_insertion_bonus = scorer.word_insertion_bonus
     _check(weight, word_insertion_bonus, acoustic_scale, ngram_weight, endings)
     scales = Scales(acoustic_scale, ngram_weight, word_insertion_bonus)
     rule = words or word_of
