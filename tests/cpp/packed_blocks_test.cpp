@@ -16,21 +16,13 @@
 #include "kernels/linear/packed_weight.h"
 #include "kernels/output/log_sum.h"
 #include "kernels/output/packed_output.h"
+#include "random_matrices.h"
 
 namespace lmfusion {
 namespace {
 
-using Floats = std::vector<float>;
 using Bytes = std::vector<uint8_t>;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-Floats Normal(int64_t size, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  Floats values(size);
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 // A float16 of a small number, and the number: q / 1024 is exact.
 void PutHalf(uint8_t* bytes, int q) {
@@ -73,7 +65,7 @@ Floats WeightsOf(WeightType type, const Bytes& blocks) {
   return weights;
 }
 
-WeightMatrix MatrixOf(WeightType type, const Bytes& blocks, int64_t out, int64_t in) {
+WeightMatrix MatrixOfBlocks(WeightType type, const Bytes& blocks, int64_t out, int64_t in) {
   WeightMatrix matrix;
   matrix.data = blocks.data();
   matrix.out = out;
@@ -81,15 +73,6 @@ WeightMatrix MatrixOf(WeightType type, const Bytes& blocks, int64_t out, int64_t
   matrix.type = type;
   matrix.stride = BlockBytes(type);
   matrix.row_stride = in / 32 * matrix.stride;
-  return matrix;
-}
-WeightMatrix MatrixOf(const Floats& weights, int64_t out, int64_t in) {
-  WeightMatrix matrix;
-  matrix.data = weights.data();
-  matrix.out = out;
-  matrix.in = in;
-  matrix.stride = sizeof(float);
-  matrix.row_stride = in * matrix.stride;
   return matrix;
 }
 
@@ -136,7 +119,7 @@ TEST_P(PackedBlocks, AreMultipliedAsTheyAre) {
     const Bytes blocks = Blocks(type, kOut, kIn, 1);
     const Floats weights = WeightsOf(type, blocks);
     const PackedWeight packed =
-        PackWeight({MatrixOf(type, blocks, kOut, kIn)}, bias.data(), Compute::kFloat32);
+        PackWeight({MatrixOfBlocks(type, blocks, kOut, kIn)}, bias.data(), Compute::kFloat32);
     EXPECT_STREQ(Name(packed.format), type == WeightType::kQ8_0 ? "q8" : "q4");
     ExpectProducts(packed, weights, kFloatBound);
     ExpectRows(packed, weights, 1e-6f);
@@ -148,7 +131,7 @@ TEST_P(PackedBlocks, AreRoundedForOtherComputations) {
     const Bytes blocks = Blocks(type, kOut, kIn, 1);
     const Floats weights = WeightsOf(type, blocks);
     const auto packed = [&](Compute compute) {
-      return PackWeight({MatrixOf(type, blocks, kOut, kIn)}, nullptr, compute);
+      return PackWeight({MatrixOfBlocks(type, blocks, kOut, kIn)}, nullptr, compute);
     };
     ExpectProducts(packed(Compute::kBFloat16), weights, 1.0 / 250);
     ExpectProducts(packed(Compute::kInt8), weights, 1.0 / 20);
@@ -176,7 +159,7 @@ TEST_P(PackedBlocks, OfBFloat16AreRoundedOnceAndSummedInFloat32) {
     const Bytes bytes = blocks ? Blocks(type, out, in, 1) : Bytes();
     Floats weights = blocks ? WeightsOf(type, bytes) : floats;
     const PackedWeight packed =
-        PackWeight({blocks ? MatrixOf(type, bytes, out, in) : MatrixOf(floats, out, in)},
+        PackWeight({blocks ? MatrixOfBlocks(type, bytes, out, in) : MatrixOf(floats, out, in)},
                    bias.data(), Compute::kBFloat16);
     EXPECT_STREQ(Name(packed.format), "bfloat16");
     RoundToBFloat16(&weights);
@@ -218,8 +201,8 @@ TEST_P(PackedBlocks, StackWithOtherTypes) {
   weights.insert(weights.end(), of_eight.begin(), of_eight.end());
   weights.insert(weights.end(), floats.begin(), floats.end());
   const PackedWeight packed =
-      PackWeight({MatrixOf(WeightType::kQ4_1, four, kOut, kIn),
-                  MatrixOf(WeightType::kQ8_0, eight, 3, kIn), MatrixOf(floats, 5, kIn)},
+      PackWeight({MatrixOfBlocks(WeightType::kQ4_1, four, kOut, kIn),
+                  MatrixOfBlocks(WeightType::kQ8_0, eight, 3, kIn), MatrixOf(floats, 5, kIn)},
                  nullptr, Compute::kFloat32);
   EXPECT_EQ(packed.out, kOut + 8);
   EXPECT_STREQ(Name(packed.format), "float32");

@@ -13,29 +13,10 @@
 #include "kernels/output/packed_output.h"
 #include "kernels/threads/parallel.h"
 #include "kernels/threads/scratch.h"
+#include "random_matrices.h"
 
 namespace lmfusion {
 namespace {
-
-using Floats = std::vector<float>;
-
-Floats Normal(int64_t size, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  Floats values(size);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
-WeightMatrix MatrixOf(const Floats& weights, int64_t out, int64_t in) {
-  WeightMatrix matrix;
-  matrix.data = weights.data();
-  matrix.out = out;
-  matrix.in = in;
-  matrix.stride = sizeof(float);
-  matrix.row_stride = in * matrix.stride;
-  return matrix;
-}
 
 class PackedWeightTest : public EveryInstructionSet {};
 INSTANTIATE_TEST_SUITE_P(Every, PackedWeightTest, InstructionSets(), NameOfSet);

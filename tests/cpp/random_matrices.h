@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "kernels/linear/weight_matrix.h"
+
+// Matrices for the tests of products.
+namespace lmfusion {
+
+using Floats = std::vector<float>;
+
+inline Floats Normal(int64_t size, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  Floats values(size);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+// Row by row; `weights` must outlive it.
+inline WeightMatrix MatrixOf(const Floats& weights, int64_t out, int64_t in) {
+  WeightMatrix matrix;
+  matrix.data = weights.data();
+  matrix.out = out;
+  matrix.in = in;
+  matrix.stride = sizeof(float);
+  matrix.row_stride = in * matrix.stride;
+  return matrix;
+}
+
+}  // namespace lmfusion
