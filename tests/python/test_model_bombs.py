@@ -13,27 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
-import torch
 from lmfusion import _core
-from lmfusion.exporter import export
 from model_files import DESCRIPTION, PARTS, read_parts, with_right_table, write_parts
 from opened_models import Case, check, outcomes
+from oracle import Oracle
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 TOKENIZER = "extra/tokenizer.json"
 DEEP = 200_000
 DEPTHS = {"lists": ("[", "]"), "objects": ('{"a":', "}")}
-
-
-@pytest.fixture(scope="module")
-def model() -> torch.nn.Module:
-    return tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
-
-
-@pytest.fixture(scope="module")
-def bundle(model: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(model, tiny_models.tiny_tokenizer(), tmp_path_factory.mktemp("right") / "m.lmf")
 
 
 def nested(kind: str, depth: int = DEEP) -> bytes:
@@ -68,8 +56,8 @@ def documents_in(part: str, bundle: Path, folder: Path) -> Iterator[Case]:
 
 
 @pytest.mark.parametrize("part", [DESCRIPTION, PARTS])
-def test_json_without_end(model: torch.nn.Module, bundle: Path, tmp_path: Path, part: str) -> None:
-    results = outcomes(model, bundle, documents_in(part, bundle, tmp_path), "cpu")
+def test_json_without_end(oracle: Oracle, bundle: Path, tmp_path: Path, part: str) -> None:
+    results = outcomes(oracle.model, bundle, documents_in(part, bundle, tmp_path), "cpu")
     check(results, lambda name: False)
     assert "nested too deeply" in results["nested lists"]
     assert "too many values" in results["many numbers"]
@@ -137,8 +125,8 @@ def archives(bundle: Path, folder: Path) -> Iterator[Case]:
         yield f"the most at {field} of the end", path
 
 
-def test_archives_that_say_too_much(model: torch.nn.Module, bundle: Path, tmp_path: Path) -> None:
-    results = outcomes(model, bundle, archives(bundle, tmp_path), "cpu")
+def test_archives_that_say_too_much(oracle: Oracle, bundle: Path, tmp_path: Path) -> None:
+    results = outcomes(oracle.model, bundle, archives(bundle, tmp_path), "cpu")
     assert "only code may" in results[f"{TOKENIZER} of 40000000 compressed bytes"]
     # More code that nobody calls is as harmless as fields that nobody reads.
     check(results, lambda name: " at " in name or name.startswith("code/more.py"))
@@ -176,9 +164,9 @@ def of_another_model(bundle: Path, folder: Path) -> Iterator[Case]:
                 with_right_table({**parts, name: content}), path)
 
 
-def test_files_of_another_model_or_version(model: torch.nn.Module, bundle: Path,
+def test_files_of_another_model_or_version(oracle: Oracle, bundle: Path,
                                            tmp_path: Path) -> None:
-    results = outcomes(model, bundle, of_another_model(bundle, tmp_path), "cpu")
+    results = outcomes(oracle.model, bundle, of_another_model(bundle, tmp_path), "cpu")
     for name in ("another's tokenizer and the table that was there", "format 99", "format 1"):
         assert results[name].startswith("ModelFileError: "), results[name]
     # Found when a text is tokenized, and when a tokenizer is made.

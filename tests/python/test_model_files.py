@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
 import torch
 from lmfusion import LMFusionScorer, ModelFileError
-from lmfusion.exporter import export
 from model_files import (
     DESCRIPTION,
     PARTS,
@@ -25,21 +23,12 @@ from model_files import (
     write_parts,
 )
 from opened_models import Case, check, outcomes
+from oracle import Oracle
 
 # Values that a field of the description is given in turn.
 VALUES: list[Any] = [None, True, -1, 0, 1, 2, 3, 7, 28, 31, 1000, 2**31, 2**32 + 1, 2**40, 2**63,
                      2**64, 0.5, -0.5, 1e308, "", "x", "tree", "plain", "tokenizer.model", [], [0],
                      [-1, 0, 0], {}, {"x": 1}, {"output_weight": "q4_0"}]
-
-
-@pytest.fixture(scope="module")
-def model() -> torch.nn.Module:
-    return tiny_models.build(tiny_models.TREE_CONFIGS["llama"]())
-
-
-@pytest.fixture(scope="module")
-def bundle(model: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(model, tiny_models.tiny_tokenizer(), tmp_path_factory.mktemp("right") / "m.lmf")
 
 
 def numbered(folder: Path) -> Iterator[Path]:
@@ -77,9 +66,9 @@ def is_harmless(name: str) -> bool:
 
 
 @pytest.mark.parametrize("device", ["cpu", "emulated"])
-def test_any_value_in_any_field(model: torch.nn.Module, bundle: Path, tmp_path: Path,
+def test_any_value_in_any_field(oracle: Oracle, bundle: Path, tmp_path: Path,
                                 device: str) -> None:
-    results = outcomes(model, bundle, changed_descriptions(bundle, tmp_path), device)
+    results = outcomes(oracle.model, bundle, changed_descriptions(bundle, tmp_path), device)
     assert len(results) > 700
     for value in (1, 2, 3):  # right, but the paths are too long for it
         assert results.pop(f"max_positions = {value}").startswith("ValueError: ")
@@ -117,9 +106,9 @@ def damaged_files(bundle: Path, folder: Path) -> Iterator[Case]:
         yield f"{size} bytes from {begin} on replaced", path
 
 
-def test_damaged_files(model: torch.nn.Module, bundle: Path, tmp_path: Path) -> None:
+def test_damaged_files(oracle: Oracle, bundle: Path, tmp_path: Path) -> None:
     """Bits that no reader looks at, such as the dates of entries, may be anything."""
-    results = outcomes(model, bundle, damaged_files(bundle, tmp_path), "cpu")
+    results = outcomes(oracle.model, bundle, damaged_files(bundle, tmp_path), "cpu")
     assert len(results) == 500
     check(results)
     cut = [result for name, result in results.items() if name.startswith("cut")]
@@ -146,9 +135,9 @@ def other_parts(bundle: Path, folder: Path) -> Iterator[Case]:
             yield f"{one} and {other} swapped", write_parts(swapped, next(files))
 
 
-def test_other_parts_than_were_written(model: torch.nn.Module, bundle: Path,
+def test_other_parts_than_were_written(oracle: Oracle, bundle: Path,
                                        tmp_path: Path) -> None:
-    results = outcomes(model, bundle, other_parts(bundle, tmp_path), "cpu")
+    results = outcomes(oracle.model, bundle, other_parts(bundle, tmp_path), "cpu")
     assert len(results) > 100
     # Without a description it is a TorchScript file like any other, but of other arguments.
     check(results, lambda name: False)
@@ -177,9 +166,9 @@ def other_tables(bundle: Path, folder: Path) -> Iterator[Case]:
     yield "no tensors", with_tensors({})
 
 
-def test_tables_that_speak_of_other_tensors(model: torch.nn.Module, bundle: Path,
+def test_tables_that_speak_of_other_tensors(oracle: Oracle, bundle: Path,
                                             tmp_path: Path) -> None:
-    results = outcomes(model, bundle, other_tables(bundle, tmp_path), "cpu")
+    results = outcomes(oracle.model, bundle, other_tables(bundle, tmp_path), "cpu")
     assert len(results) > 200
     check(results, lambda name: False)
 
