@@ -38,7 +38,7 @@ std::unique_ptr<DeviceRuntime> OpenCuda(const std::string& name, int index) {
   const std::string library = LibraryBeside(LMFUSION_CUDA_LIBRARY);
   void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (handle == nullptr) {
-    const std::string error = dlerror();
+    const std::string error = dlerror();  // NOLINT(concurrency-mt-unsafe): glibc's is of the thread
     Throw(name, "lmfusion's CUDA library cannot be loaded (" + error +
                     "); it is built where nvcc and a CUDA build of torch are found");
   }

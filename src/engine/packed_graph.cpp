@@ -151,7 +151,7 @@ class Packer {
   template <class Packed>
   Value* Reads(const c10::intrusive_ptr<Packed>& packed) {
     const auto [found, is_new] = names_.emplace(packed.get(), "");
-    const auto type = c10::getCustomClassType<c10::intrusive_ptr<Packed>>();
+    const auto& type = c10::getCustomClassType<c10::intrusive_ptr<Packed>>();
     if (is_new) {
       found->second = "lmfusion_packed_" + std::to_string(names_.size());
       module_.register_attribute(found->second, type, c10::IValue(packed));

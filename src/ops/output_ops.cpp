@@ -25,7 +25,7 @@ void Check(const char* name, const at::Tensor& hidden, const OutputLayer& output
               ": one bias a word expected");
 }
 
-at::Tensor Logits(at::Tensor products, const std::optional<at::Tensor>& bias, double scale,
+at::Tensor Logits(const at::Tensor& products, const std::optional<at::Tensor>& bias, double scale,
                   double softcap) {
   at::Tensor logits = products.to(at::kFloat);
   if (bias) logits = logits + *bias;

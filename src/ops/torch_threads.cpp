@@ -9,7 +9,8 @@ namespace lmfusion {
 namespace {
 
 // Loops of the kernels use as many threads as torch's.
-[[maybe_unused]] const bool provider_is_set = [] {
+// NOLINTNEXTLINE(cert-err58-cpp): it sets a pointer, and throws nothing.
+[[maybe_unused]] const bool kProviderIsSet = [] {
   SetThreadCountProvider(&at::get_num_threads);
   return true;
 }();

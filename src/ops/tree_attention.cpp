@@ -68,7 +68,7 @@ TreeArguments Checked(TreeArguments tree, const HeadShape& heads) {
   return tree;
 }
 
-TreeAttentionArguments Checked(TreeAttentionArguments arguments) {
+TreeAttentionArguments Checked(const TreeAttentionArguments& arguments) {
   CheckHeads(arguments.queries, arguments.keys, arguments.values);
   return {DenseHeads(arguments.queries), DenseHeads(arguments.keys), DenseHeads(arguments.values),
           Checked(arguments.tree, ShapeOf(arguments))};

@@ -36,7 +36,7 @@ struct HeadShape {
 };
 // The arguments, checked: index tensors contiguous, and heads dense.
 TreeArguments Checked(TreeArguments tree, const HeadShape& heads);
-TreeAttentionArguments Checked(TreeAttentionArguments arguments);
+TreeAttentionArguments Checked(const TreeAttentionArguments& arguments);
 
 // The checked arguments of a batch in float32 as the kernels of the CPU take them; without queries.
 TreeAttentionBatch BatchOf(const TreeArguments& tree, const HeadShape& heads);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <vector>
 
@@ -22,7 +23,8 @@ class Latencies {
   double Quantile(double fraction) const {
     if (seconds_.empty()) return 0;
     std::vector<double> sorted = seconds_;
-    const auto rank = static_cast<size_t>(fraction * static_cast<double>(sorted.size() - 1) + 0.5);
+    const auto rank =
+        static_cast<size_t>(std::lround(fraction * static_cast<double>(sorted.size() - 1)));
     std::nth_element(sorted.begin(), sorted.begin() + rank, sorted.end());
     return sorted[rank];
   }
