@@ -9,6 +9,7 @@
 
 #include "lmfusion/errors.h"
 #include "lmfusion/tokenizer.h"
+#include "refused_tokenizer.h"
 #include "text/tokenizers/byte_level.h"
 #include "text/tokenizers/cuts.h"
 #include "text/tokenizers/pre_tokenizer.h"
@@ -32,15 +33,6 @@ Words WordsOf(const std::string& pre_tokenizer, std::string_view text, bool firs
   PreTokenizer::Words words;
   read.Apply(text, first, &words);
   return Words(words.views.begin(), words.views.end());
-}
-
-std::string Refusal(const std::string& json) {
-  try {
-    TokenizerFromJson(json);
-  } catch (const TokenizerError& error) {
-    return error.what();
-  }
-  return "";
 }
 
 std::string AtCommas(const std::string& behavior, bool invert) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lmfusion/errors.h"
+#include "refused_tokenizer.h"
 #include "text/tokenizers/cuts.h"
 #include "text/tokenizers/normalizer.h"
 #include "text/tokenizers/split_pattern.h"
@@ -91,14 +92,26 @@ TEST(JsonTokenizer, RefusesWrongMerges) {
   EXPECT_THROW(TokenizerFromJson("[]"), TokenizerError);
 }
 
-// What TokenizerFromJson says of `json`; "" where it takes it.
-std::string Refusal(const std::string& json) {
-  try {
-    TokenizerFromJson(json);
-  } catch (const TokenizerError& error) {
-    return error.what();
+// As the package tokenizers reads them (0.23): [a, 2 spaces, a] whatever follows the first two.
+TEST(JsonTokenizer, AnAddedTokenThatTookTheSpacesLeavesNoneForTheNext) {
+  const auto tokenizer = TokenizerFromJson(R"({
+      "added_tokens": [{"id": 2, "content": "  ", "lstrip": true, "rstrip": true}],
+      "model": {"type": "BPE", "merges": [], "vocab": {"a": 0, " ": 1, "  ": 2}}})");
+  for (const char* const text : {"a  a", "a   a", "a    a", "a     a"}) {
+    EXPECT_EQ(tokenizer->Encode(text), (std::vector<int32_t>{0, 2, 0})) << text;
   }
-  return "";
+}
+
+// The package tokenizers makes the token of such letters even where it is told to read text as
+// text.
+TEST(JsonTokenizer, MergesMakeNoControlTokenOfLetters) {
+  const std::string json = R"({
+      "added_tokens": [{"id": 6, "content": "</s>", "special": true}],
+      "model": {"type": "BPE", "merges": [["<", "/"], ["s", ">"], ["</", "s>"]],
+                "vocab": {"<": 0, "/": 1, "s": 2, ">": 3, "</": 4, "s>": 5, "</s>": 6}}})";
+  EXPECT_EQ(TokenizerFromJson(json)->Encode("</s>"), (std::vector<int32_t>{4, 5}));
+  EXPECT_EQ(TokenizerFromJson(json, SpecialTokens::kAllow)->Encode("</s>"),
+            (std::vector<int32_t>{6}));
 }
 
 // A tokenizer.json with this vocabulary and these added tokens, each "id: content".

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from tokenizers import (
 )
 
 TOKENIZERS, LINES = 12, 300
+CONTROL = ["<unk>", "</s>"]
 SENTENCEPIECE_MODELS = 6
 TIE = 2e-3  # nats: segmentations of one score are ordered differently by releases of sentencepiece
 PATTERNS = [r"\p{N}{1,3}", r" ?\p{L}+", r"\s+(?!\S)|\s+", r"(?i:'s|'t|'re)", r"[^\s\p{L}\p{N}]+",
@@ -64,7 +66,7 @@ def random_tokenizer(draw: random.Random) -> Tokenizer:
     special = [f"<0x{byte:02X}>" for byte in range(256)] if is_marked else []
     original.train_from_iterator(lines, trainers.BpeTrainer(
         vocab_size=draw.randrange(350, 900), show_progress=False, limit_alphabet=80,
-        special_tokens=["<unk>", "</s>", *special],
+        special_tokens=[*CONTROL, *special],
         initial_alphabet=[] if is_marked else pre_tokenizers.ByteLevel.alphabet()))
     definition = json.loads(original.to_str())  # bytes are pieces, not added tokens
     definition["added_tokens"] = definition["added_tokens"][:2]
@@ -86,26 +88,39 @@ def check(seed: int) -> tuple[int, int]:
     except errors.TokenizerError:
         return 0, 1
     lines = [*odd_lines(LINES // 2, seed), *mixed_lines(LINES // 2, seed)]
+    control = {original.token_to_id(name) for name in CONTROL}
     for line, encoding in zip(lines, original.encode_batch(lines, add_special_tokens=False)):
-        assert ours.encode(line) == encoding.ids, (f"LMFUSION_TEST_SEED={seed}", line)
+        got = ours.encode(line)
+        # Merges or a whole word make the original's control token of its letters, alone or on the
+        # way to more, which ours never does (MergesMakeNoControlTokenOfLetters in C++).
+        if any(name in token for token in encoding.tokens for name in CONTROL):
+            assert not control & {*got}, (f"LMFUSION_TEST_SEED={seed}", line)
+        else:
+            assert got == encoding.ids, (f"LMFUSION_TEST_SEED={seed}", line)
         whole = line.encode()
         cut = ours.last_cut(whole, draw.randrange(len(whole) + 1))
         assert cut == 0 or [*ours.encode(whole[:cut]), *ours.encode_after_cut(whole[cut:])] == (
-            encoding.ids), (f"LMFUSION_TEST_SEED={seed}", line, cut)
+            got), (f"LMFUSION_TEST_SEED={seed}", line, cut)
     return len(lines), 0
 
 
-def test_random_tokenizers(record_property: pytest.RecordProperty) -> None:
+def check_seeds(check_one: Callable[[int], tuple[int, int]], least: int,
+                record_property: pytest.RecordProperty) -> None:
+    """At least so many tokenizers, and more for half of the seconds that there are."""
     first = int(os.environ.get("LMFUSION_TEST_SEED", "1"))
     end = time.monotonic() + float(os.environ.get("LMFUSION_TEST_SECONDS", "0")) / 2
     texts = refused = tried = 0
-    while tried < TOKENIZERS or time.monotonic() < end:
-        compared, no = check(first + tried)
+    while tried < least or time.monotonic() < end:
+        compared, no = check_one(first + tried)
         texts, refused, tried = texts + compared, refused + no, tried + 1
     record_property("tokenizers", tried)
     record_property("tokenizers refused", refused)
     record_property("texts tokenized", texts)
     assert refused < tried / 2
+
+
+def test_random_tokenizers(record_property: pytest.RecordProperty) -> None:
+    check_seeds(check, TOKENIZERS, record_property)
 
 
 def random_sentencepiece(draw: random.Random) -> tuple[bytes, bool]:
@@ -156,17 +171,8 @@ def check_sentencepiece(model: bytes, is_unigram: bool, seed: int) -> tuple[int,
 
 def test_random_sentencepiece_models(record_property: pytest.RecordProperty) -> None:
     """Unigram and BPE, with and without bytes, symbols of a user's own, and every normaliser."""
-    first = int(os.environ.get("LMFUSION_TEST_SEED", "1"))
-    end = time.monotonic() + float(os.environ.get("LMFUSION_TEST_SECONDS", "0")) / 2
-    texts = refused = tried = 0
-    while tried < SENTENCEPIECE_MODELS or time.monotonic() < end:
-        model, is_unigram = random_sentencepiece(random.Random(first + tried))
-        compared, no = check_sentencepiece(model, is_unigram, first + tried)
-        texts, refused, tried = texts + compared, refused + no, tried + 1
-    record_property("tokenizers", tried)
-    record_property("tokenizers refused", refused)
-    record_property("texts tokenized", texts)
-    assert refused < tried / 2
+    check_seeds(lambda seed: check_sentencepiece(*random_sentencepiece(random.Random(seed)), seed),
+                SENTENCEPIECE_MODELS, record_property)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.model.v1",

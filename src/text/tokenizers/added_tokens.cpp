@@ -102,6 +102,8 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::Split(std::string_view t
     if (token.single_word && (IsWordBefore(text, begin) || IsWordAt(text, end))) continue;
     if (token.lstrip) begin = std::max(done, WhiteSpaceBegin(text, begin));
     if (token.rstrip) end = WhiteSpaceEnd(text, end);
+    // The token before it has taken all of its characters, white space, and it takes none.
+    if (end <= begin) continue;
     if (done < begin) parts.push_back({text.substr(done, begin - done), -1});
     parts.push_back({text.substr(begin, end - begin), token.id});
     done = end;
