@@ -131,7 +131,8 @@ TEST(Join, SpaceAndNoneAskNobody) {
 
 TEST(Join, ScriptsWithoutSpaces) {
   for (const char32_t c : U"日は、ฉ") {
-    if (c != 0) EXPECT_TRUE(IsWrittenWithoutSpaces(c)) << static_cast<uint32_t>(c);
+    if (c == 0) continue;
+    EXPECT_TRUE(IsWrittenWithoutSpaces(c)) << static_cast<uint32_t>(c);
   }
   for (const char32_t c : U"aé1 \u3000\u200b서") {
     EXPECT_FALSE(IsWrittenWithoutSpaces(c)) << static_cast<uint32_t>(c);
