@@ -159,12 +159,13 @@ TEST_F(Parallel, AHeldWorkerDoesNotHoldUpOtherCallers) {
       }
       joined = true;
       std::thread([&] {
-        const LoopThreads others(3);
+        const LoopThreads others(3);  // the held worker may be the only one so far
         for (int m = 0; m < 1000 && most < 2; ++m) most = std::max(most, Threads(2));
       }).join();
     });
   }
-  EXPECT_EQ(most, 2u);
+  EXPECT_GE(most, 2u);
+  EXPECT_LE(most, 3u);  // with workers of earlier tests
   EXPECT_EQ(Counts(0, 100, 1), std::vector<int>(100, 1));
 }
 
