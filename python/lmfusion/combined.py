@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from lmfusion import _core
-from lmfusion.arguments import (
-    check_number,
-    check_progress,
-    check_rows,
-    check_shape,
-    check_texts,
-)
+from lmfusion.arguments import check_number, check_progress, check_shape
 from lmfusion.combined_best import CombinedSearch, Model, check_best
+from lmfusion.combined_tokens import CombinedExplanation, summed_tokens
+from lmfusion.ngram import NGram
 from lmfusion.phrases import PhraseList, Ragged
 from lmfusion.scorer import Floor, LMFusionScorer, Progress, needs_deadline
 from lmfusion.words import by_words, nats
 
 if TYPE_CHECKING:
     from lmfusion.lattice import BestPaths, Lattice
+
+__all__ = ["CombinedExplanation", "CombinedScorer", "Component", "NGram"]
+
+# What a scorer has and a combination cannot have, with the reason.
+_OF_ONE_MODEL = {
+    "score_token_paths": "token ids are of one model's vocabulary",
+    "tokenizer": "every model has its own",
+    "save_cache": "a cache file is of one model",
+    "load_cache": "a cache file is of one model",
+    "description": "it describes one model file",
+    "options": "every model has its own",
+    "device": "every model has its own",
+    "to": "every model has its own device",
+    "weight": "there is one a model, `weights`",
+}
 
 
 class Component(Protocol):
@@ -45,16 +55,22 @@ class CombinedScorer:
         components: the models by name.
         weights: one a model; may be changed at any time.
         word_insertion_bonus: added to every word.
+        homophone_aggregation: "max" or "logsumexp", for `aggregate_homophone_scores`.
+
+    What only one model can have is asked of that one, `components[name]`: its token ids and
+    tokenizer, options, device, description, and the file of its cache. Asking the combination is an
+    `AttributeError` that says so.
 
     Raises:
-        ValueError: `weights` names other models than `components`, or is not finite.
+        ValueError: `weights` names other models than `components`, or is not finite;
+            `homophone_aggregation` is unknown.
         TypeError: a weight is no number.
     """
 
-    __slots__ = ("components", "weights", "word_insertion_bonus")
+    __slots__ = ("components", "homophone_aggregation", "weights", "word_insertion_bonus")
 
     def __init__(self, components: Mapping[str, Component], weights: Mapping[str, float], *,
-                 word_insertion_bonus: float = 0.0) -> None:
+                 word_insertion_bonus: float = 0.0, homophone_aggregation: str = "max") -> None:
         if set(components) != set(weights):
             raise ValueError(f"weights of {sorted(weights)} for the models {sorted(components)}; "
                              "one weight a model expected")
@@ -62,6 +78,17 @@ class CombinedScorer:
         self.weights = {name: check_number(weight, f"weights[{name!r}]")
                         for name, weight in weights.items()}
         self.word_insertion_bonus = check_number(word_insertion_bonus, "word_insertion_bonus")
+        if homophone_aggregation not in ("max", "logsumexp"):
+            raise ValueError(f'homophone_aggregation = {homophone_aggregation!r}; "max" or '
+                             '"logsumexp" expected')
+        self.homophone_aggregation = homophone_aggregation
+
+    if not TYPE_CHECKING:
+        def __getattr__(self, name: str) -> object:
+            if name in _OF_ONE_MODEL:
+                raise AttributeError(f"a CombinedScorer has no {name}: {_OF_ONE_MODEL[name]}; "
+                                     f"components[NAME].{name} is one model's")
+            raise AttributeError(f"'CombinedScorer' object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}={weight!r} * {self.components[name]!r}"
@@ -92,10 +119,8 @@ class CombinedScorer:
                     prompt=prompt, cache_namespace=cache_namespace, progress=next(shares))
                 parts[name] = [[math.nan if part is None else part for part in row]
                                for row in scored]
-            elif isinstance(component, PhraseList):
-                parts[name] = component.log_probs(contexts, candidate_words, join=join)
             else:
-                parts[name] = component.log_probs(contexts, candidate_words)
+                parts[name] = self._other_parts(component, contexts, candidate_words, join)
         return parts
 
     def combine(self, parts: Mapping[str, Ragged], *, weights: Mapping[str, float] | None = None,
@@ -175,6 +200,44 @@ class CombinedScorer:
             parts.append([weight / unit * part for part in component.score_texts(texts, **mine)])
         return [sum(text) for text in zip(*parts)] if parts else [0.0] * len(texts)
 
+    def score_texts_batch(self, texts: Sequence[str], chunk_size: int = 256,
+                          length_normalize: bool = False, *, cache_namespace: str = "",
+                          progress: Progress | None = None) -> list[float]:
+        """`LMFusionScorer.score_texts_batch`: language models read texts as they are given.
+
+        `length_normalize` divides what a language model says by the number of its own tokens, and
+        what other models say by the number of words.
+        """
+        del chunk_size
+        shares = self._shares(progress)
+        total = [0.0] * len(texts)
+        for name, weight in self.weights.items():
+            component = self.components[name]
+            if isinstance(component, LMFusionScorer):
+                part = component.score_texts_batch(
+                    texts, length_normalize=length_normalize, cache_namespace=cache_namespace,
+                    progress=next(shares))
+            else:
+                part = component.score_texts(texts)
+                if length_normalize:
+                    part = [score / max(1, len(text.split())) for score, text in zip(part, texts)]
+            total = [before + weight * score for before, score in zip(total, part)]
+        return total
+
+    def explain(self, context: str, word: str, *, join: str | None = None,
+                cache_namespace: str = "") -> CombinedExplanation:
+        """One candidate under every model; token by token under the language models."""
+        models = {name: component.explain(context, word, join=join,
+                                          cache_namespace=cache_namespace)
+                  for name, component in self.components.items()
+                  if isinstance(component, LMFusionScorer)}
+        parts = {name: models[name].candidate_log_prob if name in models
+                 else self._other_parts(component, [context], [[word]], join)[0][0]
+                 for name, component in self.components.items()}
+        log_prob = sum(weight * parts[name] for name, weight in self.weights.items())
+        return CombinedExplanation(parts, dict(self.weights), models, log_prob,
+                                   log_prob + self.word_insertion_bonus)
+
     def best(self, lists: Sequence[Sequence[str]],
              base_scores: Sequence[Sequence[float]] | None = None, *, weight: float = 1.0,
              word_insertion_bonus: float | None = None, n: int = 1, gap: float = 0.0,
@@ -244,6 +307,71 @@ class CombinedScorer:
         return by_words(texts, lambda begun: self.score_texts(
             begun, base=base, cache_namespace=cache_namespace, progress=progress))
 
+    def token_log_probs(self, texts: Sequence[str], *, base: float = math.e,
+                        cache_namespace: str = "",
+                        progress: Progress | None = None) -> list[list[tuple[str, float]]]:
+        """[texts][tokens] of (token, weighted sum of its log p), where tokens have such sums.
+
+        They sum to `score_texts(texts)`. A model whose weight is 0 is not asked.
+
+        Raises:
+            ValueError: a model that counts has no tokens (an `NGram`, a `PhraseList`), or two split
+                a text differently; `word_log_probs` has a sum for every word.
+        """
+        unit = nats(base)
+        rows = {}
+        counted = {name: weight for name, weight in self.weights.items() if weight}
+        for name in counted:
+            if not isinstance(self.components[name], LMFusionScorer):
+                raise ValueError(f"the model {name!r} scores words, not tokens, so a token has no "
+                                 "sum; word_log_probs sums words")
+        for number, name in enumerate(counted):
+            component = cast(LMFusionScorer, self.components[name])
+            told = None if progress is None else functools.partial(_tell, progress, number,
+                                                                   len(counted))
+            rows[name] = component.token_log_probs(texts, cache_namespace=cache_namespace,
+                                                   progress=told)
+        if not counted:
+            raise ValueError("every weight is 0, so no model has tokens; word_log_probs sums words")
+        summed = summed_tokens(rows, counted, texts)
+        return [[(piece, score / unit) for piece, score in row] for row in summed]
+
+    def perplexity(self, texts: Sequence[str], *, cache_namespace: str = "",
+                   progress: Progress | None = None) -> list[float]:
+        """exp(-mean of `token_log_probs`) of each text; NaN for one without tokens.
+
+        A weighted sum of logarithms is no distribution, so this compares texts under these weights,
+        not one combination with another.
+
+        Raises:
+            ValueError: as `token_log_probs`.
+        """
+        rows = self.token_log_probs(texts, cache_namespace=cache_namespace, progress=progress)
+        return [math.exp(-math.fsum(score for _, score in row) / len(row)) if row else math.nan
+                for row in rows]
+
+    def selfcheck(self, contexts: Sequence[str], candidate_words: Sequence[Sequence[str]], *,
+                  cache_namespace: str = "") -> float:
+        """The largest `LMFusionScorer.selfcheck` of the language models; 0 without any."""
+        return max((model.selfcheck(contexts, candidate_words, cache_namespace=cache_namespace)
+                    for model in self._language_models()), default=0.0)
+
+    def aggregate_homophone_scores(self, scores: Sequence[float]) -> float:
+        """One score for words that sound alike, by `homophone_aggregation`.
+
+        Raises:
+            ValueError: there are no scores.
+        """
+        if len(scores) == 0:
+            raise ValueError("no scores to aggregate")
+        return (max(map(float, scores)) if self.homophone_aggregation == "max"
+                else _core.log_sum_exp(scores))
+
+    @property
+    def llm_call_count(self) -> int:
+        """Scoring calls of the language models, in all, since `reset_stats()`."""
+        return sum(model.llm_call_count for model in self._language_models())
+
     def prime(self, contexts: Sequence[str] = (), *, vocabulary: Sequence[str] = (),
               after: Sequence[str] = ("",), join: str | None = None, cache_namespace: str = "",
               progress: Progress | None = None) -> int:
@@ -278,6 +406,14 @@ class CombinedScorer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @staticmethod
+    def _other_parts(component: Component, contexts: Sequence[str],
+                     candidate_words: Sequence[Sequence[str]], join: str | None) -> Ragged:
+        """What a model that is no language model says."""
+        if isinstance(component, PhraseList):
+            return component.log_probs(contexts, candidate_words, join=join)
+        return component.log_probs(contexts, candidate_words)
 
     def _language_models(self) -> list[LMFusionScorer]:
         return [component for component in self.components.values()
@@ -326,64 +462,3 @@ def _prune(scores: list[list[float | None]], floor: Floor) -> None:
             if score is not None and score < floors[j]:
                 row[j] = -math.inf
 
-
-class NGram:
-    """An n-gram model read by the package `kenlm`, in nats.
-
-    Args:
-        model: an ARPA or binary file, or a `kenlm.Model`.
-        casing: what the model's words look like, from decoder text.
-
-    Raises:
-        ImportError: the package kenlm is not installed.
-        OSError: the file cannot be read.
-    """
-
-    __slots__ = ("_casing", "_model", "_new_state")
-
-    def __init__(self, model: str | os.PathLike[str] | Any, *,
-                 casing: Callable[[str], str] = str.lower) -> None:
-        import kenlm
-        is_path = isinstance(model, (str, os.PathLike))
-        self._model: Any = kenlm.Model(os.fspath(model)) if is_path else model
-        self._new_state = kenlm.State
-        self._casing = casing
-
-    def __repr__(self) -> str:
-        return f"NGram(order {self._model.order})"
-
-    def log_probs(self, contexts: Sequence[str],
-                  candidate_words: Sequence[Sequence[str]]) -> Ragged:
-        """log p(word | context); a candidate of several words is their sum."""
-        check_rows(contexts, candidate_words)
-        rows = []
-        for context, words in zip(contexts, candidate_words):
-            state = self._state(self._casing(context).split()) if words else None
-            rows.append([self._walk(state, self._casing(word).split())[1] for word in words])
-        return rows
-
-    def log_prob(self, context: str, word: str) -> float:
-        """log p of one candidate: a `fallback` of `LMFusionScorer.score_continuations`."""
-        return self.log_probs([context], [[word]])[0][0]
-
-    def score_texts(self, texts: Sequence[str]) -> list[float]:
-        """log p of whole texts, without their end."""
-        check_texts(texts, "texts")
-        return [row[0] for row in self.log_probs([""] * len(texts), [[text] for text in texts])]
-
-    def _state(self, words: list[str]) -> Any:
-        state = self._new_state()
-        recent = words[-(self._model.order - 1):] if self._model.order > 1 else []
-        if len(recent) < len(words):  # all that the model looks at
-            self._model.NullContextWrite(state)
-        else:
-            self._model.BeginSentenceWrite(state)
-        return self._walk(state, recent)[0]
-
-    def _walk(self, state: Any, words: Sequence[str]) -> tuple[Any, float]:
-        log10 = 0.0
-        for word in words:
-            after = self._new_state()
-            log10 += self._model.BaseScore(state, word, after)
-            state = after
-        return state, log10 * math.log(10)
