@@ -17,7 +17,9 @@ CASES = [("今天天气", "很好", "今天天气很好"), ("私は", "学生で
          ("今天", "iPhone", "今天iPhone"), ("2024", "年", "2024年"), ("ใช้", "iPhone", "ใช้ iPhone"),
          ("i like tea", ".", "i like tea."), ("it", "'s", "it's"), ("do", "n’t", "don’t"),
          ("i like\n", "tea", "i like\ntea"), ("i like", "\u00a0tea", "i like\u00a0tea"),
-         ("so (", "then", "so (then"), ("well-", "known", "well-known"), ("the", "cat", "the cat")]
+         ("i", "'d've", "i'd've"), ("mother", "-in-law", "mother-in-law"), ("€", "5", "€5"),
+         ("e", "\u0301", "e\u0301"), ("so (", "then", "so (then"),
+         ("well-", "known", "well-known"), ("the", "cat", "the cat")]
 
 
 def gain(oracle: Oracle, context: str, text: str) -> float:

@@ -10,9 +10,12 @@
 
 // Note [Join]
 // join="auto" leaves the space out where people do:
-//   - before closing punctuation and clitics;
+//   - before closing punctuation, clitics and chains of them ("'d've"), what is hyphened on
+//     ("-in-law");
+//   - before marks that are put onto a character (accents, vowel signs, an emoji's skin) and beside
+//     joiners, which show no space of their own;
 //   - after an opening bracket or quote, a hyphen or slash that is written onto a word, a currency
-//     sign before a number, an elided article (l', qu');
+//     sign before a number, an elided article (l', qu', dell');
 //   - where the nearest letters on both sides are of scripts that are written without spaces, or
 //     one is of Chinese or Japanese script and the other is not Hangul: these leave no space beside
 //     Latin words and numbers either, Thai, Lao, Khmer and Myanmar do.
@@ -23,16 +26,19 @@ namespace lmfusion {
 namespace {
 
 constexpr std::u32string_view kClosing =
-    U".,?!;:%‰°…"           // Latin
-    U"،؛؟۔।॥·։።፣"           // Arabic, Devanagari, Greek, Armenian, Ethiopic
+    U".,?!;:%‰°…‼⁇⁈⁉²³™®"   // Latin
+    U"،؛؟۔٪׃।॥·։።፣"         // Arabic, Hebrew, Devanagari, Greek, Armenian, Ethiopic
     U"、。，．！？；：％";  // Chinese, Japanese
 constexpr std::u32string_view kApostrophes = U"'’ʼ＇";
 constexpr std::u32string_view kQuotes = U"\"'“”‘’«»‹›";
-constexpr std::u32string_view kConnectors = U"-‐‑–—/";
+constexpr std::u32string_view kHyphens = U"-‐‑";
+constexpr std::u32string_view kConnectors = U"-‐‑–—־/";
 constexpr std::u32string_view kCurrency = U"$£¥";
 constexpr char32_t kZeroWidthSpace = 0x200b;
-constexpr std::u32string_view kClitics[] = {U"'s",  U"'m",  U"'d",  U"'t",
-                                            U"'ll", U"'re", U"'ve", U"n't"};
+constexpr std::u32string_view kJoiners = U"\u200c\u200d\u2060";
+constexpr std::u32string_view kClitics[] = {U"'s", U"'m", U"'d", U"'t", U"'ll", U"'re", U"'ve"};
+constexpr std::string_view kElided[] = {"un",   "all",   "dall",  "dell", "nell", "sull",
+                                        "coll", "quell", "quest", "bell", "sant", "aujourd"};
 
 bool IsOneOf(char32_t c, std::u32string_view set) { return set.find(c) != set.npos; }
 
@@ -49,6 +55,13 @@ bool IsOpeningBracket(char32_t c) {
   return Category(c) == UTF8PROC_CATEGORY_PS || c == U'¿' || c == U'¡';
 }
 bool IsLetterOrDigit(char32_t c) { return IsLetter(c) || IsDecimalDigit(c); }
+
+// What is written onto the character before it.
+bool IsPutOn(char32_t c) {
+  const auto category = Category(c);
+  return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+         category == UTF8PROC_CATEGORY_ME || (c >= 0x1f3fb && c <= 0x1f3ff) || IsOneOf(c, kJoiners);
+}
 
 // A mark that opens something: what is before it is the beginning, white space or another one.
 bool BeginsAt(std::string_view text, size_t at) {
@@ -72,30 +85,66 @@ bool IsClosingWord(const std::u32string& word, std::string_view context) {
   return (word.size() > 1 && IsClosing(word[1])) || ClosesQuote(context, first);
 }
 
-// "'s", "n't" and the like, with any apostrophe, in any case, perhaps with marks after them.
-bool IsClitic(const std::u32string& word) {
+// "'s", "n't" and the like, one or several ("'d've"), with any apostrophe, in any case, perhaps
+// with marks after them.
+bool IsClitic(std::u32string_view word) {
+  while (!word.empty() && (IsClosing(word.back()) || IsOneOf(word.back(), kQuotes))) {
+    word.remove_suffix(1);
+  }
   std::u32string plain;
   for (const char32_t c : word) {
-    if (IsOneOf(c, kApostrophes)) {
-      plain += U'\'';
-    } else if (c < 0x80) {
-      plain += SimpleLower(c);
-    } else {
-      return false;
-    }
+    if (c >= 0x80 && !IsOneOf(c, kApostrophes)) return false;
+    plain += IsOneOf(c, kApostrophes) ? U'\'' : SimpleLower(c);
   }
-  plain.erase(plain.find_last_not_of(kClosing) + 1);
-  return std::find(std::begin(kClitics), std::end(kClitics), plain) != std::end(kClitics);
+  std::u32string_view rest = plain;
+  if (rest.substr(0, 3) == U"n't") rest.remove_prefix(3);
+  while (!rest.empty()) {
+    const auto* begin =
+        std::find_if(std::begin(kClitics), std::end(kClitics), [rest](std::u32string_view clitic) {
+          return rest.substr(0, clitic.size()) == clitic &&
+                 (rest.size() == clitic.size() || rest[clitic.size()] == U'\'');
+        });
+    if (begin == std::end(kClitics)) return false;
+    rest.remove_prefix(begin->size());
+  }
+  return !plain.empty();
 }
 
-// Whether the apostrophe at `at` ends a word of one letter or one in "qu": l', d', o', jusqu'.
+// "-known", "-in-law": a hyphen and a letter, after a letter.
+bool IsHyphenedOn(const std::u32string& word, std::string_view context) {
+  return word.size() > 2 && IsOneOf(word[0], kHyphens) && IsLetter(word[1]) &&
+         IsLetter(CharacterBefore(context, context.size()).value);
+}
+
+// Whether the apostrophe at `at` ends a word of one letter, one in "qu" (l', d', o', jusqu'), or
+// one that Italian and French elide always (dell', un', aujourd').
 bool IsElided(std::string_view context, size_t at) {
   const Utf8Character letter = CharacterBefore(context, at);
   if (letter.value == kNoCharacter || !IsLetter(letter.value)) return false;
   if (BeginsAt(context, at - letter.bytes)) return true;
-  const std::string_view before = context.substr(0, at);
-  return SimpleLower(before[before.size() - 1]) == U'u' &&  // two characters: none begins there
-         SimpleLower(before[before.size() - 2]) == U'q';
+  std::string word;  // its last letters, the first one last
+  size_t begin = at;
+  while (begin > 0 && word.size() < 8 && !BeginsAt(context, begin)) {
+    const Utf8Character each = CharacterBefore(context, begin);
+    if (each.value >= 0x80) break;
+    word += static_cast<char>(SimpleLower(each.value));
+    begin -= each.bytes;
+  }
+  if (word.substr(0, 2) == "uq") return true;
+  std::reverse(word.begin(), word.end());
+  return BeginsAt(context, begin) &&
+         std::find(std::begin(kElided), std::end(kElided), word) != std::end(kElided);
+}
+
+// Whether the context ends in a currency sign that a number is written onto: "$ 5", but "5 €".
+bool IsCurrencyBeforeNumber(std::string_view context) {
+  const Utf8Character sign = CharacterBefore(context, context.size());
+  const size_t at = context.size() - sign.bytes;
+  if (!BeginsAt(context, at)) return false;
+  if (IsOneOf(sign.value, kCurrency)) return true;
+  if (Category(sign.value) != UTF8PROC_CATEGORY_SC) return false;
+  const Utf8Character space = CharacterBefore(context, at);
+  return at == 0 || !IsDecimalDigit(CharacterBefore(context, at - space.bytes).value);
 }
 
 // Whether the context ends in a mark that is written onto what follows.
@@ -167,8 +216,8 @@ JoinAfter::JoinAfter(std::string_view context, Join join) : context_(context), j
   const Utf8Character last = CharacterBefore(context, context.size());
   open_ = join == Join::kNone || last.value == kNoCharacter || IsPythonSpace(last.value);
   if (open_ || join == Join::kSpace) return;
-  open_ = last.value == kZeroWidthSpace || IsOpen(context);
-  before_digit_ = IsOneOf(last.value, kCurrency) && BeginsAt(context, context.size() - last.bytes);
+  open_ = last.value == kZeroWidthSpace || IsOneOf(last.value, kJoiners) || IsOpen(context);
+  before_digit_ = IsCurrencyBeforeNumber(context);
   script_ = Before(context);
 }
 
@@ -176,14 +225,17 @@ std::string_view JoinAfter::Separator(std::string_view word) const {
   const char32_t first = CharacterAt(word, 0).value;
   if (open_ || first == kNoCharacter || IsPythonSpace(first)) return "";
   if (join_ == Join::kSpace) return " ";
-  if (first == kZeroWidthSpace || (before_digit_ && IsDecimalDigit(first))) return "";
+  if (first == kZeroWidthSpace || IsPutOn(first) || (before_digit_ && IsDecimalDigit(first)))
+    return "";
   const Script after = After(word);
   if (script_ == Script::kUnspaced && after == Script::kUnspaced) return "";
   if (script_ == Script::kCjk && after != Script::kHangul) return "";
   if (after == Script::kCjk && script_ != Script::kHangul) return "";
   if (IsLetterOrDigit(first) && first != U'n' && first != U'N') return " ";  // the common case
   const std::u32string characters = DecodeUtf8(word);
-  return IsClosingWord(characters, context_) || IsClitic(characters) ? "" : " ";
+  const bool put_on = IsClosingWord(characters, context_) || IsClitic(characters) ||
+                      IsHyphenedOn(characters, context_);
+  return put_on ? "" : " ";
 }
 
 std::string_view Separator(std::string_view context, std::string_view word, Join join) {
