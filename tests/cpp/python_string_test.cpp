@@ -55,6 +55,12 @@ TEST(PythonString, KindsOfCharacters) {
   for (const char32_t c : {0xb2, 0x2764, 0x2d, 0x2605, 0x378}) {
     EXPECT_FALSE(IsRegexWord(c)) << std::hex << static_cast<uint32_t>(c);
   }
+  for (const char32_t c : {0x14092, 0x1e030, 0x1e4ec, 0x10d40}) {  // new in Unicode 15 and 16
+    EXPECT_TRUE(IsRegexWord(c)) << std::hex << static_cast<uint32_t>(c);
+  }
+  for (const char32_t c : {0x1d2c0, 0x1f6dc}) {
+    EXPECT_FALSE(IsRegexWord(c)) << std::hex << static_cast<uint32_t>(c);
+  }
   for (const char32_t c : {0x9, 0xd, 0x20, 0x85, 0xa0, 0x1680, 0x2000, 0x200a, 0x2028, 0x2029,
                            0x202f, 0x205f, 0x3000}) {
     EXPECT_TRUE(IsRegexSpace(c) && IsPythonSpace(c)) << std::hex << static_cast<uint32_t>(c);

@@ -346,6 +346,23 @@ def test_text_of_tokens_is_the_originals(pairs, name):
         pair.core.decode([pair.core.vocabulary_size])
 
 
+def test_every_character_beside_added_tokens_and_digits():
+    """Which characters are letters, spaces and digits: all of Unicode 16, whatever the libraries
+    know that are linked."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    original = Tokenizer(models.BPE(
+        vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    original.pre_tokenizer = pre_tokenizers.Sequence(
+        [DIGITS, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    pair = json_pair(original, [AddedToken("the", single_word=True),
+                                AddedToken("<w>", lstrip=True, rstrip=True)])
+    planes = [*range(0xd800), *range(0xe000, 0x33000), *range(0xe0000, 0xe1000)]  # that have any
+    characters = [chr(c) for c in planes]
+    for first in range(0, len(characters), 0x1000):
+        text = "".join(f" the{c}1 {c}the a{c}<w>{c}a" for c in characters[first:first + 0x1000])
+        assert pair.core.encode(text) == pair.encode(text), hex(ord(characters[first]))
+
+
 def test_merges_never_make_control_tokens():
     """The original makes one here; the rule above is stronger."""
     original = Tokenizer(models.BPE(vocab={"a": 0, "b": 1, "ab": 2}, merges=[("a", "b")]))

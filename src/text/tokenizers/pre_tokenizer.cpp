@@ -20,11 +20,7 @@ bool IsNumeric(char32_t c) {
   if (category != UTF8PROC_CATEGORY_CN) {
     return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
   }
-  return std::any_of(std::begin(kUnicodeAdditions), std::end(kUnicodeAdditions),
-                     [c](const UnicodeAddition& addition) {
-                       return c >= addition.first && c <= addition.last &&
-                              addition.category[0] == 'N';
-                     });
+  return AddedCategory(c).substr(0, 1) == "N";
 }
 
 void Apply(const PreTokenizer::Digits& step, std::string_view text, bool, Words* out) {

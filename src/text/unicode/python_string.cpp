@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "text/unicode/unicode_additions.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
@@ -223,6 +224,10 @@ bool IsDecimalDigit(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_ND; }
 
 bool IsRegexWord(char32_t c) {
   const utf8proc_category_t category = Category(c);
+  if (category == UTF8PROC_CATEGORY_CN) {
+    const std::string_view added = AddedCategory(c);
+    return added == "Nd" || added.substr(0, 1) == "L" || added.substr(0, 1) == "M";
+  }
   return IsLetter(c) || IsMark(category) || category == UTF8PROC_CATEGORY_ND ||
          category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_PC || c == 0x200c ||
          c == 0x200d || (category == UTF8PROC_CATEGORY_SO && IsCased(c));

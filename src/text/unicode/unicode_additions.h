@@ -1,12 +1,15 @@
 #pragma once
 
+#include <algorithm>
+#include <iterator>
 #include <string_view>
 
 namespace lmfusion {
 
-// Characters that Unicode 15, 15.1 and 16 added, by general category. Patterns of tokenizers are
-// read as Unicode 16 has them (as the package tokenizers 0.23 does); PCRE2 10.42 and utf8proc 2.8
-// know Unicode 14. With newer versions of the two this list is without effect.
+// Characters that Unicode 15, 15.1 and 16 added, by general category. Patterns of tokenizers, and
+// the characters beside an added token, are read as Unicode 16 has them (as the package tokenizers
+// 0.23 does); PCRE2 10.42 and utf8proc 2.8 know Unicode 14. With newer versions of the two this
+// list is without effect.
 struct UnicodeAddition {
   std::string_view category;  // of marks, punctuation and symbols only the first letter
   char32_t first, last;
@@ -51,5 +54,13 @@ inline constexpr UnicodeAddition kUnicodeAdditions[] = {
     {"S", 0x1fac6, 0x1fac6},  {"S", 0x1face, 0x1facf},  {"S", 0x1fada, 0x1fadc},
     {"S", 0x1fadf, 0x1fadf},  {"S", 0x1fae8, 0x1fae9},  {"S", 0x1faf7, 0x1faf8},
     {"S", 0x1fbcb, 0x1fbef}};
+
+// The category of a character that was added; empty for one that was not.
+inline std::string_view AddedCategory(char32_t c) {
+  const auto* found = std::find_if(
+      std::begin(kUnicodeAdditions), std::end(kUnicodeAdditions),
+      [c](const UnicodeAddition& addition) { return c >= addition.first && c <= addition.last; });
+  return found == std::end(kUnicodeAdditions) ? std::string_view{} : found->category;
+}
 
 }  // namespace lmfusion
