@@ -84,8 +84,8 @@ def clang_tidy(name: str) -> Finding:
         return Finding(name, skipped="no build folder; ./run setup makes it")
     if not shutil.which("clang-tidy"):
         return Finding(name, skipped="clang-tidy is not installed")
-    files = sources_of(changed_files())
     commands = commands_for_clang()
+    files = sources_of(changed_files(), commands)
     end = time.monotonic() + TIDY_SECONDS
     late: list[str] = []
 
@@ -109,15 +109,16 @@ def tidy(file: str, commands: Path) -> str:
 
 
 def commands_for_clang() -> Path:
-    """A folder with the build's compile commands, less g++'s precompiled header.
+    """A folder with a command for each source alone.
 
-    clang cannot read it; sources include what they need themselves.
+    The build compiles several sources together, with a precompiled header of g++'s.
     """
     folder = BUILD / "clang-tidy"
-    folder.mkdir(exist_ok=True)
-    commands = (BUILD / "compile_commands.json").read_text()
-    (folder / "compile_commands.json").write_text(
-        re.sub(r"-include \S+/cmake_pch\.hxx |-fpch-preprocess |-Winvalid-pch ", "", commands))
+    settings = (BUILD / "CMakeCache.txt").read_text()
+    cuda = re.search("^LMFUSION_CUDA_ARCHITECTURES:.*", settings, re.M)
+    run("cmake", "--preset", "release", "-B", str(folder), f"-DPython3_EXECUTABLE={sys.executable}",
+        "-DCMAKE_UNITY_BUILD=OFF", "-DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON",
+        *([f"-D{cuda.group()}"] if cuda else []))
     return folder
 
 
@@ -151,9 +152,9 @@ def changed_files() -> list[str]:
     return run("git", "diff", "--name-only", "--diff-filter=d", base).stdout.splitlines()
 
 
-def sources_of(files: list[str]) -> list[str]:
-    """Sources that the build folder knows how to compile."""
-    commands = (BUILD / "compile_commands.json").read_text()
+def sources_of(files: list[str], folder: Path) -> list[str]:
+    """Sources that the folder's commands know how to compile."""
+    commands = (folder / "compile_commands.json").read_text()
     sources = {str(Path(file).with_suffix(".cpp")) for file in files
                if Path(file).suffix in (".h", ".cpp")}
     return sorted(source for source in sources if f"/{source}\"" in commands)

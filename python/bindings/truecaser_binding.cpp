@@ -14,7 +14,7 @@ namespace py = pybind11;
 namespace lmfusion {
 namespace {
 
-std::shared_ptr<Truecaser> Open(const py::object& path_or_bytes, bool compat) {
+std::shared_ptr<Truecaser> OpenTruecaser(const py::object& path_or_bytes, bool compat) {
   std::shared_ptr<const Truecaser> truecaser;
   if (py::isinstance<py::bytes>(path_or_bytes)) {
     std::string bytes = path_or_bytes.cast<std::string>();
@@ -34,7 +34,7 @@ void BindTruecaser(py::module_& m) {
   py::class_<Truecaser, std::shared_ptr<Truecaser>>(
       m, "Truecaser",
       "The statistical truecaser of the package `truecase`; see docs/casing.md. Thread safe.")
-      .def(py::init(&Open), py::arg("path_or_bytes"), py::kw_only(), py::arg("compat"),
+      .def(py::init(&OpenTruecaser), py::arg("path_or_bytes"), py::kw_only(), py::arg("compat"),
            "Opens what `python -m lmfusion export-truecaser` wrote.")
       .def(
           "apply",

@@ -23,8 +23,8 @@ WITH_TORCH = ("src/ops/", "src/engine/")
 def tidy(work: Work) -> None:
     if not work.has("clang-tidy"):
         return
-    files = sources()
     commands = lint.commands_for_clang()
+    files = sources(commands)
     left: list[str] = []
 
     def look(file: str) -> str:
@@ -42,9 +42,9 @@ def tidy(work: Work) -> None:
         work.outcome.notes.append(f"there was no time for {len(left)} more, of {len(files)}")
 
 
-def sources() -> list[str]:
+def sources(folder: Path) -> list[str]:
     """In the repository, those without torch first. Clang-tidy reads nvcc's options for none."""
-    commands = json.loads((lint.BUILD / "compile_commands.json").read_text())
+    commands = json.loads((folder / "compile_commands.json").read_text())
     names = {os.path.relpath(each["file"], ROOT) for each in commands}
     ours = [name for name in names if name.startswith("src/") and not name.endswith(".cu")]
     return sorted(ours, key=lambda name: (name.startswith(WITH_TORCH), name))

@@ -41,10 +41,10 @@ at::Tensor View(const std::vector<int32_t>& values) {
                        at::kInt);
 }
 
-class Engine final : public TreeEngine {
+class CpuEngine final : public TreeEngine {
  public:
-  Engine(torch::jit::Module module, StoredWeights weights, ModelDescription given, Compute compute,
-         std::unique_ptr<Host> host)
+  CpuEngine(torch::jit::Module module, StoredWeights weights, ModelDescription given,
+            Compute compute, std::unique_ptr<Host> host)
       : TreeEngine(std::move(given), compute, SlotTypes(), std::move(host), /*spare_slots=*/0),
         module_(std::move(module)) {
     const OnlyOurThreads threads;
@@ -97,8 +97,8 @@ class Engine final : public TreeEngine {
 
 std::unique_ptr<TreeEngine> CpuLM(torch::jit::Module module, StoredWeights weights,
                                   ModelDescription description, Compute compute) {
-  return std::make_unique<Engine>(std::move(module), std::move(weights), std::move(description),
-                                  compute, std::make_unique<Host>());
+  return std::make_unique<CpuEngine>(std::move(module), std::move(weights), std::move(description),
+                                     compute, std::make_unique<Host>());
 }
 
 }  // namespace lmfusion

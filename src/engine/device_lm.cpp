@@ -42,10 +42,10 @@ SlotTypes TypesOf(const DeviceLMOptions& options) {
   return types;
 }
 
-class Engine final : public TreeEngine {
+class DeviceEngine final : public TreeEngine {
  public:
-  Engine(const torch::jit::Module& module, StoredWeights weights, ModelDescription given,
-         const DeviceLMOptions& options, std::unique_ptr<DeviceRuntime> runtime_of_device)
+  DeviceEngine(const torch::jit::Module& module, StoredWeights weights, ModelDescription given,
+               const DeviceLMOptions& options, std::unique_ptr<DeviceRuntime> runtime_of_device)
       : TreeEngine(std::move(given), options.compute, TypesOf(options),
                    std::move(runtime_of_device), /*spare_slots=*/1) {  // for padding tokens
     const AsExported guard;
@@ -59,7 +59,7 @@ class Engine final : public TreeEngine {
     tiles_.wanted_tiles = 2 * runtime().multiprocessors();
   }
 
-  ~Engine() override { WaitQuietly(); }  // before the buffers go
+  ~DeviceEngine() override { WaitQuietly(); }  // before the buffers go
 
   int64_t AutoCacheBytes() const override {
     return static_cast<int64_t>(kAutoShare * static_cast<double>(runtime().free_bytes()));
@@ -172,8 +172,8 @@ std::unique_ptr<TreeEngine> DeviceLM(const torch::jit::Module& module, StoredWei
 std::unique_ptr<TreeEngine> DeviceLM(const torch::jit::Module& module, StoredWeights weights,
                                      ModelDescription description, const DeviceLMOptions& options,
                                      std::unique_ptr<DeviceRuntime> runtime) {
-  return std::make_unique<Engine>(module, std::move(weights), std::move(description), options,
-                                  std::move(runtime));
+  return std::make_unique<DeviceEngine>(module, std::move(weights), std::move(description), options,
+                                        std::move(runtime));
 }
 
 void CheckDeviceOptions(const DeviceLMOptions& options) {

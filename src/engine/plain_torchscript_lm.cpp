@@ -25,9 +25,9 @@ std::vector<float> Floats(const at::Tensor& tensor) {
   return {values.data_ptr<float>(), values.data_ptr<float>() + values.numel()};
 }
 
-class Engine final : public PlainLM {
+class PlainEngine final : public PlainLM {
  public:
-  Engine(torch::jit::Module module, ModelDescription description)
+  PlainEngine(torch::jit::Module module, ModelDescription description)
       : module_(std::move(module)), description_(std::move(description)) {
     const int64_t vocabulary =
         Logits(at::zeros({1, 1}, at::kLong), at::ones({1, 1}, at::kLong)).size(2);
@@ -101,7 +101,7 @@ class Engine final : public PlainLM {
 
 std::unique_ptr<PlainLM> PlainTorchScriptLM(torch::jit::Module module,
                                             ModelDescription description) {
-  return std::make_unique<Engine>(std::move(module), std::move(description));
+  return std::make_unique<PlainEngine>(std::move(module), std::move(description));
 }
 
 }  // namespace lmfusion

@@ -369,12 +369,12 @@ TEST(WeightNames, AreThoseOfFiles) {
 
 TEST(LogSum, JoinsAndKeepsNaN) {
   const LogSum empty = EmptyLogSum(), two{0, 2}, small{-50, 3};
-  EXPECT_FLOAT_EQ(ValueOf(Join(two, small)), std::log(2 + 3 * std::exp(-50.0)));
-  EXPECT_FLOAT_EQ(ValueOf(Join(small, two)), std::log(2 + 3 * std::exp(-50.0)));
-  EXPECT_FLOAT_EQ(ValueOf(Join(empty, two)), std::log(2.0));
-  EXPECT_EQ(ValueOf(Join(empty, empty)), -kInfinity);
-  EXPECT_TRUE(std::isnan(ValueOf(Join({0, NAN}, two))));
-  EXPECT_TRUE(std::isnan(ValueOf(Join(two, {0, NAN}))));
+  EXPECT_FLOAT_EQ(ValueOf(Combined(two, small)), std::log(2 + 3 * std::exp(-50.0)));
+  EXPECT_FLOAT_EQ(ValueOf(Combined(small, two)), std::log(2 + 3 * std::exp(-50.0)));
+  EXPECT_FLOAT_EQ(ValueOf(Combined(empty, two)), std::log(2.0));
+  EXPECT_EQ(ValueOf(Combined(empty, empty)), -kInfinity);
+  EXPECT_TRUE(std::isnan(ValueOf(Combined({0, NAN}, two))));
+  EXPECT_TRUE(std::isnan(ValueOf(Combined(two, {0, NAN}))));
 }
 
 TEST(Numbers, AtTheEndsOfTheirRanges) {

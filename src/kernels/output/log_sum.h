@@ -13,7 +13,7 @@ struct LogSum {
 };
 LMFUSION_HOST_DEVICE LogSum EmptyLogSum() { return {FloatOf(0xff800000u), 0.0f}; }
 
-LMFUSION_HOST_DEVICE LogSum Join(LogSum a, LogSum b) {
+LMFUSION_HOST_DEVICE LogSum Combined(LogSum a, LogSum b) {
   const float largest = fmaxf(a.largest, b.largest);
   float sum = 0;
   if (a.sum > 0) sum += a.sum * expf(a.largest - largest);

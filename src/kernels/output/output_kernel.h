@@ -55,8 +55,9 @@ struct AddTileBody {
       for (int64_t i = thread; i < t.words; i += kOutputThreads) {
         const float logit = LogitOf(t.formula, t.products[row * t.words + i], t.first_word + i);
         const LogSum one{logit, logit == logit ? 1.0f : logit};
-        state.all = Join(state.all, one);
-        if (t.subset != nullptr && t.subset[t.first_word + i]) state.some = Join(state.some, one);
+        state.all = Combined(state.all, one);
+        if (t.subset != nullptr && t.subset[t.first_word + i])
+          state.some = Combined(state.some, one);
       }
       shared.all[thread] = state.all;
       shared.some[thread] = state.some;
@@ -65,8 +66,8 @@ struct AddTileBody {
       threads.Sync();
       threads.ForEach([&](int thread, State&) {
         if (thread >= half) return;
-        shared.all[thread] = Join(shared.all[thread], shared.all[thread + half]);
-        shared.some[thread] = Join(shared.some[thread], shared.some[thread + half]);
+        shared.all[thread] = Combined(shared.all[thread], shared.all[thread + half]);
+        shared.some[thread] = Combined(shared.some[thread], shared.some[thread + half]);
       });
     }
     threads.ForEach([&](int thread, State&) {
@@ -74,7 +75,7 @@ struct AddTileBody {
       for (int part = 0; part < (t.subset != nullptr ? 2 : 1); ++part) {
         LogSum* sums = t.sums + part * t.rows + row;
         const LogSum tile = part == 0 ? shared.all[0] : shared.some[0];
-        *sums = t.first_word == 0 ? tile : Join(*sums, tile);
+        *sums = t.first_word == 0 ? tile : Combined(*sums, tile);
         if (t.results != nullptr) {
           t.results[part * t.rows + row] = ValueOf(*sums);
         }

@@ -11,10 +11,6 @@
 namespace lmfusion {
 namespace {
 
-struct Free {
-  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-};
-
 constexpr uint32_t kGroups = 5;  // more than any pattern has
 
 PCRE2_SPTR Units(const char* text) { return reinterpret_cast<PCRE2_SPTR>(text); }
@@ -22,6 +18,9 @@ PCRE2_SPTR Units(const char* text) { return reinterpret_cast<PCRE2_SPTR>(text); 
 }  // namespace
 
 struct Substitution::Code {
+  struct Free {
+    void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+  };
   std::unique_ptr<pcre2_code, Free> pcre;
 };
 
@@ -29,7 +28,7 @@ Substitution::Substitution(const char* pattern, const char* replacement)
     : replacement_(replacement) {
   int error = 0;
   PCRE2_SIZE at = 0;
-  std::unique_ptr<pcre2_code, Free> pcre(pcre2_compile(
+  std::unique_ptr<pcre2_code, Code::Free> pcre(pcre2_compile(
       Units(pattern), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error, &at, nullptr));
   if (pcre == nullptr) throw std::logic_error(std::string("PCRE2 refuses the pattern ") + pattern);
   pcre2_jit_compile(pcre.get(), PCRE2_JIT_COMPLETE);  // without it, matching is only slower
