@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 from collections.abc import Callable, Iterator
@@ -55,9 +56,20 @@ class _Gzip(gzip.GzipFile):
         self._below.close()
 
 
+@contextlib.contextmanager
+def decoded(path: Path) -> Iterator[None]:
+    """Names a file that is not UTF-8 (ValueError)."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(f"{path} is not UTF-8 (byte {byte:#04x}); convert it, with iconv say"
+                         ) from None
+
+
 def lines_of(path: Path) -> Iterator[str]:
     """The lines of a file without their ends and without a byte-order mark."""
-    with opened(path) as file:
+    with decoded(path), opened(path) as file:
         for number, line in enumerate(file):
             yield (line.removeprefix("\ufeff") if number == 0 else line).rstrip("\r\n")
 

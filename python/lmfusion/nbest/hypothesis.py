@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
@@ -78,12 +79,23 @@ class Form:
 
 
 def is_number(value: Any) -> bool:
-    """Python's and numpy's numbers, tensors of one element; no bool and no text."""
+    """Python's and numpy's numbers, arrays and tensors of one element; no bool and no text."""
     if isinstance(value, (bool, str, bytes)):
         return False
-    if isinstance(value, numbers.Real):
+    if isinstance(value, (numbers.Real, decimal.Decimal)):
         return True
-    return hasattr(value, "__float__") and getattr(value, "ndim", None) == 0
+    shape = getattr(value, "shape", None)
+    return hasattr(value, "__float__") and shape is not None and math.prod(shape) == 1
+
+
+def number(value: Any) -> float:
+    """What `is_number` knows as one."""
+    return float(value.item() if getattr(value, "ndim", 0) else value)
+
+
+def is_missing(value: Any) -> bool:
+    """Nothing, as Python or pandas say it."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def joined(text: Any) -> str | None:
@@ -134,13 +146,15 @@ def checked(score: Any, where: str, options: Options) -> float:
     Raises:
         ValueError: it is missing, NaN or +infinity, and `missing` is not "last".
     """
+    if is_missing(score):
+        score = None
     if score is not None and not is_number(score):
         raise ValueError(f"{where}: the score {score!r} is not a number")
-    number = math.nan if score is None else float(score)
-    if math.isnan(number) or number == math.inf:
+    value = math.nan if score is None else number(score)
+    if math.isnan(value) or value == math.inf:
         if options.missing == "last":
             return -math.inf
-        what = "no score" if score is None else f"the score {number}"
+        what = "no score" if score is None else f"the score {value}"
         raise ValueError(f'{where} has {what}; give it one, or missing="last" to put such '
                          "hypotheses last")
-    return number
+    return value

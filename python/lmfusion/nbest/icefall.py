@@ -22,7 +22,7 @@ ICEFALL = Form("icefall Hypothesis", lambda value: has(value, "ys", "log_prob"),
 
 
 def _sum(values: Any) -> float | None:
-    return float(sum(values)) if values is not None and len(values) else None
+    return float(sum(map(float, values))) if values is not None and len(values) else None
 
 
 SHERPA = Form("sherpa-onnx result, ys_probs", lambda value: has(value, "text", "ys_probs"),

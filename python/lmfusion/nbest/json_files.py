@@ -11,29 +11,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lmfusion.nbest import tables
-from lmfusion.nbest.file_shape import FileShape, lines_of, opened
+from lmfusion.nbest import nemo, tables
+from lmfusion.nbest.file_shape import FileShape, decoded, lines_of, opened
 from lmfusion.nbest.hypothesis import Options
 from lmfusion.nbest.lists import SHAPES, shape_of
 from lmfusion.nbest.shape import Lists, Shape
 
 
 def _is_lines(path: Path, head: list[str], options: Options) -> bool:
+    lines = [line for line in head if line.strip()]
     try:
-        first = json.loads(head[0]) if head else None
+        first = json.loads(lines[0]) if lines else None
     except json.JSONDecodeError:
         return False
     return isinstance(first, (dict, list)) and (
-        len([line for line in head if line.strip()]) > 1 or path.suffix == ".jsonl"
+        len(lines) > 1 or path.suffix == ".jsonl" or nemo.is_manifest_line(first)
         or shape_of(first) is None)
 
 
 def _is_document(path: Path, head: list[str], options: Options) -> bool:
-    return bool(head) and head[0].lstrip()[:1] in ("{", "[") and not _is_lines(path, head, options)
+    first = next((line.lstrip() for line in head if line.strip()), "")
+    return first[:1] in ("{", "[") and not _is_lines(path, head, options)
 
 
 def _document(path: Path) -> tuple[Any, Shape]:
-    with opened(path) as file:
+    with decoded(path), opened(path) as file:
         try:
             document = json.loads(file.read().removeprefix("\ufeff"))
         except json.JSONDecodeError as error:

@@ -18,15 +18,16 @@ from lmfusion.nbest import (
     vosk,
     whisper,
 )
-from lmfusion.nbest.hypothesis import Form, value_of
+from lmfusion.nbest.hypothesis import Form, is_number, value_of
 from lmfusion.nbest.shape import Lists, Shape, reordered
 
 # The first that matches is taken: special ones before those that have names in common with them.
-FORMS = (texts.TEXT, texts.PAIR, pyctcdecode.BEAM_TUPLE, espnet.TUPLE, pyctcdecode.BEAM_OBJECT,
-         ctc_decoders.TORCHAUDIO, ctc_decoders.FLASHLIGHT, espnet.RESULT, nemo.HYPOTHESIS,
-         whisper.TRANSCRIPTION, whisper.DECODED, whisper.SEGMENTS, icefall.SHERPA, icefall.ICEFALL,
-         vosk.ALTERNATIVE, records.RECORD)
+FORMS = (texts.TEXT, texts.PAIR, pyctcdecode.BEAM_TUPLE, espnet.TUPLE, espnet.S2T_TUPLE,
+         pyctcdecode.BEAM_OBJECT, ctc_decoders.TORCHAUDIO, ctc_decoders.FLASHLIGHT, espnet.RESULT,
+         nemo.HYPOTHESIS, whisper.TRANSCRIPTION, whisper.DECODED, whisper.SEGMENTS, icefall.SHERPA,
+         icefall.ICEFALL, vosk.ALTERNATIVE, records.RECORD)
 LIST_FIELDS = ("nbest", "n_best", "hypotheses", "hyps", "alternatives")
+_SCORE_LISTS = tuple(each for name in records.SCORE_FIELDS for each in (name, f"{name}s"))
 NAME_FIELDS = ("utterance", "utterance_id", "utt", "utt_id", "uttid", "id", "key",
                "audio_filepath")
 
@@ -96,14 +97,37 @@ def _is_named(document: Any) -> bool:
     return _is_list(document[name])
 
 
+def _beside(document: Any) -> dict[str, Any]:
+    """Of texts alone: the lists that stand beside them, one number or mark a text."""
+    field = _list_field(document)
+    found = document[field]
+    if not found or not all(map(texts.TEXT.matches, found)):
+        return {}
+    return {name: value for name, value in document.items()
+            if name != field and isinstance(value, (list, tuple)) and len(value) == len(found)}
+
+
+def _hypotheses_of(document: Any) -> Any:
+    """The hypotheses, with the scores beside them where these are a list of their own."""
+    found, beside = document[_list_field(document)], _beside(document)
+    scores = next((beside[name] for name in _SCORE_LISTS if name in beside), None)
+    if scores is not None:
+        return list(zip(found, scores))
+    if numbers := [name for name, value in beside.items() if all(map(is_number, value))]:
+        raise ValueError(f"texts with numbers beside them ({', '.join(numbers)}), none of which is "
+                         f'named "score" or {", ".join(records.SCORE_FIELDS[1:])}')
+    return found
+
+
 def _named_lists(document: Any) -> Lists:
     name = next((str(document[field]) for field in NAME_FIELDS if field in document), None)
-    yield name, document[_list_field(document)], None
+    yield name, _hypotheses_of(document), None
 
 
 def _named_rebuilt(document: Any, orders: Iterator[list[int]]) -> Any:
-    field = _list_field(document)
-    return {**document, field: reordered(document[field], next(orders))}
+    order, field = next(orders), _list_field(document)
+    moved = {name: reordered(value, order) for name, value in _beside(document).items()}
+    return {**document, **moved, field: reordered(document[field], order)}
 
 
 NAMED_LIST = Shape("mapping with a list of hypotheses", _is_named, _named_lists, _named_rebuilt)
@@ -120,7 +144,7 @@ def _is_by_name(document: Any) -> bool:
 
 def _by_name_lists(document: Any) -> Lists:
     for name, value in document.items():
-        hypotheses = value[_list_field(value)] if isinstance(value, Mapping) else value
+        hypotheses = _hypotheses_of(value) if isinstance(value, Mapping) else value
         yield str(name), hypotheses, None
 
 
@@ -140,9 +164,9 @@ def _is_manifest(document: Any) -> bool:
 # A list of manifest lines is a list of utterances, though each of them has a text.
 _MANIFEST = Shape(nemo.MANIFEST_LINE.name, _is_manifest, _many_lists, _many_rebuilt)
 
-SHAPES = (_MANIFEST, nemo.MANIFEST_LINE, tables.ROWS, ONE_LIST, MANY, espnet.RESULTS, nemo.NBEST,
-          pyctcdecode.BATCH, hypr.HYPR, NAMED_LIST, icefall.RESULTS, icefall.DICTIONARY,
-          tables.TABLE, BY_NAME)
+SHAPES = (nemo.BEST_AND_ALL, _MANIFEST, nemo.MANIFEST_LINE, tables.ROWS, ONE_LIST, MANY,
+          espnet.RESULTS, nemo.NBEST, pyctcdecode.BATCH, hypr.HYPR, NAMED_LIST, icefall.RESULTS,
+          icefall.DICTIONARY, tables.TABLE, BY_NAME)
 
 
 def shape_of(document: Any) -> Shape | None:

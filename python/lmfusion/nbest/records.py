@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lmfusion.nbest.hypothesis import Form, Options, has, is_number, joined, value_of
+from lmfusion.nbest.hypothesis import Form, Options, has, is_number, joined, number, value_of
 
 TEXT_FIELDS = ("rec_text", "pred_text", "hyp", "hypothesis", "text", "transcript", "sentence")
 SCORE_FIELDS = ("score", "am_score", "acoustic_score", "log_prob", "logprob", "tot_score",
@@ -34,7 +34,7 @@ def text_of(record: Any) -> str | None:
 def _score(record: Any, options: Options) -> Any:
     for name in SCORE_FIELDS:
         if has(record, name) and not callable(score := value_of(record, name)):
-            return options.nats(float(score)) if is_number(score) else score
+            return options.nats(number(score)) if is_number(score) else score
     return None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lmfusion.nbest.hypothesis import Form, Options, is_number
+from lmfusion.nbest.hypothesis import Form, Options, is_missing, is_number, number
 from lmfusion.nbest.records import SCORE_FIELDS, TEXT_FIELDS
 from lmfusion.nbest.shape import Lists, Shape
 
@@ -80,7 +80,7 @@ def _values(table: Any, name: str) -> list[Any]:
 
 
 def _pair_score(pair: Any, options: Options) -> Any:
-    return options.nats(float(pair[1])) if is_number(pair[1]) else pair[1]
+    return options.nats(number(pair[1])) if is_number(pair[1]) else pair[1]
 
 
 ROW = Form("row of a table", lambda _: False,
@@ -102,6 +102,10 @@ class Table:
         self.texts = _values(table, columns.text)
         self.scores = _values(table, columns.score)
         utterances = None if columns.utterance is None else _values(table, columns.utterance)
+        for row, name in enumerate(utterances or ()):
+            if is_missing(name) or name != name:  # NaN
+                raise ValueError(f"row {row} of the table has no {columns.utterance}; the id of an "
+                                 "utterance expected")
         self.groups = groups(utterances, len(self.texts))
 
     def lists(self) -> Lists:

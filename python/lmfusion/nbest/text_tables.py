@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lmfusion.nbest.file_shape import FileShape, lines_of, opened
+from lmfusion.nbest.file_shape import FileShape, decoded, lines_of, opened
 from lmfusion.nbest.hypothesis import Form, Options
 from lmfusion.nbest.shape import Lists
 from lmfusion.nbest.tables import Columns, Table, row_order
@@ -28,8 +28,9 @@ def _number(text: str) -> float | None:
 
 
 def _is_beams(path: Path, head: list[str], options: Options) -> bool:
-    return bool(head) and all(
-        line.count("\t") == 1 and _number(line.rpartition("\t")[2]) is not None for line in head)
+    lines = [line for line in head if line.strip() or "\t" in line]
+    return bool(lines) and all(
+        line.count("\t") == 1 and _number(line.rpartition("\t")[2]) is not None for line in lines)
 
 
 BEAM = Form("NeMo beams .tsv", lambda _: False, lambda line: line.rpartition("\t")[0],
@@ -40,7 +41,7 @@ def _chunks(path: Path, options: Options) -> Iterator[list[str]]:
     if options.beam_size is None:
         raise ValueError(f"{path}: lines of text and score without utterances; give beam_size=, "
                          "the number of lines of every utterance")
-    lines = lines_of(path)
+    lines = (line for line in lines_of(path) if line.strip() or "\t" in line)
     for number in itertools.count(1):
         chunk = list(itertools.islice(lines, options.beam_size))
         if not chunk:
@@ -67,7 +68,7 @@ BEAMS = FileShape("NeMo beams .tsv with beam_size=", _is_beams,
 
 
 def _delimiter(header: str) -> str:
-    return "\t" if "\t" in header else ","
+    return max("\t,;", key=header.count)  # the first of those that are equally many
 
 
 def _has_names(path: Path, head: list[str], options: Options) -> bool:
@@ -83,11 +84,16 @@ def _has_names(path: Path, head: list[str], options: Options) -> bool:
 
 
 def _rows(path: Path) -> tuple[list[str], list[list[str]], str]:
-    with opened(path) as file:
+    with decoded(path), opened(path) as file:
         header = file.readline()
         delimiter = _delimiter(header)
         names = next(csv.reader([header.removeprefix("\ufeff")], delimiter=delimiter))
-        rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            rows = [row for row in reader if row]
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num + 1}: {error}; quotes within a field "
+                             "are doubled and the field is quoted") from None
     for number, row in enumerate(rows, 2):
         if len(row) != len(names):
             raise ValueError(f"{path}, row {number}: {len(row)} fields, {len(names)} expected")

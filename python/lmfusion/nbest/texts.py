@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lmfusion.nbest.hypothesis import Form, Options, is_number
+from lmfusion.nbest.hypothesis import Form, Options, is_number, number
 
 _SPELLED = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?|-\d+|-?inf|nan", re.IGNORECASE)
 
@@ -35,7 +35,7 @@ def has_spelled_score(value: Any) -> bool:
 
 def _score(pair: Any, options: Options) -> Any:
     score = pair[1] if isinstance(pair[0], str) else pair[0]
-    return options.nats(float(score)) if is_number(score) else score
+    return options.nats(number(score)) if is_number(score) else score
 
 
 TEXT = Form("text", lambda value: isinstance(value, str), lambda text: text, lambda *_: 0.0)

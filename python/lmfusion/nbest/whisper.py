@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from lmfusion.nbest.hypothesis import Form, Options, has, is_number, value_of
+from lmfusion.nbest.hypothesis import Form, Options, has, is_number, number, value_of
 
 
 def _is_segment(value: Any) -> bool:
@@ -44,7 +44,7 @@ def _length(part: Any, options: Options) -> int:
 
 def _decoded_score(result: Any, options: Options) -> Any:
     average = value_of(result, "avg_logprob")
-    return average * (_length(result, options) + 1) if is_number(average) else average
+    return number(average) * (_length(result, options) + 1) if is_number(average) else average
 
 
 def _segments_score(segments: Any, options: Options) -> Any:
@@ -55,7 +55,7 @@ def _segments_score(segments: Any, options: Options) -> Any:
     windows = itertools.groupby(zip(segments, averages),
                                 lambda pair: (value_of(pair[0], "seek"), pair[1]))
     for (_, average), window in windows:
-        total += average * (1 + sum(_length(segment, options) for segment, _ in window))
+        total += number(average) * (1 + sum(_length(segment, options) for segment, _ in window))
     return total
 
 
