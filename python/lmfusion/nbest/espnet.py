@@ -15,6 +15,7 @@ from typing import Any
 from lmfusion.nbest.hypothesis import Form, has, joined, value_of
 from lmfusion.nbest.shape import Lists, Shape, reordered
 
+
 def _result_text(value: Any) -> str | None:
     """The text without the pieces' marks and the end, which ESPnet puts together as they come."""
     text = joined(value["rec_text"])

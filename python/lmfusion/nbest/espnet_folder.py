@@ -1,8 +1,8 @@
 """ESPnet 2's folders: {1,2,...}best_recog, each with files `text`, `score`, `token` by id.
 
 The text is of `text`; the score of `score`, the search's weighted sum of natural logarithms, which
-may read "tensor(-5.43)" or "np.float32(-5.43)". Of several speakers (text_spk1, ...) `speaker=` takes one. Every file of
-ids is written in the new order; anything else is copied.
+may read "tensor(-5.43)" or "np.float32(-5.43)". Of several speakers (text_spk1, ...) `speaker=`
+takes one. Every file of ids is written in the new order; anything else is copied.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from lmfusion.nbest.file_shape import FileShape, opened, table_of
 from lmfusion.nbest.hypothesis import Form, Options
 from lmfusion.nbest.shape import Lists
 
-_NUMBER = re.compile(r"(?:(?:tensor|(?:np|numpy)\.\w+)\()?\s*\[?\s*([-+]?(?:\d[\d.]*(?:[eE][-+]?\d+)?|inf|nan))")
+_NUMBER = re.compile(r"(?:(?:tensor|(?:np|numpy)\.\w+)\()?\s*\[?\s*"
+                     r"([-+]?(?:\d[\d.]*(?:[eE][-+]?\d+)?|inf|nan))")
 
 
 def _matches(path: Path, head: list[str], options: Options) -> bool:
