@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,9 +143,41 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert "--json" in capsys.readouterr().out or command.name == "serve"
 
 
-def test_shell_completion_knows_the_commands() -> None:
+def completed(shell: str, line: str) -> list[str]:
+    """What the program offers to a shell for the last word of a line."""
+    words = line.split(" ")
+    typed = {"bash": {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)},
+             "zsh": {"_TYPER_COMPLETE_ARGS": line},
+             "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}}
     done = subprocess.run(
         [sys.executable, "-m", "lmfusion"], text=True, capture_output=True, check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "python"), "_LMFUSION_COMPLETE":
-             "complete_bash", "COMP_WORDS": "lmfusion ex", "COMP_CWORD": "1"})
-    assert done.stdout.split() == ["explain", "export", "export-truecaser"]
+        env={**os.environ, **typed[shell], "PYTHONPATH": str(ROOT / "python"),
+             "_LMFUSION_COMPLETE": f"complete_{shell}"})
+    if shell == "zsh":  # _arguments '*: :(("--model":"..." ...))'
+        return re.findall(r'^"([^"]+)":', done.stdout.split("((")[1], re.MULTILINE)
+    return [each.split("\t")[0] for each in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_knows_commands_and_options(shell: str) -> None:
+    assert completed(shell, "lmfusion ex") == ["explain", "export", "export-truecaser"]
+    assert completed(shell, "lmfusion rescore --word") == ["--word-insertion-bonus"]
+    assert set(completed(shell, "lmfusion compare --")) >= {"--ref", "--output", "--json", "--help"}
+
+
+def test_the_completion_script_works_in_bash(tmp_path: Path) -> None:
+    """What `--install-completion` writes, called as bash calls it."""
+    program = tmp_path / "lmfusion"
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} -m lmfusion \"$@\"\n")
+    program.chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "HOME": str(tmp_path),
+                   "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([program, "--install-completion", "bash"], env=environment, check=True,
+                   capture_output=True)
+    [script] = (tmp_path / ".bash_completions").iterdir()
+    done = subprocess.run(
+        ["bash", "--norc", "-c", 'source "$1"; COMP_WORDS=(lmfusion tune --fo); COMP_CWORD=2; '
+         '$(complete -p lmfusion | sed "s/.*-F \\([^ ]*\\).*/\\1/") lmfusion --fo tune; '
+         'echo "${COMPREPLY[@]}"', "bash", script],
+        env=environment, text=True, capture_output=True, check=True)
+    assert done.stdout == "--folds\n"

@@ -377,6 +377,16 @@ def test_files_are_read_and_scored_some_utterances_at_a_time(
     assert (tmp_path / "out.tsv").read_text() == "good\t-2\nxx\t-1\n" * 5
 
 
+def test_one_transcription_of_whisper_is_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "audio.json"  # as the command whisper writes it
+    path.write_text(json.dumps({"text": " good", "language": "en", "segments": [
+        {"text": " good", "tokens": [1, 2], "avg_logprob": -0.5}]}))
+    with pytest.raises(ValueError, match=r"is one hypothesis \(Whisper transcribe"):
+        read(path)
+    path.write_text(f"[{path.read_text()}]")
+    assert read(path) == {None: [("good", -1.5)]}
+
+
 def test_paths_that_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "some.txt"
     path.write_text("neither this\nnor that\n")

@@ -198,6 +198,17 @@ def test_references_of_every_kind(tmp_path: Path) -> None:
     assert best_texts(path) == [("u1", "a hypothesis")]
     path.write_text("u1 the cat\nu2\n")
     assert best_texts(path) == [("u1", "the cat"), ("u2", "")]
+    path.write_text("spk-1\tthe cat\nspk-2\ta mat\n")  # Kaldi's with a tab
+    assert best_texts(path) == [("spk-1", "the cat"), ("spk-2", "a mat")]
+    assert references_of(["spk-2", "spk-1"], path) == wanted[::-1]
+    assert references_of([None, None], path) == wanted  # a NeMo .tsv has no ids: by place
+
+
+def test_first_words_of_lines_are_no_ids(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    for content in ("the cat\na mat\n", "2 cats\n", "the cat\n3 mats\n", "the cat\n\n"):
+        path.write_text(content)
+        assert best_texts(path) == [(None, line) for line in content.splitlines()], content
 
 
 @pytest.fixture
@@ -264,6 +275,13 @@ def test_the_command_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert facts["rate_before"] == pytest.approx(0.2) and facts["rate_after"] == pytest.approx(0.1)
     assert facts["is_better"] and facts["by_kind"][1]["substitutions"] == pytest.approx(0.1)
     assert (tmp_path / "out" / "compare.html").read_text().count("&rarr;") == 30
+    # Lines without ids keep their first words.
+    lines = [tmp_path / name for name in ("a.txt", "b.txt", "ref.txt")]
+    for path, text in zip(lines, ("a cat sat", "the cat sat", "the cat sat")):
+        path.write_text(f"{text}\nit ran\n")
+    assert main(["compare", *map(str, lines[:2]), "--ref", str(lines[2]), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["words"], facts["rate_before"], facts["rate_after"]) == (5, 0.2, 0.0)
     b.write_text("one (u0)\n")
     assert main(["compare", str(a), str(b), "--ref", str(ref)]) == 2
     assert "not of the same utterances" in capsys.readouterr().err

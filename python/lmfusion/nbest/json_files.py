@@ -14,7 +14,7 @@ from typing import Any
 from lmfusion.nbest import nemo, tables
 from lmfusion.nbest.file_shape import FileShape, decoded, lines_of, opened
 from lmfusion.nbest.hypothesis import Options
-from lmfusion.nbest.lists import SHAPES, shape_of
+from lmfusion.nbest.lists import SHAPES, form_of, shape_of
 from lmfusion.nbest.shape import Lists, Shape
 
 
@@ -48,6 +48,9 @@ def _document(path: Path) -> tuple[Any, Shape]:
 
 def unknown(document: Any, where: str) -> str:
     """What to say about a document that is not recognised."""
+    if isinstance(document, dict) and (form := form_of([document])) is not None:
+        return (f"{where} is one hypothesis ({form.name}), which leaves nothing to choose from; a "
+                "list of all hypotheses of an utterance is expected")
     return (f"{where} ({type(document).__name__}) is no n-best list of a known shape; known are: "
             + "; ".join(dict.fromkeys(shape.name for shape in SHAPES)))
 

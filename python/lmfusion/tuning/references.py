@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ REFERENCE_FIELDS = ("ref", "reference", "ref_text", "target", "transcription")
 _HYPOTHESES = (*LIST_FIELDS, *SCORE_FIELDS)
 # Beside one of these, "text" is the reference.
 _RECOGNISED = ("pred_text", "rec_text", "beams")
+
+# What the id of an utterance has and a word that begins a sentence has not.
+_ID = re.compile(r"[\d_/]|\w-\w")
 
 Named = tuple[str | None, str]
 
@@ -43,7 +47,17 @@ def read_texts(path: Path) -> list[Named]:
     lines = [line for line in lines_of(path) if line.strip() and not line.startswith(";;")]
     if lines and all(map(text_and_id, lines)):
         return [(pair[1], pair[0]) for pair in map(text_and_id, lines) if pair]
-    return [(None, line.strip()) for line in lines_of(path)]
+    return _with_ids([line.strip() for line in lines_of(path)])
+
+
+def _with_ids(lines: list[str]) -> list[Named]:
+    """Lines of Kaldi's text, whose first words are ids: all different, none a plain word. Other
+    lines are all text."""
+    parts = [_split(line) for line in lines if line]
+    ids = {name for name, _ in parts}
+    if len(parts) > 1 and len(ids) == len(parts) and all(map(_ID.search, ids)):
+        return list(parts)
+    return [(None, line) for line in lines]
 
 
 def references_of(names: Sequence[str | None], path: Path) -> list[str]:
@@ -55,7 +69,7 @@ def references_of(names: Sequence[str | None], path: Path) -> list[str]:
     found = read_texts(path)
     by_name = {name: text for name, text in found if name is not None}
     if not by_name and found:
-        table = {line.partition(" ")[0]: line.partition(" ")[2] for _, line in found}
+        table = dict(_split(line) for _, line in found)
         if any(name in table for name in names):
             by_name = table
     if by_name and any(name in by_name for name in names):
@@ -79,14 +93,14 @@ def best_texts(path: Path) -> list[Named]:
     try:
         document = nbest.read(path)
     except ValueError:
-        return [(name, text) if name is not None else _split(text)
-                for name, text in read_texts(path)]
+        return read_texts(path)
     return [(utterance.name, utterance.hypotheses[0].text if utterance.hypotheses else "")
             for utterance in document]
 
 
-def _split(line: str) -> Named:
-    name, _, text = line.partition(" ")
+def _split(line: str) -> tuple[str, str]:
+    """The first word and the rest, which a blank or a tab parts."""
+    name, text = ([*line.split(None, 1), "", ""])[:2]
     return name, text
 
 
