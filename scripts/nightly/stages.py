@@ -62,6 +62,13 @@ def differential(work: Work) -> None:
                environment=goes_on(work))
 
 
+def bits(work: Work) -> None:
+    """With kernels of other CPUs; a set that this one lacks counts as the next below."""
+    for instructions in ("avx512", "avx2_vnni", "avx2", "portable"):
+        work.tests(f"bits_{instructions}", [*PYTEST, PYTHON_TESTS / "test_same_bits.py"],
+                   environment={"LMFUSION_CPU": instructions})
+
+
 def faults(work: Work) -> None:
     work.tests("cache_faults", [program("cache_faults_test")])
     work.tests("text_faults", [program("text_faults_test")])
@@ -172,6 +179,8 @@ STAGES = [
     Stage("differential", "random calls of every architecture against plain Hugging Face",
           differential, share=20, fixed=30),
     Stage("twin", "random calls against a model computed by hand, C++ alone", twin, share=5),
+    Stage("bits", "the same bits, with the kernels of every instruction set of this CPU", bits,
+          fixed=360),
     Stage("faults", "allocations, model calls and writes that fail", faults, fixed=60),
     Stage("interrupts", "SIGINT at any time of any call", interrupts, share=2, fixed=40),
     Stage("files", "damaged model files and snapshots", files, fixed=240),

@@ -58,7 +58,7 @@ def tiny(name: str, folder: Path) -> Path:
 MODELS: dict[str, Callable[[Path], Path]] = {
     **{name: functools.partial(tiny, name) for name in tiny_models.TREE_CONFIGS},
     "wide": functools.partial(wide, bfloat16=False),
-    "wide-bfloat16": functools.partial(wide, bfloat16=True),
+    "bfloat16-wide": functools.partial(wide, bfloat16=True),
     "gguf-q4_1": functools.partial(from_blocks, Type.Q4_1),
     "gguf-q8_0": functools.partial(from_blocks, Type.Q8_0),
 }
@@ -81,7 +81,7 @@ def random_paths(seed: int, count: int = 24, longest: int = 38) -> Paths:
 def paths_for(name: str) -> Paths:
     """Those of a wide model also go on beyond the keys that are weighed at once (256)."""
     paths = random_paths(len(name))
-    if name.startswith("wide"):
+    if "wide" in name:
         long = [1] + [3 + i % 246 for i in range(290)]
         paths += [long, long[:280] + [5, 7], long[:255]]
     return paths
