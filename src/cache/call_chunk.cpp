@@ -153,10 +153,11 @@ CallChunk::Questions CallChunk::MakeQuestions() const {
 // False where a call ended early; then the slots of what was not computed were given back.
 bool CallChunk::Forward(const std::vector<int32_t>& missing, Stats* counters) {
   Stopwatch watch;
+  NodeNumbers visible_index;
   auto batch = static_cast<size_t>(max_batch_tokens_);
   for (size_t begin = 0, end; begin < missing.size(); begin = end) {
     end = std::min(missing.size(), begin + batch);
-    const BatchPlan plan = PlanBatch(tree_, paths_, missing, begin, end);
+    const BatchPlan plan = PlanBatch(tree_, paths_, missing, begin, end, visible_index);
     counters->tree_seconds += watch.Lap();
     try {
       model_.Forward(plan);

@@ -15,9 +15,11 @@ struct VisibleNode {
 
 // In depth-first order.
 std::vector<VisibleNode> VisibleNodes(const PinnedPaths& paths, const std::vector<int32_t>& missing,
-                                      size_t begin, size_t end) {
+                                      size_t begin, size_t end, NodeNumbers& visible_index) {
   std::vector<VisibleNode> visible;
-  std::vector<int32_t> visible_index(paths.size(), -1), climb;
+  std::vector<int32_t> climb;
+  visible_index.Clear();
+  visible_index.Fit(paths.size());
   for (size_t i = begin; i < end; ++i) {
     const auto token = static_cast<int32_t>(i - begin);
     int32_t node = missing[i];
@@ -28,7 +30,7 @@ std::vector<VisibleNode> VisibleNodes(const PinnedPaths& paths, const std::vecto
     int32_t parent = node == PinnedPaths::kRoot ? -1 : visible_index[node];
     while (!climb.empty()) {
       const auto index = static_cast<int32_t>(visible.size());
-      visible_index[climb.back()] = index;
+      visible_index.Set(climb.back(), index);
       if (parent >= 0) ++visible[parent].children;
       visible.push_back({climb.back(), parent, token, token + 1});
       parent = index;
@@ -70,7 +72,8 @@ std::vector<int32_t> MissingDepthFirst(const TokenTree& tree, const PinnedPaths&
 }
 
 BatchPlan PlanBatch(const TokenTree& tree, const PinnedPaths& paths,
-                    const std::vector<int32_t>& missing, size_t begin, size_t end) {
+                    const std::vector<int32_t>& missing, size_t begin, size_t end,
+                    NodeNumbers& visible_index) {
   BatchPlan plan;
   for (size_t i = begin; i < end; ++i) {
     const NodeId node = paths.node(missing[i]);
@@ -78,7 +81,7 @@ BatchPlan PlanBatch(const TokenTree& tree, const PinnedPaths& paths,
     plan.positions.push_back(tree.position(node));
     plan.slots.push_back(tree.slot(node));
   }
-  const std::vector<VisibleNode> visible = VisibleNodes(paths, missing, begin, end);
+  const std::vector<VisibleNode> visible = VisibleNodes(paths, missing, begin, end, visible_index);
   for (size_t i = 0; i < visible.size(); ++i) {
     const VisibleNode& v = visible[i];
     const NodeId node = paths.node(v.path_node);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/segment.h"
+#include "tree/node_numbers.h"
 #include "tree/pinned_paths.h"
 #include "tree/token_tree.h"
 
@@ -26,8 +27,11 @@ struct BatchPlan {
 std::vector<int32_t> MissingDepthFirst(const TokenTree& tree, const PinnedPaths& paths);
 
 // The plan that computes the nodes of missing[begin, end), a part of what MissingDepthFirst
-// returned. What comes before that part is computed when the plan runs.
+// returned. What comes before that part is computed when the plan runs. It takes a step for each
+// node of the plan, whatever else the tree and the paths hold; `visible_index` is memory for one
+// plan after another of the same paths.
 BatchPlan PlanBatch(const TokenTree& tree, const PinnedPaths& paths,
-                    const std::vector<int32_t>& missing, size_t begin, size_t end);
+                    const std::vector<int32_t>& missing, size_t begin, size_t end,
+                    NodeNumbers& visible_index);
 
 }  // namespace lmfusion

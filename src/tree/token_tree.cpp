@@ -153,7 +153,9 @@ bool TokenTree::EvictOne() noexcept {
   // Nodes leave the list when pinned and come back children first, so the oldest is a leaf among
   // the computed nodes unless some of its descendants are pinned; then the next one is tried.
   NodeId id = oldest_;
-  while (id != kNoNode && nodes_[id].computed_children > 0) id = nodes_[id].newer;
+  for (++eviction_steps_; id != kNoNode && nodes_[id].computed_children > 0; ++eviction_steps_) {
+    id = nodes_[id].newer;
+  }
   if (id == kNoNode) return false;
   // Its children are not computed: all they know is a log-probability. A pinned child is part of
   // a path in use whose ancestors would be pinned as well, so none of them is.

@@ -41,7 +41,7 @@ class BatchPlanTest : public testing::Test {
   SlotId SlotOf(int32_t node) const { return tree_.slot(paths_.node(node)); }
 
   TokenTree tree_{10000, 1, int64_t{1} << 30};
-  NodeNumbers numbers_;
+  NodeNumbers numbers_, visible_index_;
   const NodeId root_ = tree_.NewRoot(), other_ = tree_.NewRoot();
   PinnedPaths paths_{tree_, numbers_};
 };
@@ -59,7 +59,7 @@ TEST_F(BatchPlanTest, AChainIsOneSegment) {
   Add(root_, {5, 6, 7});
   const std::vector<int32_t> missing = MissingDepthFirst(tree_, paths_);
   EXPECT_EQ(missing, (std::vector<int32_t>{0, 1, 2}));
-  const BatchPlan plan = PlanBatch(tree_, paths_, missing, 0, 3);
+  const BatchPlan plan = PlanBatch(tree_, paths_, missing, 0, 3, visible_index_);
   EXPECT_EQ(plan.tokens, (std::vector<int64_t>{5, 6, 7}));
   EXPECT_EQ(plan.positions, (std::vector<int64_t>{0, 1, 2}));
   EXPECT_EQ(plan.slots, (std::vector<SlotId>{SlotOf(0), SlotOf(1), SlotOf(2)}));
@@ -90,7 +90,7 @@ TEST_F(BatchPlanTest, BranchesSeeTheTrunkAndThemselves) {
   Add(root_, {1, 2, 5});
   const std::vector<int32_t> missing = MissingDepthFirst(tree_, paths_);
   ASSERT_EQ(TokensOf(missing), (std::vector<int32_t>{3, 4, 5}));
-  const BatchPlan plan = PlanBatch(tree_, paths_, missing, 0, 3);
+  const BatchPlan plan = PlanBatch(tree_, paths_, missing, 0, 3, visible_index_);
   EXPECT_EQ(plan.positions, (std::vector<int64_t>{2, 3, 2}));
   // Keys: 1 2 | 3 4 | 5.
   EXPECT_EQ(plan.segment_slots,
@@ -105,10 +105,29 @@ TEST_F(BatchPlanTest, APartSeesWhatThePartsBeforeItComputed) {
   const std::vector<int32_t> missing = MissingDepthFirst(tree_, paths_);
   ASSERT_EQ(TokensOf(missing), (std::vector<int32_t>{1, 2, 3, 4, 9}));
   // The branch 2 3 is not seen by 4, nor the other root's path by anyone; 1 4 is a chain here.
-  const BatchPlan plan = PlanBatch(tree_, paths_, missing, 3, 5);
+  const BatchPlan plan = PlanBatch(tree_, paths_, missing, 3, 5, visible_index_);
   EXPECT_EQ(plan.tokens, (std::vector<int64_t>{4, 9}));
   EXPECT_EQ(plan.segment_slots, (std::vector<SlotId>{SlotOf(0), SlotOf(3), SlotOf(4)}));
   EXPECT_EQ(SegmentsOf(plan), (Segments{{0, 2, 0, 1, 0}, {2, 3, 1, 2, 0}}));
+}
+
+// A part lists the ancestors of its own tokens, whatever else the paths hold.
+TEST_F(BatchPlanTest, APartOfManyPathsListsItsOwnAncestorsAlone) {
+  const std::vector<int32_t> trunk(200, 1);
+  Compute(Add(root_, trunk));
+  for (int32_t token = 2; token < 3002; ++token) {
+    std::vector<int32_t> text(trunk.begin(), trunk.begin() + 100 + token % 100);
+    text.push_back(token);
+    Add(root_, text);
+  }
+  const std::vector<int32_t> missing = MissingDepthFirst(tree_, paths_);
+  ASSERT_EQ(missing.size(), 3000u);
+  for (size_t begin = 0; begin < missing.size(); begin += 30) {
+    const BatchPlan plan = PlanBatch(tree_, paths_, missing, begin, begin + 30, visible_index_);
+    const int64_t deepest = *std::max_element(plan.positions.begin(), plan.positions.end());
+    EXPECT_EQ(static_cast<int64_t>(plan.segment_slots.size()), deepest + 30);
+    EXPECT_LE(plan.segments.size(), 60u);
+  }
 }
 
 // Whatever the tree and the size of the parts: each token is in one part, sees each position up to
@@ -130,7 +149,7 @@ TEST_F(BatchPlanTest, EveryTokenSeesItsOwnPath) {
     }
     for (size_t begin = 0; begin < missing.size(); begin += part) {
       const size_t end = std::min(missing.size(), begin + part);
-      const BatchPlan plan = PlanBatch(tree_, paths_, missing, begin, end);
+      const BatchPlan plan = PlanBatch(tree_, paths_, missing, begin, end, visible_index_);
       ASSERT_EQ(plan.size(), static_cast<int64_t>(end - begin));
       filled.insert(plan.slots.begin(), plan.slots.end());
       for (int32_t t = 0; t < plan.size(); ++t) {

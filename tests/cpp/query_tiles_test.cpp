@@ -92,7 +92,9 @@ double LargestDifference(const Shape& s, int paths, int length, size_t begin, si
     grown.tree.MarkComputed(grown.paths.node(grown.missing[i]));
   }
   end = std::min(end, grown.missing.size());
-  const BatchPlan plan = PlanBatch(grown.tree, grown.paths, grown.missing, begin, end);
+  NodeNumbers visible_index;
+  const BatchPlan plan =
+      PlanBatch(grown.tree, grown.paths, grown.missing, begin, end, visible_index);
   const int64_t tokens = plan.size(), padded = tokens + s.padding, slots = grown.slots + 1;
   const int64_t width = s.kv_heads * s.head_dim;
   std::vector<float> queries = Random(padded * s.q_heads * s.head_dim, &random);

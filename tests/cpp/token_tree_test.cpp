@@ -266,6 +266,39 @@ TEST(TokenTree, RandomPathsKeepTheirBeginnings) {
   }
 }
 
+// Contexts of ten tokens behind one another's beginnings, some of them in use, in a full tree.
+TEST(TokenTree, EvictingLooksAtOneNodeHoweverManyThereAre) {
+  constexpr int64_t kSlots = 1000000;
+  TokenTree tree(kSlots, 1, int64_t{1} << 40);
+  NodeNumbers numbers;
+  const NodeId root = tree.NewRoot();
+  const auto compute = [&](PinnedPaths& paths, int32_t text) {
+    int32_t last = PinnedPaths::kRoot;
+    for (int32_t i = 0; i < 10; ++i) {
+      last = paths.Add(root, last, i < 6 ? text % 1000 + i * (text % 7) : text + i);
+      const NodeId node = paths.node(last);
+      if (tree.slot(node) != kNoSlot) continue;
+      ASSERT_TRUE(tree.AcquireSlot(node));
+      tree.MarkComputed(node);
+    }
+  };
+  int32_t text = 0;
+  for (; tree.evictions() == 0; ++text) {
+    PinnedPaths paths(tree, numbers);
+    compute(paths, text);
+  }
+  EXPECT_GT(tree.node_count(), kSlots * 9 / 10);
+  NodeNumbers held_numbers;
+  PinnedPaths held(tree, held_numbers);
+  for (const int32_t used : {text - 1000, text - 500, text - 1}) compute(held, used);
+  for (const int32_t end = text + 20000; text < end; ++text) {
+    PinnedPaths paths(tree, numbers);
+    compute(paths, text);
+  }
+  EXPECT_GT(tree.evictions(), 50000);
+  EXPECT_EQ(tree.eviction_steps(), tree.evictions());
+}
+
 TEST(TokenTree, NothingChangesWhereMemoryIsLacking) {
   int faults = 0;
   for (int64_t count = 0; count < 40; ++count) {

@@ -46,7 +46,7 @@ class TreeOfTokens {
     ASSERT_EQ(missing.size(), static_cast<size_t>(count));
     for (size_t begin = 0; begin < missing.size(); begin += 37) {
       const size_t end = std::min(missing.size(), begin + 37);
-      Run(PlanBatch(tree_, paths_, missing, begin, end),
+      Run(PlanBatch(tree_, paths_, missing, begin, end, visible_index_),
           {missing.begin() + begin, missing.begin() + end});
     }
     for (const int32_t node : missing) tree_.MarkComputed(paths_.node(node));
@@ -152,7 +152,7 @@ class TreeOfTokens {
   std::mt19937 random_;
   TokenTree tree_;
   const NodeId root_;
-  NodeNumbers numbers_;
+  NodeNumbers numbers_, visible_index_;
   PinnedPaths paths_{tree_, numbers_};
   std::vector<Floats> keys_, values_;  // by index among the paths
   Floats pool_keys_, pool_values_, sinks_;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/attention/key_tile.h"
+#include "kernels/attention/segments_of_tiles.h"
 #include "kernels/threads/parallel.h"
 #include "kernels/threads/scratch.h"
 
@@ -29,10 +30,18 @@ class TreeAttention {
     const auto tiles_of = [&](int64_t size) { return (b_.tokens + size - 1) / size; };
     const bool few = tiles_of(kTokenTile) * b_.kv_heads < kFewTiles;
     const int64_t size = few ? kSmallTokenTile : kTokenTile;
+    const SegmentsOfTiles segments(b_.segments, b_.segment_count, b_.tokens, size);
     ParallelFor(0, tiles_of(size) * b_.kv_heads, 1, [&](int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item) {
-        const int64_t first = item / b_.kv_heads * size;
-        AttendTokens(first, std::min(b_.tokens, first + size), item % b_.kv_heads);
+        const int64_t tile = item / b_.kv_heads, first = tile * size;
+        AttendTokens({first,
+                      std::min(b_.tokens, first + size),
+                      item % b_.kv_heads,
+                      b_.positions[first],
+                      0,
+                      segments.begin(tile),
+                      segments.begin(tile + 1),
+                      {}});
       }
     });
   }
@@ -41,23 +50,20 @@ class TreeAttention {
   // The queries of tokens [first, last) that share one key/value head, and what they saw so far.
   struct Queries {
     int64_t first, last, kv_head;
-    int64_t lowest, highest;               // positions that any of them sees
-    std::vector<const Segment*> segments;  // that any of them sees, in the order of positions
-    std::vector<Softmax> softmax;          // [tokens][group]
+    int64_t lowest, highest;  // positions that any of them sees
+    // Segments that any of them sees; of a token's, in the order of positions.
+    const Segment *const *segments_begin, *const *segments_end;
+    std::vector<Softmax> softmax;  // [tokens][group]
   };
 
-  void AttendTokens(int64_t first, int64_t last, int64_t kv_head) const {
-    Queries q{first, last, kv_head, b_.positions[first], 0, {}, {}};
+  void AttendTokens(Queries q) const {
+    const int64_t first = q.first, last = q.last, kv_head = q.kv_head;
     q.softmax.resize((last - first) * group_);
     for (int64_t t = first; t < last; ++t) {
       const int64_t seen = b_.window > 0 ? std::min(b_.window, b_.positions[t] + 1) : 0;
       q.lowest = std::min(q.lowest, seen > 0 ? b_.positions[t] + 1 - seen : 0);
       q.highest = std::max(q.highest, b_.positions[t]);
       std::fill_n(Output(t, kv_head * group_), group_ * b_.head_dim, 0.0f);
-    }
-    for (int64_t s = 0; s < b_.segment_count; ++s) {
-      const Segment& segment = b_.segments[s];
-      if (segment.token_begin < last && first < segment.token_end) q.segments.push_back(&segment);
     }
     const Scratch scratch((last - first) * group_ * kKeyStretch * int64_t{sizeof(float)});
     for (int64_t p = q.lowest / kKeyStretch * kKeyStretch; p <= q.highest; p += kKeyStretch) {
@@ -95,7 +101,8 @@ class TreeAttention {
   // Calls kernel(tile) for the part of each segment that lies in a stretch.
   void ForTiles(int64_t position, const Queries& q, float* scores,
                 void (*kernel)(const KeyTile&)) const {
-    for (const Segment* s : q.segments) {
+    for (auto each = q.segments_begin; each != q.segments_end; ++each) {
+      const Segment* const s = *each;
       const int64_t shift = s->first_position - s->key_begin;  // from key to position
       const int64_t begin = std::max<int64_t>(s->key_begin, position - shift);
       const int64_t end = std::min<int64_t>(s->key_end, position + kKeyStretch - shift);
