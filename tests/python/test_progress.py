@@ -95,6 +95,71 @@ def test_an_error_of_progress_ends_the_call_and_the_scorer_works_on(
         assert scorer.stats().tokens_computed == whole.stats().tokens_computed
 
 
+def combined(scorer: lmfusion.LMFusionScorer) -> lmfusion.CombinedScorer:
+    return lmfusion.CombinedScorer({"llm": scorer, "phrases": lmfusion.PhraseList({"the of": 1.0})},
+                                   {"llm": 1.0, "phrases": 1.0})
+
+
+def ranked(scorer: lmfusion.LMFusionScorer, progress: Callable[[int, int], object]) -> object:
+    from lmfusion import nbest
+    return nbest.rank([[(text, -1.0) for text in texts(3)]] * 2, scorer, progress=progress)
+
+
+OTHERS: dict[str, Call] = {
+    "best_path": lambda s, p: s.best_path(lattice(), weight=1.0, progress=p),
+    "best_paths": lambda s, p: s.best_paths([lattice()] * 2, weight=1.0, endings=["."],
+                                            progress=p),
+    "nbest.rank": ranked,
+    "combined log_probs": lambda s, p: combined(s).log_probs(texts(5), [WORDS[:4]] * 5, progress=p),
+    "combined score_texts": lambda s, p: combined(s).score_texts(texts(6), progress=p),
+    "combined word_log_probs": lambda s, p: combined(s).word_log_probs(texts(6, 5), progress=p),
+    "combined token_log_probs": lambda s, p: lmfusion.CombinedScorer(
+        {"llm": s}, {"llm": 1.0}).token_log_probs(texts(6), progress=p),
+    "combined score_endings": lambda s, p: combined(s).score_endings(texts(6), progress=p),
+    "combined best": lambda s, p: combined(s).best([texts(6), texts(4)], progress=p),
+    "combined best_path": lambda s, p: combined(s).best_path(lattice(), progress=p),
+    "combined prime": lambda s, p: combined(s).prime(texts(6), progress=p),
+}
+
+
+@pytest.mark.parametrize("name", [*CALLS, *OTHERS])
+def test_ctrl_c_at_any_call_keeps_what_was_scored(bundle: Path, name: str) -> None:
+    """The signal comes at the third report, which there is after every pass; none begins after
+    it, and no token is computed twice."""
+    call = CALLS[name][0] if name in CALLS else OTHERS[name]
+    whole, small = (lmfusion.LMFusionScorer(bundle, weight=1.0, max_batch_tokens=16)
+                    for _ in range(2))
+    right = call(whole, lambda *_: None)
+    reports: Reports = []
+
+    def interrupt(done: int, total: int) -> None:
+        reports.append((done, total))
+        if len(reports) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        call(small, interrupt)
+    begun = small.stats()
+    assert len(reports) == 3 and 1 <= begun.forwards <= 3
+    assert begun.forwards < whole.stats().forwards
+    assert begun.cached_tokens > 0
+    again = call(small, lambda *_: None)
+    assert small.stats().tokens_computed - begun.tokens_computed < whole.stats().tokens_computed
+    if "best" not in name:  # a search may ask in another order, of what it knows
+        assert small.stats().tokens_computed == whole.stats().tokens_computed
+    if "prime" in name:  # how many tokens the call computed
+        assert again == small.stats().tokens_computed - begun.tokens_computed
+    elif name in CALLS and "best" not in name:
+        assert flat(again) == pytest.approx(flat(right), abs=1e-3)
+
+
+def flat(found: object) -> list[float]:
+    """All numbers of a result."""
+    if isinstance(found, (list, tuple)):
+        return [number for each in found for number in flat(each)]
+    return [found] if isinstance(found, float) else []
+
+
 def lattice() -> Lattice:
     """243 texts of five words."""
     return Lattice([Arc(i, i + 1, word, -0.3 * k) for i in range(5)

@@ -106,9 +106,11 @@ def test_a_journal_cut_anywhere_is_taken_up(source: Path, settings: Path, bundle
         assert files(output) == undisturbed, place
 
 
+@pytest.mark.parametrize(("kill", "status"), [(signal.SIGKILL, -signal.SIGKILL),
+                                              (signal.SIGINT, 130)], ids=["killed", "Ctrl-C"])
 def test_a_killed_job_ends_as_one_that_was_not(source: Path, settings: Path, bundle: Path,
-                                               tmp_path: Path,
-                                               undisturbed: dict[str, bytes]) -> None:
+                                               tmp_path: Path, undisturbed: dict[str, bytes],
+                                               kill: signal.Signals, status: int) -> None:
     """Processes are killed at random places of the work, until one comes through."""
     output = tmp_path / "ranked.jsonl"
     journal = Shard().journal(output)
@@ -125,10 +127,11 @@ def test_a_killed_job_ends_as_one_that_was_not(source: Path, settings: Path, bun
                 not journal.is_file() or journal.stat().st_size < begun + more):
             time.sleep(0.0005)
         if kills < 4 and running.poll() is None:
-            running.send_signal(signal.SIGKILL)
+            running.send_signal(kill)
         _, errors = running.communicate()
-        if running.returncode == -signal.SIGKILL:
+        if running.returncode == status:
             kills += 1
+            assert kill == signal.SIGKILL or b"Traceback" not in errors
             assert not output.exists()
         else:
             assert running.returncode == 0, errors.decode()
