@@ -14,7 +14,7 @@ from lmfusion.nbest import Hypothesis, Utterance
 from lmfusion.nbest.ranking import Weights
 from lmfusion.tuning import search
 from lmfusion.tuning.parts import Parts
-from lmfusion.tuning.references import best_texts, references_of
+from lmfusion.tuning.references import best_texts, references_beside, references_of
 from lmfusion.tuning.settings import Settings
 from lmfusion.tuning.statistics import compare
 from lmfusion.tuning.text_form import TextForm, forms, is_bare
@@ -178,6 +178,8 @@ def test_references_of_every_kind(tmp_path: Path) -> None:
     wanted = ["the cat", "a mat"]
     for content in ("the cat (u1)\na mat (u2)\n", ";; x\na mat (u2)\nthe cat (u1)\n",
                     "u2 a mat\nu1 the cat\n", "the cat\na mat\n",
+                    '#!MLF!#\n"*/u2.lab"\na\nmat\n.\n"*/u1.lab"\n0 5 the\n5 9 cat\n.\n',
+                    "utt,text,score,ref\nu2,x,-1,a mat\nu1,x,-1,the cat\nu2,z,-1,a mat\n",
                     '{"u1": "the cat", "u2": "a mat"}',
                     '{"utt": "u2", "ref": "a mat"}\n{"utt": "u1", "ref": "the cat"}\n',
                     '[{"id": "u1", "text": "the cat"}, {"id": "u2", "text": "a mat"}]',
@@ -202,6 +204,31 @@ def test_references_of_every_kind(tmp_path: Path) -> None:
     assert best_texts(path) == [("spk-1", "the cat"), ("spk-2", "a mat")]
     assert references_of(["spk-2", "spk-1"], path) == wanted[::-1]
     assert references_of([None, None], path) == wanted  # a NeMo .tsv has no ids: by place
+
+
+def test_hypotheses_are_no_references(tmp_path: Path) -> None:
+    """Where --ref is left out, only what stands beside hypotheses is a reference."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"utt": ["u1", "u1", "u2"], "text": ["x", "y", "z"],
+                           "score": [-1.0, -2.0, -3.0],
+                           "reference": ["the cat", "the cat", "a mat"]})
+    path = tmp_path / "nbest"
+    parquet.write_table(table, path)
+    assert references_beside(["u2", "u1"], path) == ["a mat", "the cat"]
+    assert references_of(["u2", "u1"], path) == ["a mat", "the cat"]
+    parquet.write_table(table.drop_columns(["reference"]), path)
+    with pytest.raises(ValueError, match=r"has no references: none of ref, .* --ref"):
+        references_beside(["u1", "u2"], path)
+    for content in ("x (u1)\ny (u1)\nz (u2)\n", '#!MLF!#\n"*/u1.rec"\nx -1\n.\n', "u1 x\nu2 z\n",
+                    '{"u1": "x", "u2": "z"}', '[{"id": "u1", "text": "x"}]'):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"no references.* with --ref"):
+            references_beside(["u1", "u2"], path)
+    with pytest.raises(ValueError, match=r"no references beside its hypotheses"):
+        references_beside(["u1"], tmp_path)  # a folder of ESPnet, say
+    path.write_text("x (u1)\ny (u1)\n")
+    with pytest.raises(ValueError, match="several texts of 'u1'"):
+        references_of(["u1"], path)
 
 
 def test_first_words_of_lines_are_no_ids(tmp_path: Path) -> None:

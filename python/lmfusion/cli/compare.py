@@ -25,12 +25,12 @@ def compare(before: Annotated[Path, typer.Argument(metavar="A")],
     lines. Case and punctuation do not count as errors.
     """
     from lmfusion.tuning.alignment import align, normalized
-    from lmfusion.tuning.references import best_texts, references_of
+    from lmfusion.tuning.references import best_texts, references_beside, references_of
     from lmfusion.tuning.report import compare_results
     one, other = best_texts(before), best_texts(after)
     names, texts = [name for name, _ in one], [text for _, text in one]
     others = _in_order(one, other, before, after)
-    references = references_of(names, ref or before)
+    references = references_of(names, ref) if ref else references_beside(names, before)
     plain = [normalized(text) for text in references]
     found = compare_results(
         (str(before), str(after)), [name or str(number) for number, name in enumerate(names)],

@@ -50,7 +50,7 @@ def tune(scorer: ChosenScorer, reading: dict[str, Any],
     """
     from lmfusion.nbest import read
     from lmfusion.tuning.parts import Parts
-    from lmfusion.tuning.references import references_of
+    from lmfusion.tuning.references import references_beside, references_of
     from lmfusion.tuning.report import report
     from lmfusion.tuning.search import tune as search
     from lmfusion.tuning.text_form import forms
@@ -58,7 +58,8 @@ def tune(scorer: ChosenScorer, reading: dict[str, Any],
                   history if 0 in history else [0, *history], session)
     document = read(nbest, **reading)
     utterances = list(document)
-    references = references_of([each.name for each in utterances], ref or nbest)
+    names = [each.name for each in utterances]
+    references = references_of(names, ref) if ref else references_beside(names, nbest)
     parts = Parts.of(utterances, references, scorer.identity())
     _compute(parts, tried, scorer, output / "parts.npz")
     parts.log_probs = {form: parts.log_probs[form] for form in tried}

@@ -100,6 +100,12 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]], str]:
     return names, rows, delimiter
 
 
+def columns_of(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and what stands in them."""
+    names, rows, _ = _rows(path)
+    return names, [[row[place] for row in rows] for place in range(len(names))]
+
+
 def _table(names: list[str], rows: list[list[str]], options: Options) -> Table:
     score = Columns(names, options.columns).score
 
