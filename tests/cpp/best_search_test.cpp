@@ -161,6 +161,45 @@ TEST(BestSearch, IsWhatFullScoringGives) {
   }
 }
 
+TEST(BestSearch, WhatIsTakenAwayIsAskedFirst) {
+  // Two words a text: of the first the start of its text is taken away, of the second nothing.
+  const std::vector<Tokens> texts{{1, 2, 3, 4, 5}, {1, 2, 6, 7}, {1, 8, 9}};
+  HypothesisLists lists;
+  std::vector<double> log_probs;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const auto add = [&](int32_t end, float sign) {
+      TokenPaths::Path& path = lists.paths.paths.emplace_back();
+      path.tail.assign(texts[i].begin(), texts[i].begin() + end);
+      path.scored_begin = 1;
+      path.alternative = static_cast<int32_t>(i);
+      path.sign = sign;
+    };
+    add(static_cast<int32_t>(texts[i].size()), 1);
+    add(2, -1);
+    add(1, -1);  // empty
+    lists.paths.candidate_of.push_back(static_cast<int32_t>(i));
+    lists.base.push_back(10.0 * static_cast<double>(i));
+    lists.bonus.push_back(0);
+    log_probs.push_back(0);
+    for (size_t k = 2; k < texts[i].size(); ++k) {
+      log_probs.back() += HashModel::LogProb(texts[i], k);
+    }
+  }
+  lists.paths.candidates = static_cast<int32_t>(texts.size());
+  lists.ends = {texts.size()};
+  const auto scorer = HashScorer(kEnough);
+  BestSearchOptions options;
+  options.n = static_cast<int64_t>(texts.size());
+  BestSearch search(*scorer, lists, options, "");
+  while (!search.done()) search.Round();
+  const std::vector<BestList> found = search.Results();
+  ASSERT_EQ(found[0].best.size(), texts.size());
+  for (const BestHypothesis& one : found[0].best) {
+    EXPECT_TRUE(one.exact);
+    EXPECT_NEAR(one.log_prob, log_probs[one.index], 20 * kTolerance);
+  }
+}
+
 TEST(BestSearch, EqualTotalsKeepTheOrderOfTheList) {
   Lists lists;
   const Tokens text{1, 2, 3, 4}, other{1, 2, 3, 4};
