@@ -3,10 +3,25 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "lmfusion/errors.h"
 #include "lmfusion/truecaser.h"
+#include "text/tokenizers/ordinary_ids.h"
 
 namespace lmfusion {
 namespace {
+
+// Of the ids that text gives without an added token every one is a token of the model.
+void CheckFits(const Tokenizer& tokenizer, const ModelDescription& model) {
+  const auto* ids = dynamic_cast<const OrdinaryIds*>(&tokenizer);
+  if (ids == nullptr || model.vocabulary_size == 0) return;
+  if (ids->OrdinarySize() <= model.vocabulary_size) return;
+  const bool is_json = model.tokenizer == "tokenizer.json";
+  throw ModelFileError(model.file + ": " + model.tokenizer +
+                       (is_json ? ": model.vocab: " : ": pieces: ") + "ids up to " +
+                       std::to_string(ids->OrdinarySize() - 1) + ", but the model has " +
+                       std::to_string(model.vocabulary_size) +
+                       " tokens (lmfusion.json: vocabulary_size): it is another model's tokenizer");
+}
 
 // Positions of the model that max_context_length leaves to a candidate.
 constexpr int64_t kLeastCandidatePositions = 16;
@@ -24,11 +39,13 @@ std::shared_ptr<const Tokenizer> MakeTokenizer(const ScorerOptions& options, con
         "\"text\"");
   }
   if (options.tokenizer != nullptr) return options.tokenizer;
-  if (is_json) return TokenizerFromJson(bundle.tokenizer, options.special_tokens);
+  std::shared_ptr<const Tokenizer> tokenizer;  // none is enough for token paths
+  if (is_json) tokenizer = TokenizerFromJson(bundle.tokenizer, options.special_tokens);
   if (bundle.description.tokenizer == "tokenizer.model") {
-    return TokenizerFromSentencePiece(bundle.tokenizer);
+    tokenizer = TokenizerFromSentencePiece(bundle.tokenizer);
   }
-  return nullptr;  // enough for token paths
+  if (tokenizer != nullptr) CheckFits(*tokenizer, bundle.description);
+  return tokenizer;
 }
 
 std::shared_ptr<const Casing> MakeCasing(const ScorerOptions& options, const Bundle& bundle) {
@@ -68,6 +85,11 @@ int32_t StartToken(const ScorerOptions& options, const ModelDescription& model,
     throw std::invalid_argument("bos = \"" + options.bos +
                                 "\" is neither \"auto\", \"tokenizer\" "
                                 "nor \"none\", nor a token of the vocabulary");
+  }
+  if (model.vocabulary_size > 0 && id >= model.vocabulary_size) {
+    throw std::invalid_argument("bos = \"" + options.bos + "\" has the id " + std::to_string(id) +
+                                ", which is not a token of the model: it has " +
+                                std::to_string(model.vocabulary_size));
   }
   return id;
 }

@@ -13,7 +13,8 @@ namespace lmfusion {
 
 // What a scorer's options and its model file together say about texts.
 
-// Null where neither has one: enough for token paths. Throws TokenizerError.
+// Null where neither has one: enough for token paths. Throws TokenizerError, and ModelFileError
+// where the vocabulary of the file's tokenizer is larger than the model's, added tokens left out.
 std::shared_ptr<const Tokenizer> MakeTokenizer(const ScorerOptions& options, const Bundle& bundle);
 // Throws std::invalid_argument, ModelFileError.
 std::shared_ptr<const Casing> MakeCasing(const ScorerOptions& options, const Bundle& bundle);

@@ -10,6 +10,7 @@
 
 #include "lmfusion/errors.h"
 #include "sentencepiece_file.h"
+#include "text/tokenizers/ordinary_ids.h"
 #include "text/tokenizers/sentencepiece_library.h"
 
 namespace lmfusion {
@@ -32,6 +33,16 @@ TEST(SentencePiece, MergesAndCuts) {
   EXPECT_EQ(tokenizer->PieceId("ab"), 4);
   EXPECT_EQ(tokenizer->VocabularySize(), 6);
   EXPECT_THROW(tokenizer->Encode("\xff"), TextError);
+}
+
+TEST(SentencePiece, ControlAndUserDefinedPiecesAreNoOrdinaryIds) {
+  const auto ordinary = [](const std::string& pieces) {
+    const auto tokenizer = Open(TinySentencePieceModel(pieces));
+    return dynamic_cast<const OrdinaryIds&>(*tokenizer).OrdinarySize();
+  };
+  EXPECT_EQ(ordinary(""), 6);
+  EXPECT_EQ(ordinary(SentencePieceEntry("x", 0, 3) + SentencePieceEntry("y", 0, 4)), 6);
+  EXPECT_EQ(ordinary(SentencePieceEntry("x", 0, 3) + SentencePieceEntry("z", -9)), 8);
 }
 
 TEST(SentencePiece, EveryBeginningOfAModelIsReadOrRefused) {

@@ -14,6 +14,7 @@
 #include "refused_tokenizer.h"
 #include "text/tokenizers/cuts.h"
 #include "text/tokenizers/normalizer.h"
+#include "text/tokenizers/ordinary_ids.h"
 #include "text/tokenizers/split_pattern.h"
 #include "text/tokenizers/word_cache.h"
 #include "text/unicode/utf8.h"
@@ -151,6 +152,14 @@ TEST(JsonTokenizer, IdsAreThoseOfThePackageTokenizers) {
   for (const auto& [json, message] : wrong) {
     EXPECT_THAT(Refusal(json), testing::ContainsRegex(message)) << json;
   }
+}
+
+TEST(JsonTokenizer, AddedTokensAreNoOrdinaryIds) {
+  const auto ordinary = [](const std::string& json) {
+    return dynamic_cast<const OrdinaryIds&>(*TokenizerFromJson(json)).OrdinarySize();
+  };
+  EXPECT_EQ(ordinary(WithTokens(R"({"a": 0, "b": 5})", {{"2", "X"}, {"6", "Y"}})), 6);
+  EXPECT_EQ(ordinary(WithTokens(R"({"a": 0, "b": 5})", {{"5", "b"}, {"2", "X"}})), 1);
 }
 
 TEST(JsonTokenizer, ALargeIdTakesNoMemory) {

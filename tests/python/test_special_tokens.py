@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
 import lmfusion
 import numpy
 import pytest
+from model_files import DESCRIPTION, read_parts, with_right_table, write_parts
 from oracle import Oracle
+from tokenizers import AddedToken, Tokenizer
 
 TOLERANCE = 2e-3  # nats a text of some tokens
 TEXTS = ["<s>the cat</s>", "the </s> cat", "<pad><pad>", "a<s>", "the cat"]
@@ -54,3 +58,46 @@ def test_a_start_token_by_its_id(bundle: Path, oracle: Oracle, start: int) -> No
         lmfusion.LMFusionScorer(bundle, bos=2, compat="hf")
     with pytest.raises((TypeError, ValueError), match="bos"):
         lmfusion.LMFusionScorer(bundle, bos=2, bos_id=1)
+
+
+def with_tokenizer(bundle: Path, name: str, content: bytes, path: Path) -> Path:
+    parts = read_parts(bundle)
+    description = json.loads(parts[DESCRIPTION]) | {"tokenizer": name}
+    parts = {**parts, DESCRIPTION: json.dumps(description).encode(), f"extra/{name}": content}
+    if name != "tokenizer.json":
+        del parts["extra/tokenizer.json"]
+    return write_parts(with_right_table(parts), path)
+
+
+def test_added_tokens_beyond_the_models_vocabulary(bundle: Path, oracle: Oracle,
+                                                   tmp_path: Path) -> None:
+    """As in Gemma 3, whose token of images has no row: right until a text spells it."""
+    tokenizer = Tokenizer.from_str(read_parts(bundle)["extra/tokenizer.json"].decode())
+    size = oracle.model.config.vocab_size
+    tokenizer.add_tokens([f"<{i}>" for i in range(tokenizer.get_vocab_size(), size)])
+    tokenizer.add_special_tokens([AddedToken("<image>", special=True, normalized=False)])
+    tokenizer.add_tokens([AddedToken("<box>", normalized=False)])
+    path = with_tokenizer(bundle, "tokenizer.json", tokenizer.to_str().encode(),
+                          tmp_path / "more.lmf")
+    scorer = lmfusion.LMFusionScorer(path)
+    assert scorer.score_texts(["the <image> cat"]) == [
+        pytest.approx(oracle.text("the <image> cat"), abs=TOLERANCE)]
+    with pytest.raises(ValueError, match=f"token id {size + 1} is not in the model's vocabulary"):
+        scorer.score_texts(["the <box> cat"])
+    assert scorer.score_texts(["the cat"]) == [
+        pytest.approx(oracle.text("the cat"), abs=TOLERANCE)]
+    with pytest.raises(ValueError, match='bos = "<image>" .* not a token of the model'):
+        lmfusion.LMFusionScorer(path, bos="<image>")
+
+
+def test_another_models_sentencepiece_file(bundle: Path, tmp_path: Path) -> None:
+    spm = pytest.importorskip("sentencepiece", reason="pip install sentencepiece==0.2.3")
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the cat sat on the mat", "a key of the car"] * 9),
+        model_writer=model, model_type="bpe", vocab_size=290, byte_fallback=True,
+        hard_vocab_limit=False, minloglevel=2, num_threads=1)
+    path = with_tokenizer(bundle, "tokenizer.model", model.getvalue(), tmp_path / "other.lmf")
+    with pytest.raises(lmfusion.ModelFileError, match=(
+            "tokenizer.model: pieces: ids up to 2.*, but the model has 280 tokens")):
+        lmfusion.LMFusionScorer(path)

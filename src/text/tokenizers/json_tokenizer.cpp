@@ -11,6 +11,7 @@
 #include "lmfusion/tokenizer.h"
 #include "text/tokenizers/byte_level.h"
 #include "text/tokenizers/cuts.h"
+#include "text/tokenizers/ordinary_ids.h"
 #include "text/tokenizers/space_mark.h"
 #include "text/tokenizers/tokenizer_json.h"
 #include "text/tokenizers/word_cache.h"
@@ -69,6 +70,16 @@ VocabularyTable MakeTable(const TokenizerParts& parts, bool byte_level) {
   return VocabularyTable(std::move(tokens));
 }
 
+int32_t OrdinarySizeOf(const TokenizerParts& parts) {
+  std::unordered_set<std::string_view> added;
+  for (const AddedToken& token : parts.added_tokens) added.insert(token.content);
+  int32_t size = 0;
+  for (const auto& [piece, id] : parts.model.vocabulary) {
+    if (added.count(piece) == 0) size = std::max(size, id + 1);
+  }
+  return size;
+}
+
 std::unordered_map<std::string, int32_t> IdsOfAdded(const TokenizerParts& parts) {
   std::unordered_map<std::string, int32_t> ids;
   for (const AddedToken& token : parts.added_tokens) ids[token.content] = token.id;
@@ -98,7 +109,7 @@ AddedTokenMatcher Matcher(const TokenizerParts& parts, bool normalized,
   return AddedTokenMatcher(std::move(tokens));
 }
 
-class JsonTokenizer : public Tokenizer {
+class JsonTokenizer : public Tokenizer, public OrdinaryIds {
  public:
   JsonTokenizer(TokenizerParts parts, SpecialTokens special_tokens)
       : raw_tokens_(Matcher(parts, false, special_tokens)),
@@ -108,6 +119,7 @@ class JsonTokenizer : public Tokenizer {
         byte_level_(pre_tokenizer_.WritesBytes()),
         table_(MakeTable(parts, byte_level_)),
         added_(IdsOfAdded(parts)),
+        ordinary_size_(OrdinarySizeOf(parts)),
         bpe_(Model(&parts, special_tokens)),
         divides_(!byte_level_ && bpe_.DividesBefore(kSpaceMarkUtf8)) {
     const bool spaces = !normalizer_.WritesSpaceMarks();
@@ -145,6 +157,7 @@ class JsonTokenizer : public Tokenizer {
     return found != added_.end() ? found->second : bpe_.Id(piece);
   }
   int32_t VocabularySize() const override { return table_.size(); }
+  int32_t OrdinarySize() const override { return ordinary_size_; }
 
  private:
   static Bpe Model(TokenizerParts* parts, SpecialTokens special_tokens) {
@@ -255,6 +268,7 @@ class JsonTokenizer : public Tokenizer {
   bool byte_level_;
   VocabularyTable table_;
   std::unordered_map<std::string, int32_t> added_;  // ids of added tokens
+  int32_t ordinary_size_;
   Bpe bpe_;
   bool divides_;
   bool cuts_ = false;

@@ -122,6 +122,8 @@ void ReadPiece(std::string_view message, SentencePieceTraits* traits) {
     if (field.tag == 1) piece = field.bytes;
     if (field.tag == 3) type = field.number;
   }
+  ++traits->pieces;
+  if (type == kNormal) traits->ordinary_size = traits->pieces;
   if (type != kNormal && type != kUserDefined && type != kUnused) return;
   traits->piece_spans_space = traits->piece_spans_space || SpansSpace(piece);
   if (type == kUserDefined && piece.find(' ') != std::string_view::npos) {

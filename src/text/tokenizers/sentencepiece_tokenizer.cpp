@@ -8,6 +8,7 @@
 #include "lmfusion/errors.h"
 #include "lmfusion/tokenizer.h"
 #include "text/tokenizers/cuts.h"
+#include "text/tokenizers/ordinary_ids.h"
 #include "text/tokenizers/sentencepiece_library.h"
 #include "text/tokenizers/sentencepiece_model.h"
 #include "text/tokenizers/space_mark.h"
@@ -32,10 +33,12 @@ bool AllowsCuts(const SentencePieceTraits& traits) {
          std::find(std::begin(kKnown), std::end(kKnown), traits.normalization) != std::end(kKnown);
 }
 
-class SentencePieceTokenizer : public Tokenizer {
+class SentencePieceTokenizer : public Tokenizer, public OrdinaryIds {
  public:
   explicit SentencePieceTokenizer(std::string_view model) {
-    cuts_ = AllowsCuts(ReadSentencePieceTraits(model));
+    const SentencePieceTraits traits = ReadSentencePieceTraits(model);
+    cuts_ = AllowsCuts(traits);
+    ordinary_size_ = traits.ordinary_size;
     const auto status = processor_.LoadFromSerializedProto(model);
     if (!status.ok() || processor_.GetPieceSize() <= 0) {
       throw TokenizerError("the SentencePiece model cannot be read: " + status.ToString());
@@ -87,6 +90,7 @@ class SentencePieceTokenizer : public Tokenizer {
     return id >= 0 && id < VocabularySize() && processor_.IdToPiece(id) == piece ? id : -1;
   }
   int32_t VocabularySize() const override { return processor_.GetPieceSize(); }
+  int32_t OrdinarySize() const override { return ordinary_size_; }
 
  private:
   int Checked(int32_t id) const {
@@ -109,6 +113,7 @@ class SentencePieceTokenizer : public Tokenizer {
 
   sentencepiece::SentencePieceProcessor processor_;
   bool cuts_ = false;
+  int32_t ordinary_size_ = 0;
   WordCache cache_;
 };
 
