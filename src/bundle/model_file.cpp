@@ -1,6 +1,7 @@
 #include "bundle/model_file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zip.h>
@@ -173,6 +174,14 @@ size_t ModelFile::ReadAt(uint64_t offset, void* bytes, size_t count) const {
     done += static_cast<size_t>(got);
   }
   return done;
+}
+
+std::shared_ptr<uint8_t> ModelFile::Map() const {
+  const size_t bytes = size_;
+  void* const pages =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, archive_->descriptor, 0);
+  if (pages == MAP_FAILED) return nullptr;
+  return {static_cast<uint8_t*>(pages), [bytes](uint8_t* memory) { munmap(memory, bytes); }};
 }
 
 }  // namespace lmfusion

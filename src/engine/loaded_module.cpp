@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 
+#include "engine/mapped_weights.h"
 #include "engine/torch_errors.h"
 #include "lmfusion/errors.h"
 
@@ -16,15 +17,37 @@ namespace {
 // Torch reads through the file that was checked.
 class Adapter final : public caffe2::serialize::ReadAdapterInterface {
  public:
-  explicit Adapter(const ModelFile& file) : file_(file) {}
+  // mapped: null where all is read.
+  Adapter(const ModelFile& file, MappedWeights* mapped) : file_(file), mapped_(mapped) {}
   size_t size() const override { return file_.size(); }
   size_t read(uint64_t position, void* bytes, size_t count, const char*) const override {
+    if (mapped_ != nullptr && mapped_->Defer(position, bytes, count)) return count;
     return file_.ReadAt(position, bytes, count);
   }
 
  private:
   const ModelFile& file_;
+  MappedWeights* mapped_;
 };
+
+torch::jit::Module Load(const ModelFile& file, MappedWeights* mapped) {
+  try {
+    torch::jit::Module module = torch::jit::load(std::make_shared<Adapter>(file, mapped), at::kCPU);
+    module.eval();
+    return module;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw ModelFileError(file.path() +
+                         " is not a TorchScript file that can be loaded: " + TextOf(error));
+  }
+}
+
+torch::jit::Module LoadMapped(const ModelFile& file) {
+  MappedWeights mapped(file);
+  torch::jit::Module module = Load(file, &mapped);
+  return mapped.PutInto(module) ? module : Load(file, nullptr);
+}
 
 void CheckTensor(const at::Tensor& tensor, const std::string& name, const PartTable& table,
                  Problems* problems) {
@@ -58,17 +81,9 @@ void CheckModule(const torch::jit::Module& module, const PartTable& table, Probl
 
 }  // namespace
 
-torch::jit::Module LoadModule(const ModelFile& file, const PartTable& table) {
-  torch::jit::Module module;
-  try {
-    module = torch::jit::load(std::make_shared<Adapter>(file), at::kCPU);
-    module.eval();
-  } catch (const std::bad_alloc&) {
-    throw;
-  } catch (const std::exception& error) {
-    throw ModelFileError(file.path() +
-                         " is not a TorchScript file that can be loaded: " + TextOf(error));
-  }
+torch::jit::Module LoadModule(const ModelFile& file, const PartTable& table, WeightMemory memory) {
+  torch::jit::Module module =
+      memory == WeightMemory::kMapped ? LoadMapped(file) : Load(file, nullptr);
   if (table.parts.empty()) return module;  // of another origin
   Problems problems;
   CheckModule(module, table, &problems);

@@ -6,8 +6,13 @@
 
 namespace lmfusion {
 
+enum class WeightMemory {
+  kOwn,     // read into memory
+  kMapped,  // large weights are pages of the file, where it allows that (mapped_weights.h)
+};
+
 // The module of a model file that was checked (ReadBundle), on the CPU. Throws ModelFileError: it
 // cannot be loaded, or its tensors are not those of the table.
-torch::jit::Module LoadModule(const ModelFile& file, const PartTable& table);
+torch::jit::Module LoadModule(const ModelFile& file, const PartTable& table, WeightMemory memory);
 
 }  // namespace lmfusion

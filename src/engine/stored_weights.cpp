@@ -6,29 +6,14 @@
 #include <stdexcept>
 #include <utility>
 
+#include "engine/mapped_weights.h"
+#include "engine/module_tensors.h"
 #include "lmfusion/errors.h"
 #include "ops/narrow_weights.h"
 #include "ops/pack_weights.h"
 
 namespace lmfusion {
 namespace {
-
-using Object = c10::intrusive_ptr<c10::ivalue::Object>;
-
-// Calls visit(path, attribute) for every tensor of an object and the objects in it.
-template <class Visit>
-void ForEachTensor(const Object& object, const std::string& prefix, std::set<const void*>* seen,
-                   const Visit& visit) {
-  if (!seen->insert(object.get()).second) return;
-  for (size_t i = 0; i < object->type()->numAttributes(); ++i) {
-    const std::string& name = object->type()->getAttributeName(i);
-    const c10::IValue value = object->getSlot(i);
-    if (value.isTensor() && value.toTensor().defined()) {
-      visit(prefix + name, Attribute{object, name});
-    }
-    if (value.isObject()) ForEachTensor(value.toObject(), prefix + name + ".", seen, visit);
-  }
-}
 
 at::Tensor TensorIn(const Attribute& attribute) { return attribute.value().toTensor(); }
 
@@ -105,11 +90,13 @@ void StoredWeights::Widen() {
   for (const Attribute& attribute : tensors_) {
     const at::Tensor tensor = TensorIn(attribute);
     const WeightType type = TypeOf(tensor);
-    if (type == WeightType::kFloat && tensor.scalar_type() != at::kBFloat16) continue;
+    const bool as_it_is = type == WeightType::kFloat && tensor.scalar_type() != at::kBFloat16;
+    if (as_it_is && !IsMapped(tensor)) continue;
     at::Tensor& wide = widened[{MemoryOf(tensor), tensor.sizes().vec()}];
     if (!wide.defined()) {
-      wide = type == WeightType::kFloat ? tensor.to(at::kFloat)
-                                        : Narrowed({tensor, type}, Compute::kFloat32).values;
+      wide = as_it_is                     ? tensor.clone()
+             : type == WeightType::kFloat ? tensor.to(at::kFloat)
+                                          : Narrowed({tensor, type}, Compute::kFloat32).values;
     }
     attribute.owner->setAttr(attribute.name, wide);
   }

@@ -27,7 +27,8 @@ class StoredWeights {
   // Empties this attribute, and all that share its memory.
   void Release(const Attribute& attribute);
 
-  // Gives every matrix that was not released its float32 weights; tied ones stay tied.
+  // Gives every matrix that was not released its float32 weights; tied ones stay tied. Nothing
+  // reads the mapped file any more after that.
   void Widen();
 
   // What is still held; memory that attributes share is counted once.

@@ -1,0 +1,255 @@
+"""Models of the size that people use: export, load time, memory, and tokens a second.
+
+    python bench/large_models.py --shape llama-3.2-1b -o out/llama
+    python bench/large_models.py --shape gemma-3-270m -o out/gemma --steps load speed
+
+The weights are random and bfloat16 on disk; speed and memory do not depend on what they are. Every
+step is a process of its own, whose peak is what the kernel counts (VmHWM); bench/README.md has the
+method. What is made stays in the cache folder, so that steps can be run one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ROWS = (1, 24, 128)
+CONTEXT = 32  # tokens before the words
+TYPES = ("float32", "bfloat16", "int8", "int4")
+GGUF_TYPES = ("BF16", "Q8_0", "Q4_K_M")
+STEPS = ("model", "export", "load", "speed", "gguf", "llama.cpp")
+MIB = 1 << 20
+
+
+def shape(name: str) -> Any:
+    """The transformers configuration of a published model's shape, with plain rotary angles."""
+    from transformers import Gemma3TextConfig, LlamaConfig
+    if name == "gemma-3-270m":
+        return Gemma3TextConfig(
+            num_hidden_layers=18, hidden_size=640, intermediate_size=2048, num_attention_heads=4,
+            num_key_value_heads=1, head_dim=256, vocab_size=262144, sliding_window=512,
+            max_position_embeddings=32768, tie_word_embeddings=True)
+    return LlamaConfig(
+        num_hidden_layers=16, hidden_size=2048, intermediate_size=8192, num_attention_heads=32,
+        num_key_value_heads=8, head_dim=64, vocab_size=128256, tie_word_embeddings=True,
+        max_position_embeddings=8192, rope_parameters={"rope_type": "default",
+                                                       "rope_theta": 500000.0})
+
+
+def random_model(name: str) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+    torch.manual_seed(1)
+    return AutoModelForCausalLM.from_config(shape(name), dtype=torch.bfloat16)
+
+
+def make_model(folder: Path, name: str) -> dict[str, object]:
+    random_model(name).save_pretrained(folder / "model")
+    return {"bytes": sum(path.stat().st_size for path in (folder / "model").iterdir())}
+
+
+def export_model(folder: Path, name: str) -> dict[str, object]:
+    import lmfusion
+    begin, before = time.perf_counter(), memory("VmRSS")
+    lmfusion.export_folder(folder / "model", folder / "model.lmf", tokenizer=False)
+    return {"seconds": time.perf_counter() - begin, "peak_mib": memory("VmHWM") - before,
+            "bytes": (folder / "model.lmf").stat().st_size}
+
+
+def load(folder: Path, compute: str) -> dict[str, object]:
+    """Memory of the process, less what it had before the model."""
+    import lmfusion
+    from lmfusion.memory import memory_plan
+    before = memory("VmRSS")
+    begin = time.perf_counter()
+    scorer = lmfusion.LMFusionScorer(folder / "model.lmf", weight=1.0, compute=compute)
+    seconds = time.perf_counter() - begin
+    release_free_memory()
+    plan = memory_plan(folder / "model.lmf", compute=compute, device="cpu")
+    return {"seconds": seconds, "peak_mib": memory("VmHWM") - before,
+            "steady_mib": memory("VmRSS") - before, "steady_private_mib": memory("RssAnon"),
+            "weights_mib": scorer.stats().weight_bytes / MIB,
+            "planned_mib": plan.weight_bytes / MIB}
+
+
+def speed(folder: Path, compute: str, threads: int, seconds: float) -> dict[str, object]:
+    import lmfusion
+    scorer = lmfusion.LMFusionScorer(folder / "model.lmf", weight=1.0, compute=compute,
+                                     num_threads=threads)
+    def text(rows: int) -> None:
+        scorer.clear_cache()
+        scorer.score_token_paths([list(range(10, 11 + rows))], [rows])
+
+    def words(rows: int) -> Callable[[], float]:
+        context = list(range(10, 10 + CONTEXT))
+        scorer.clear_cache()
+        scorer.score_token_paths([[*context, 5]], [CONTEXT])
+
+        def timed(namespace: int = 0) -> float:
+            return measured(lambda: scorer.score_token_paths(
+                [[*context, first, 7] for first in next_words(rows)], [CONTEXT] * rows))
+        return timed
+
+    return {"text": {rows: rate(rows, lambda rows=rows: measured(lambda: text(rows)), seconds)
+                     for rows in ROWS},
+            "words": {rows: rate(rows, words(rows), seconds) for rows in ROWS}}
+
+
+_next_word = 1000
+
+
+def next_words(count: int) -> range:
+    """Tokens that no call had before."""
+    global _next_word
+    _next_word += count
+    return range(_next_word - count, _next_word)
+
+
+def measured(call: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def rate(rows: int, timed: Callable[[], float], seconds: float) -> float:
+    """Tokens a second: of the median call of those that fit, the first left out; three at least."""
+    timed()
+    times = []
+    while len(times) < 3 or sum(times) < seconds:
+        times.append(timed())
+    return rows / sorted(times)[len(times) // 2]
+
+
+def write_gguf_files(folder: Path, name: str) -> dict[str, object]:
+    """All types from the same bfloat16 weights, by llama.cpp's own quantizer."""
+    from peers.gguf_file import quantize_gguf, write_gguf
+    from transformers import AutoModelForCausalLM
+    whole = folder / "f32.gguf"
+    if not whole.exists():
+        write_gguf(AutoModelForCausalLM.from_pretrained(folder / "model", dtype="bfloat16"), whole)
+    for kind in GGUF_TYPES:
+        if not (folder / f"{kind}.gguf").exists():
+            quantize_gguf(whole, folder / f"{kind}.gguf", kind)
+    whole.unlink()
+    return {kind: (folder / f"{kind}.gguf").stat().st_size for kind in GGUF_TYPES}
+
+
+def llama_cpp(folder: Path, kind: str, threads: int, seconds: float) -> dict[str, object]:
+    """The same rows through llama_decode, as peers/llama_cpp_tree.py sets it up."""
+    import llama_cpp
+    from peers.llama_cpp_tree import TreePerCall
+    before = memory("VmRSS")
+    begin = time.perf_counter()
+    model = TreePerCall(folder / f"{kind}.gguf", threads=threads, max_tokens=512)
+    loaded = time.perf_counter() - begin
+    context, batch = model._context, model._batch
+    cache = llama_cpp.llama_get_memory(context)
+
+    def decode(tokens: Sequence[int], depths: Sequence[int], last: Sequence[list[int]],
+               wanted: Sequence[bool]) -> float:
+        def call() -> None:
+            batch.write(tokens, depths, last, wanted)
+            if llama_cpp.llama_decode(context, batch.struct) != 0:
+                raise RuntimeError("llama_decode failed")
+            llama_cpp.llama_get_logits(context)
+        return measured(call)
+
+    def text(rows: int) -> float:
+        llama_cpp.llama_memory_clear(cache, False)
+        return decode(range(10, 10 + rows), range(rows), [[0, 0]] * rows,
+                      [row == rows - 1 for row in range(rows)])
+
+    def words(rows: int) -> float:
+        llama_cpp.llama_memory_clear(cache, False)
+        decode(range(10, 10 + CONTEXT), range(CONTEXT), [[0, rows - 1]] * CONTEXT,
+               [row == CONTEXT - 1 for row in range(CONTEXT)])
+        return decode(next_words(rows), [CONTEXT] * rows, [[row, row] for row in range(rows)],
+                      [True] * rows)
+
+    report: dict[str, object] = {
+        "text": {rows: rate(rows, lambda rows=rows: text(rows), seconds) for rows in ROWS},
+        "words": {rows: rate(rows, lambda rows=rows: words(rows), seconds) for rows in ROWS}}
+    return {"seconds": loaded, "steady_mib": memory("VmRSS") - before, **report}
+
+
+def memory(field: str) -> float:
+    """MiB of this process, as the kernel counts them."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def release_free_memory() -> None:
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def in_a_process(step: str, folder: Path, arguments: Sequence[str]) -> dict[str, object]:
+    done = subprocess.run([sys.executable, __file__, "--step", step, "--folder", folder,
+                           *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        return {"error": f"exit status {done.returncode}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_step(given: argparse.Namespace) -> dict[str, object]:
+    folder = given.folder
+    steps: dict[str, Callable[[], dict[str, object]]] = {
+        "model": lambda: make_model(folder, given.shape),
+        "export": lambda: export_model(folder, given.shape),
+        "load": lambda: load(folder, given.type),
+        "speed": lambda: speed(folder, given.type, given.threads, given.seconds),
+        "gguf": lambda: write_gguf_files(folder, given.shape),
+        "llama.cpp": lambda: llama_cpp(folder, given.type, given.threads, given.seconds)}
+    return steps[given.step]()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=("llama-3.2-1b", "gemma-3-270m"),
+                        default="llama-3.2-1b")
+    parser.add_argument("-o", "--output", type=Path, help="path of the report, without .json")
+    parser.add_argument("--folder", type=Path, help="default: the cache folder")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS[:4])
+    parser.add_argument("--types", nargs="+", help="default: all of lmfusion, all of llama.cpp")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--seconds", type=float, default=2, help="of measuring, each number")
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--type", default="float32", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.step:
+        print(json.dumps(run_step(given)))
+        return 0
+    if given.folder is None:
+        from lmfusion.default_model import cache_folder
+        given.folder = cache_folder() / "bench" / given.shape
+    given.folder.mkdir(parents=True, exist_ok=True)
+    report: dict[str, object] = {"shape": given.shape, "threads": given.threads}
+    common = ["--shape", given.shape, "--threads", str(given.threads),
+              "--seconds", str(given.seconds)]
+    for step in given.steps:
+        types = {"load": TYPES, "speed": TYPES, "llama.cpp": GGUF_TYPES}.get(step, ("",))
+        for kind in given.types or types if types != ("",) else types:
+            name = f"{step} {kind}".strip()
+            report[name] = in_a_process(step, given.folder,
+                                        [*common, *(["--type", kind] if kind else [])])
+            print(name, json.dumps(report[name]), flush=True)
+    if given.output:
+        given.output.parent.mkdir(parents=True, exist_ok=True)
+        Path(f"{given.output}.json").write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
