@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import itertools
 import json
 import os
 import subprocess
@@ -61,7 +62,8 @@ def make_model(folder: Path, name: str) -> dict[str, object]:
 
 def export_model(folder: Path, name: str) -> dict[str, object]:
     import lmfusion
-    begin, before = time.perf_counter(), memory("VmRSS")
+    before = memory_before()
+    begin = time.perf_counter()
     lmfusion.export_folder(folder / "model", folder / "model.lmf", tokenizer=False)
     return {"seconds": time.perf_counter() - begin, "peak_mib": memory("VmHWM") - before,
             "bytes": (folder / "model.lmf").stat().st_size}
@@ -71,14 +73,14 @@ def load(folder: Path, compute: str) -> dict[str, object]:
     """Memory of the process, less what it had before the model."""
     import lmfusion
     from lmfusion.memory import memory_plan
-    before = memory("VmRSS")
+    before = memory_before()
     begin = time.perf_counter()
     scorer = lmfusion.LMFusionScorer(folder / "model.lmf", weight=1.0, compute=compute)
     seconds = time.perf_counter() - begin
     release_free_memory()
     plan = memory_plan(folder / "model.lmf", compute=compute, device="cpu")
     return {"seconds": seconds, "peak_mib": memory("VmHWM") - before,
-            "steady_mib": memory("VmRSS") - before, "steady_private_mib": memory("RssAnon"),
+            "steady_mib": memory("VmRSS") - before,
             "weights_mib": scorer.stats().weight_bytes / MIB,
             "planned_mib": plan.weight_bytes / MIB}
 
@@ -95,25 +97,16 @@ def speed(folder: Path, compute: str, threads: int, seconds: float) -> dict[str,
         context = list(range(10, 10 + CONTEXT))
         scorer.clear_cache()
         scorer.score_token_paths([[*context, 5]], [CONTEXT])
+        new = itertools.count(1000)  # tokens that no call had before
 
-        def timed(namespace: int = 0) -> float:
-            return measured(lambda: scorer.score_token_paths(
-                [[*context, first, 7] for first in next_words(rows)], [CONTEXT] * rows))
+        def timed() -> float:
+            paths = [[*context, first, 7] for first in itertools.islice(new, rows)]
+            return measured(lambda: scorer.score_token_paths(paths, [CONTEXT] * rows))
         return timed
 
     return {"text": {rows: rate(rows, lambda rows=rows: measured(lambda: text(rows)), seconds)
                      for rows in ROWS},
             "words": {rows: rate(rows, words(rows), seconds) for rows in ROWS}}
-
-
-_next_word = 1000
-
-
-def next_words(count: int) -> range:
-    """Tokens that no call had before."""
-    global _next_word
-    _next_word += count
-    return range(_next_word - count, _next_word)
 
 
 def measured(call: Callable[[], object]) -> float:
@@ -149,7 +142,7 @@ def llama_cpp(folder: Path, kind: str, threads: int, seconds: float) -> dict[str
     """The same rows through llama_decode, as peers/llama_cpp_tree.py sets it up."""
     import llama_cpp
     from peers.llama_cpp_tree import TreePerCall
-    before = memory("VmRSS")
+    before = memory_before()
     begin = time.perf_counter()
     model = TreePerCall(folder / f"{kind}.gguf", threads=threads, max_tokens=512)
     loaded = time.perf_counter() - begin
@@ -174,8 +167,8 @@ def llama_cpp(folder: Path, kind: str, threads: int, seconds: float) -> dict[str
         llama_cpp.llama_memory_clear(cache, False)
         decode(range(10, 10 + CONTEXT), range(CONTEXT), [[0, rows - 1]] * CONTEXT,
                [row == CONTEXT - 1 for row in range(CONTEXT)])
-        return decode(next_words(rows), [CONTEXT] * rows, [[row, row] for row in range(rows)],
-                      [True] * rows)
+        return decode(range(1000, 1000 + rows), [CONTEXT] * rows,
+                      [[row, row] for row in range(rows)], [True] * rows)
 
     report: dict[str, object] = {
         "text": {rows: rate(rows, lambda rows=rows: text(rows), seconds) for rows in ROWS},
@@ -189,6 +182,12 @@ def memory(field: str) -> float:
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
     raise OSError(f"/proc/self/status has no {field}")
+
+
+def memory_before() -> float:
+    """MiB now; a peak is one after this."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory("VmRSS")
 
 
 def release_free_memory() -> None:

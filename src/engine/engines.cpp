@@ -99,9 +99,8 @@ LoadedModel LoadModel(const std::string& path, const ScorerOptions& options) {
   loaded.bundle = ReadBundle(file);
   if (loaded.bundle.description.plain) {
     CheckPlain(path, options);
-    loaded.plain =
-        PlainTorchScriptLM(LoadModule(file, loaded.bundle.table, WeightMemory::kOwn),
-                           loaded.bundle.description);
+    loaded.plain = PlainTorchScriptLM(LoadModule(file, loaded.bundle.table, WeightMemory::kOwn),
+                                      loaded.bundle.description);
     loaded.bundle.description = loaded.plain->description();  // which knows its vocabulary
   } else {
     loaded.tree = engine.load(file, loaded.bundle, options);

@@ -24,11 +24,10 @@ struct Region {
 // Gives the pages back, but those at the ends, which hold something else, too.
 void GiveBack(void* context) {
   const std::unique_ptr<Region> region(static_cast<Region*>(context));
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(region->begin);
-  const uintptr_t first = (begin + page - 1) / page * page;
-  const uintptr_t end = (begin + region->bytes) / page * page;
-  if (first < end) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t before = (page - reinterpret_cast<uintptr_t>(region->begin) % page) % page;
+  if (region->bytes < before) return;
+  madvise(region->begin + before, (region->bytes - before) / page * page, MADV_DONTNEED);
 }
 
 }  // namespace

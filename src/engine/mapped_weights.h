@@ -39,9 +39,9 @@ class MappedWeights {
   };
 
   const ModelFile& file_;
-  std::set<size_t> sizes_;               // of the parts that are large weights
+  std::set<size_t> sizes_;                // of the parts that are large weights
   std::map<const void*, Part> deferred_;  // by where torch wants the bytes
-  bool clear_ = true;                    // no address was used twice
+  bool clear_ = true;                     // no address was used twice
 };
 
 // Whether a tensor is read from the pages of a file.
