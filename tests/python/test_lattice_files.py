@@ -349,7 +349,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (FST, {}, "there is no symbol table"),
     (FST, {"symbols": {"its": 1}}, "line 2: the label 2 .* no such"),
     (FST, {"symbols": {"its": 1}, "acceptor": True, "format": "openfst"}, "fields"),
-    ("0 1 a b x\n1\n", {}, "line 1: 'x'"),
+    ("0 1 a b x\n1\n", {}, "line 1: a text of 1 letters where"),
     ("0 1 a b nan\n1\n", {}, "is nan"),
     ("0 1 a b -Infinity\n1\n", {}, "is inf"),
     ("0 one a b 1\n1\n", {}, "number of a node"),

@@ -307,13 +307,13 @@ def test_averages_are_taken_for_what_they_are() -> None:
     (3, "no n-best list"),
     ([{"confidence": 0.5}], "no n-best list"),
     ([3, 4], "no n-best list"),
-    ({"text": "one", "score": -1.0}, "no n-best list"),  # a hypothesis, not a list of them
+    ({"text": "one", "score": -1.0}, "leaves nothing to choose from"),  # not a list of them
     ({"lm_scale_0.5": [["one", "two"], ["three"]]}, "no n-best list"),  # words, not hypotheses
     ([XX, {"text": "good", "score": -1.5}], "hypothesis 1 is a dict where the list begins"),
     ([Segment(1, 0, 0.0, 1.0, "one", [1], -0.1)], "no n-best list"),  # stretches of one text
     ([segment("one", -0.1), segment("two", -0.1)], "no n-best list"),
     ([("xx", True)], "hypothesis 1 is a bool"),
-    ([{"text": "one", "score": "-1.0"}], "'-1.0' is not a number"),
+    ([{"text": "one", "score": "-1.0"}], "'-1.0', is not a number"),
     ([{"text": "one"}], "no score"),
     ([NemoHypothesis(-1.0, [1], None)], "has no text, only ids perhaps; give text="),
     ([(None, ["x"], [1], EspnetHypothesis(torch.tensor([1]), -1.0))], "no text"),

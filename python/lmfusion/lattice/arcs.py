@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Arc:
-    """One arc of a lattice. Log-probabilities in nats; -inf: the arc is never taken."""
+    """One arc of a lattice. Log-probabilities in nats; -inf: the arc is never taken. Its repr has
+    no label: it may stand in a log."""
 
     start: int  # node
     end: int  # node
-    label: str = ""  # as the file writes it; "" is epsilon
+    label: str = field(default="", repr=False)  # as the file writes it; "" is epsilon
     acoustic: float = 0.0
     ngram: float = 0.0  # of the recogniser's own language model
     times: tuple[float, float] | None = None  # seconds from the beginning of the recording

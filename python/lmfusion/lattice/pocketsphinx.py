@@ -84,9 +84,9 @@ def read(path: Path, *, frames_a_second: float = 100.0) -> Iterator[Lattice]:
     for number, line in enumerate(lines_of(path), 1):
         try:
             file.take(line)
-        except (IndexError, ValueError) as error:
+        except (IndexError, ValueError):
             raise LatticeError(f"{path}, line {number}: no line of PocketSphinx's lattices"
-                               f"{f', in {file.part}' if file.part else ''}") from error
+                               f"{f', in {file.part}' if file.part else ''}") from None
     if fault := file.fault():
         raise LatticeError(f"{path}: {fault}")
     begins = [frame / frames_a_second for frame in file.frames]

@@ -11,7 +11,7 @@ from typing import Any
 from lmfusion.errors import LatticeError
 from lmfusion.lattice import confusion, k2, kaldi, openfst, pocketsphinx, slf
 from lmfusion.lattice.lattice import Lattice
-from lmfusion.nbest.file_shape import lines_of
+from lmfusion.nbest.file_shape import NotUtf8, lines_of
 
 FORMATS: dict[str, Callable[..., Iterator[Lattice]]] = {
     "slf": slf.read, "pocketsphinx": pocketsphinx.read, "confusion": confusion.read,
@@ -49,8 +49,8 @@ def read_all(path: str | os.PathLike[str], *, format: str | None = None,
         for lattice in lattices:
             found = True
             yield lattice
-    except UnicodeDecodeError as error:
-        raise LatticeError(f"{path} is no text in UTF-8: {error}") from error
+    except NotUtf8 as error:
+        raise LatticeError(str(error)) from None
     if not found:
         raise LatticeError(f"{path} has no lattice")
 
@@ -66,7 +66,7 @@ def read(path: str | os.PathLike[str], *, format: str | None = None, **options: 
 def _format(path: Path) -> str:
     try:
         head = list(itertools.islice(lines_of(path), HEAD))
-    except UnicodeDecodeError:
+    except NotUtf8:
         return "kaldi"  # whose archives may be binary
     for name, matches in _MATCHES.items():
         if matches(head):

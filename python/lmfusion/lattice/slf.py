@@ -16,6 +16,7 @@ from lmfusion.lattice.lattice import Arc, Lattice
 from lmfusion.lattice.word_nodes import lattice_of_word_nodes
 from lmfusion.nbest.htk import word_of
 from lmfusion.nbest.slf import SlfFile
+from lmfusion.shown import number_of, shown
 
 
 def matches(head: list[str]) -> bool:
@@ -36,11 +37,11 @@ def read(path: Path) -> Iterator[Lattice]:
     except LatticeError:
         raise
     except ValueError as error:
-        raise LatticeError(str(error)) from error
+        raise LatticeError(str(error)) from None
     numbers = {name: number for number, name in enumerate(file.nodes)}
     for name, what in ((start, "start"), (end, "end")):
         if name not in numbers:
-            raise LatticeError(f"{path}: the {what} is node {name}, which is not there")
+            raise LatticeError(f"{path}: the {what} is node {shown(name)}, which is not there")
     words = [word_of(node["W"]) if "W" in node else "" for node in file.nodes.values()]
     arcs = [_arc(path, file, numbers, source, link, nats)
             for source, links in file.links.items() for link in links]
@@ -50,17 +51,17 @@ def read(path: Path) -> Iterator[Lattice]:
 
 def _arc(path: Path, file: SlfFile, numbers: dict[str, int], source: str, link: dict[str, str],
          nats: float) -> Arc:
-    where = f"{path}, link {link['J']}"
+    where = f"{path}, link {shown(link['J'])}"
     for node in (source, link["E"]):
         if node not in numbers:
-            raise LatticeError(f"{where}: node {node} is not there")
+            raise LatticeError(f"{where}: node {shown(node)} is not there")
     try:
-        acoustic = float(link.get("a", link.get("acoustic", 0)))
-        ngram = float(link.get("l", link.get("language", 0)))
-        ends = [float(file.nodes[node]["t"]) for node in (source, link["E"])
+        acoustic = number_of(link.get("a", link.get("acoustic", "0")), where)
+        ngram = number_of(link.get("l", link.get("language", "0")), where)
+        ends = [number_of(file.nodes[node]["t"], where) for node in (source, link["E"])
                 if "t" in file.nodes[node]]
     except ValueError as error:
-        raise LatticeError(f"{where}: {error}") from error
+        raise LatticeError(str(error)) from None
     label = word_of(link["W"]) if "W" in link else ""
     return Arc(numbers[source], numbers[link["E"]], label, nats * acoustic, nats * ngram,
                (ends[0], ends[1]) if len(ends) == 2 else None)

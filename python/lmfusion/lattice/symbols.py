@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lmfusion.errors import LatticeError
 from lmfusion.nbest.file_shape import lines_of
+from lmfusion.shown import shown
 
 Symbols = Mapping[str, int] | Mapping[int, str] | str | os.PathLike[str]
 _NUMBER = re.compile(r"-?\d+")
@@ -74,7 +75,7 @@ def number(field: str, where: str) -> int:
         LatticeError: it is none.
     """
     if not field.isascii() or not field.isdigit():
-        raise LatticeError(f"{where}: {field!r} where the number of a node is expected")
+        raise LatticeError(f"{where}: {shown(field)} where the number of a node is expected")
     return int(field)
 
 
@@ -87,4 +88,4 @@ def score(field: str, where: str) -> float:
     try:
         return float(field)
     except ValueError:
-        raise LatticeError(f"{where}: {field!r} where a number is expected") from None
+        raise LatticeError(f"{where}: {shown(field)} where a number is expected") from None

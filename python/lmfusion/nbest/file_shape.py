@@ -56,15 +56,19 @@ class _Gzip(gzip.GzipFile):
         self._below.close()
 
 
+class NotUtf8(ValueError):
+    """A file of text is none in UTF-8."""
+
+
 @contextlib.contextmanager
 def decoded(path: Path) -> Iterator[None]:
-    """Names a file that is not UTF-8 (ValueError)."""
+    """Names a file that is not UTF-8 (NotUtf8)."""
     try:
         yield
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
-        raise ValueError(f"{path} is not UTF-8 (byte {byte:#04x}); convert it, with iconv say"
-                         ) from None
+        raise NotUtf8(f"{path} is not UTF-8 (byte {byte:#04x}); convert it, with iconv say"
+                      ) from None
 
 
 def lines_of(path: Path) -> Iterator[str]:

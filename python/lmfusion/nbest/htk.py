@@ -15,6 +15,7 @@ from typing import Any
 from lmfusion.nbest.file_shape import FileShape, lines_of, opened
 from lmfusion.nbest.hypothesis import Form, Options
 from lmfusion.nbest.shape import Lists
+from lmfusion.shown import shown
 
 NO_WORDS = frozenset({"!NULL", "!ENTER", "!EXIT", "SENT-START", "SENT-END", "<s>", "</s>", "sil",
                       "sp", "SIL", "SP", "<sil>", "-pau-"})
@@ -69,9 +70,9 @@ def _files(path: Path) -> Iterator[tuple[str, list[list[str]]]]:
         if (stripped == HEADER and number == 1) or not stripped:
             continue
         if pattern is None:
-            if not stripped.startswith('"'):
-                raise ValueError(f"{path}, line {number}: {stripped!r} where the name of a file "
-                                 "in quotes is expected")
+            if not (len(stripped) > 1 and stripped[0] == stripped[-1] == '"'):
+                raise ValueError(f"{path}, line {number}: {shown(stripped)} where the name of a "
+                                 "file in quotes is expected")
             pattern, alternatives = stripped, [[]]
         elif stripped == ".":
             yield pattern, [lines for lines in alternatives if lines]

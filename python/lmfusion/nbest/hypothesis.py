@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmfusion.shown import shown
+
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One hypothesis of an utterance."""
+    """One hypothesis of an utterance. Its repr has no text: it may stand in a log."""
 
-    text: str  # what was recognised, without space around it
+    text: str = field(repr=False)  # what was recognised, without space around it
     score: float  # the recogniser's own: a sum of natural logarithms; -inf where missing="last"
-    given: Any  # the hypothesis as it was given; a file's own lines of it
+    given: Any = field(repr=False)  # the hypothesis as it was given; a file's own lines of it
     ngram: float = 0.0  # of another language model, where the shape has it apart; nats
 
 
@@ -27,7 +29,8 @@ class Utterance:
 
     name: str | None  # its id, where the shape has one
     hypotheses: list[Hypothesis]
-    history: tuple[str, ...] = ()  # said before, oldest first, where `tuning.history` looked for it
+    # Said before, oldest first, where `tuning.history` looked for it.
+    history: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def checked(score: Any, where: str, options: Options) -> float:
     if is_missing(score):
         score = None
     if score is not None and not is_number(score):
-        raise ValueError(f"{where}: the score {score!r} is not a number")
+        raise ValueError(f"{where}: the score, {shown(score)}, is not a number")
     value = math.nan if score is None else number(score)
     if math.isnan(value) or value == math.inf:
         if options.missing == "last":

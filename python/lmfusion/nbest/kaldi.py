@@ -16,6 +16,7 @@ from typing import Any
 from lmfusion.nbest.file_shape import FileShape, opened, table_of
 from lmfusion.nbest.hypothesis import Form, Options
 from lmfusion.nbest.shape import Lists
+from lmfusion.shown import shown
 
 _ID = re.compile(r"(.*)-(\d+)")
 _COSTS = re.compile(r"acwt|lmwt|cost")
@@ -55,7 +56,8 @@ def _numbers(path: Path, options: Options) -> dict[str, float]:
         try:
             numbers[name] = float(value)
         except ValueError:
-            raise ValueError(f"{path}: the score {value!r} of {name} is not a number") from None
+            raise ValueError(f"{path}: the score of {name}, {shown(value)}, is not a "
+                             "number") from None
     costs = options.costs
     if costs is None:
         costs = _COSTS.search(path.name) is not None

@@ -18,6 +18,7 @@ from lmfusion.nbest.file_shape import FileShape, lines_of, opened
 from lmfusion.nbest.htk import NO_WORDS, word_of
 from lmfusion.nbest.hypothesis import Form, Options
 from lmfusion.nbest.shape import Lists
+from lmfusion.shown import number_of, shown
 
 MOST_PATHS = 10_000
 
@@ -53,7 +54,7 @@ class SlfFile:
         elif "J" in fields:
             start, end = fields.get("S", fields.get("START")), fields.get("E", fields.get("END"))
             if start is None or end is None:
-                raise ValueError(f"{self.path}: link {fields['J']} has no start or no end")
+                raise ValueError(f"{self.path}: link {shown(fields['J'])} has no start or no end")
             self.links.setdefault(start, []).append({**fields, "E": end})
         else:
             self.fields.update(fields)
@@ -63,7 +64,7 @@ class SlfFile:
     @property
     def nats(self) -> float:
         """Of one of the file's units."""
-        base = float(self.fields.get("base", math.e))
+        base = number_of(self.fields.get("base", str(math.e)), f"{self.path}: base")
         if base <= 0:
             raise ValueError(f"{self.path}: base={base}: likelihoods that are no logarithms are "
                              "not read")
@@ -95,8 +96,8 @@ class SlfFile:
             else:
                 for link in reversed(self.links.get(node, [])):
                     if link["E"] not in self.nodes:
-                        raise ValueError(f"{self.path}: link {link['J']} ends at node "
-                                         f"{link['E']}, which is not there")
+                        raise ValueError(f"{self.path}: link {shown(link['J'])} ends at "
+                                         f"node {shown(link['E'])}, which is not there")
                     open_paths.append((link["E"],
                                        [*steps, _Step(link, self.nodes[link["E"]])]))
         return found
@@ -125,7 +126,8 @@ def _path_form(lattice: SlfFile) -> Form:
         values = [step.link.get("a", step.link.get("acoustic")) for step in path]
         if any(value is None for value in values):
             return None
-        return lattice.nats * sum(float(value) for value in values if value is not None)
+        return lattice.nats * sum(number_of(value, f"{lattice.path}: a link's likelihood")
+                                  for value in values if value is not None)
 
     return Form("HTK SLF path", lambda _: False, _text, score)
 

@@ -18,6 +18,7 @@ from lmfusion.nbest.file_shape import FileShape, lines_of, opened
 from lmfusion.nbest.htk import NO_WORDS
 from lmfusion.nbest.hypothesis import Form, Options
 from lmfusion.nbest.shape import Lists
+from lmfusion.shown import number_of
 
 HEADERS = ("NBestList1.0", "NBestList2.0")
 NATS_OF_BYTELOG = 1024 / 10000.5
@@ -36,7 +37,8 @@ def _words_of_times(fields: list[str]) -> list[str]:
     """The words among entries "word st: start et: end g: lm a: acoustic ..."."""
     words, last_end = [], -math.inf
     for place in range(0, len(fields) - _FIELDS + 1, _FIELDS):
-        start, end = float(fields[place + 2]), float(fields[place + 4])
+        start, end = (number_of(fields[place + i], "an SRILM list: a word's time")
+                      for i in (2, 4))
         if start > last_end:
             words.append(fields[place])
             last_end = end
@@ -63,7 +65,8 @@ def _text(header: str) -> Form:
             return None
 
     def ngram(line: str, options: Options) -> float:
-        return float(line.split(maxsplit=2)[1]) * math.log(10)
+        score = line.split(maxsplit=2)[1]
+        return number_of(score, "an SRILM list: a language model's score") * math.log(10)
 
     return Form("SRILM n-best list", lambda _: False, text, score, None if header else ngram)
 

@@ -18,6 +18,7 @@ from lmfusion.nbest.file_shape import FileShape, decoded, lines_of, opened
 from lmfusion.nbest.hypothesis import Form, Options
 from lmfusion.nbest.shape import Lists
 from lmfusion.nbest.tables import Columns, Table, row_order
+from lmfusion.shown import shown
 
 
 def _number(text: str) -> float | None:
@@ -51,8 +52,8 @@ def _chunks(path: Path, options: Options) -> Iterator[list[str]]:
                              f"{options.beam_size}: utterances would be mixed up")
         for line in chunk:
             if "\t" not in line or _number(line.rpartition("\t")[2]) is None:
-                raise ValueError(f"{path}: the line {line!r} of utterance {number} is not a text, "
-                                 "a tab and a number")
+                raise ValueError(f"{path}: a line of utterance {number}, {shown(line)}, is not a "
+                                 "text, a tab and a number")
         yield chunk
 
 
