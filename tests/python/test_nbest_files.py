@@ -392,6 +392,10 @@ def test_paths_that_cannot_be_used(tmp_path: Path) -> None:
     path.write_text("neither this\nnor that\n")
     with pytest.raises(ValueError, match="no n-best file of a known shape; known are: .*ESPnet"):
         nbest.read(path)
+    for content in ("", "\n \n"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"some\.txt is empty"):
+            nbest.read(path)
     with pytest.raises(FileNotFoundError):
         nbest.read(tmp_path / "missing")
     with pytest.raises(ValueError, match="no n-best file"):

@@ -198,6 +198,11 @@ def test_a_journal_of_another_job_is_refused(source: Path, settings: Path, bundl
     assert "another process is at work" in capsys.readouterr().err
     held.close()
     assert journal.read_bytes() == before
+    # One that ended before its first call holds nothing that could be lost.
+    journal.write_bytes(before.splitlines(keepends=True)[0])
+    assert main(command(source, output, other, bundle, "--shard", "1/2")) == 0
+    assert json.loads(journal.read_bytes().splitlines()[0])["form"] != json.loads(
+        before.splitlines()[0])["form"]
     assert main(command(source, source, settings, bundle)) == 2
     assert "is what is read" in capsys.readouterr().err
 

@@ -21,10 +21,13 @@ def load_model(path: Path) -> PreTrainedModel:
     """Loads a causal language model in float32 from a folder or a .gguf file.
 
     Raises:
-        ExportError: it is an encoder-decoder, or transformers cannot read it.
+        ExportError: it is no model, an encoder-decoder, or transformers cannot read it.
     """
     if path.suffix == ".gguf":
         return _load_gguf(path)
+    if not (path / "config.json").is_file():
+        raise ExportError(f"{path} has no config.json; a folder of Hugging Face (config.json, "
+                          "tokenizer files, *.safetensors) or a .gguf file is expected")
     config = AutoConfig.from_pretrained(path)
     refuse_encoder_decoder(config)
     try:

@@ -138,6 +138,8 @@ def _table(options: Options) -> Shape:
 def _file_shape(path: Path, options: Options) -> FileShape:
     binary = path.is_dir() or parquet.is_parquet(path)
     head = [] if binary else list(itertools.islice(lines_of(path), _HEAD_LINES))
+    if not binary and not any(line.strip() for line in head):
+        raise ValueError(f"{path} is empty; an n-best file is expected")
     for shape in FILES:
         if shape.matches(path, head, options):
             return shape

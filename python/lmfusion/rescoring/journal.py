@@ -59,7 +59,7 @@ class Journal:
             job: what the log p depend on.
 
         Raises:
-            ValueError: it is of another job, or another process is at work on it.
+            ValueError: it has log p of another job, or another process is at work on it.
         """
         self.path = path
         self.done = 0
@@ -76,16 +76,20 @@ class Journal:
         except BlockingIOError:
             raise ValueError(f"{self.path}: another process is at work on this shard") from None
         whole = 0
+        first: dict[str, Any] | None = None
         self._file.seek(0)
-        for number, line in enumerate(self._file):
+        for line in self._file:
             entry = _entry(line)
             if entry is None:
                 break
-            if number == 0:
-                _same_job(self.path, entry, job)
+            if first is None:
+                first = entry
             else:
+                _same_job(self.path, first, job)
                 self.done += len(entry["log_probs"])
             whole += len(line)
+        if self.done == 0 and first != json.loads(json.dumps(job)):
+            whole = 0  # of another job that ended before its first call: nothing is lost
         self._file.truncate(whole)
         if whole == 0:
             self._write(job)

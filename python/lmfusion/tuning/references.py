@@ -149,6 +149,8 @@ def best_texts(path: Path) -> list[Named]:
     try:
         document = nbest.read(path)
     except ValueError:
+        if path.is_dir() or path.stat().st_size == 0:
+            raise
         return read_texts(path)
     return [(utterance.name, utterance.hypotheses[0].text if utterance.hypotheses else "")
             for utterance in document]
