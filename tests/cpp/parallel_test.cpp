@@ -1,17 +1,24 @@
 #include "kernels/threads/parallel.h"
 
 #include <gtest/gtest.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <fstream>
 #include <mutex>
 #include <set>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
+
+#include "kernels/threads/core.h"
 
 namespace lmfusion {
 namespace {
@@ -193,7 +200,99 @@ TEST_F(Parallel, WorksAfterItsThreadsWentToSleep) {
   }
 }
 
+#if defined(__linux__)
+// From now on that thread (0: the calling one) runs on one core; returns those it had.
+cpu_set_t PinTo(pid_t thread, int core) {
+  cpu_set_t all, one;
+  sched_getaffinity(thread, sizeof(all), &all);
+  CPU_ZERO(&one);
+  CPU_SET(core, &one);
+  sched_setaffinity(thread, sizeof(one), &one);
+  return all;
+}
+
+TEST(Core, IsLeftForAnotherOneWhereThereIsOne) {
+  std::thread([] {
+    cpu_set_t before, after;
+    sched_getaffinity(0, sizeof(before), &before);
+    const int core = CurrentCore();
+    bool elsewhere = false;
+    for (int i = 0; i < 100 && !elsewhere; ++i) {  // the system may put it back
+      EXPECT_EQ(LeaveCore(core), CPU_COUNT(&before) > 1);
+      elsewhere = CurrentCore() != core;
+    }
+    EXPECT_EQ(elsewhere, CPU_COUNT(&before) > 1);
+    sched_getaffinity(0, sizeof(after), &after);
+    EXPECT_TRUE(CPU_EQUAL(&before, &after));
+    const int last = CurrentCore();
+    PinTo(0, last);
+    EXPECT_FALSE(LeaveCore(last));
+    EXPECT_FALSE(LeaveCore(-1));
+    EXPECT_EQ(CurrentCore(), last);
+  }).join();
+}
+#endif
+
 #if !defined(__SANITIZE_THREAD__)
+#if defined(__linux__)
+// As a busy caller does, whose core is not given to others.
+template <class Condition>
+void SpinForAWhile(Condition condition, std::chrono::microseconds most) {
+  const auto begin = std::chrono::steady_clock::now();
+  while (!condition() && std::chrono::steady_clock::now() - begin < most) {
+  }
+}
+
+// The core that a thread of this process is on, or was when it fell asleep.
+int LastCore(pid_t thread) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+  std::string field;
+  std::getline(file, field, ')');  // the name, which may have spaces
+  for (int i = 3; i <= 39; ++i) file >> field;
+  return std::stoi(field);
+}
+
+// A worker works on its caller's core, and may then run on others: how often of eight times it
+// leaves that core before it sleeps. For a process that has no worker yet.
+int TimesTheWorkerLeft() {
+  using std::chrono::milliseconds;
+  const LoopThreads threads(2);
+  const int core = CurrentCore();
+  const auto caller = static_cast<pid_t>(gettid());
+  const cpu_set_t all = PinTo(0, core);  // the worker begins there, too
+  std::atomic<pid_t> worker{0};
+  int left = 0;
+  for (int tries = 0, times = 0; tries < 2000 && times < 8; ++tries) {
+    std::atomic<int> begun{0}, worked{0};
+    ParallelFor(0, 2, 1, [&](int64_t, int64_t) {
+      ++begun;
+      SpinForAWhile([&] { return begun == 2; }, milliseconds(10));
+      if (gettid() == caller) return;
+      worker = gettid();
+      ++worked;
+      sched_setaffinity(0, sizeof(all), &all);
+    });
+    if (worked == 0) continue;
+    std::this_thread::sleep_for(milliseconds(3));  // the worker may go on and fall asleep
+    ++times;
+    if (LastCore(worker) != core) ++left;
+    PinTo(worker, core);
+  }
+  return left;
+}
+
+TEST_F(Parallel, AWorkerLeavesItsCallersCoreBeforeItSleeps) {
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "one core";
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) _exit(TimesTheWorkerLeft());
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_GE(WEXITSTATUS(status), 4) << "of eight times";
+}
+#endif
+
 TEST_F(Parallel, WorksInAForkedChild) {
   EXPECT_EQ(Counts(0, 100, 1), std::vector<int>(100, 1));
   const pid_t child = fork();

@@ -3,9 +3,6 @@
 #if defined(__unix__)
 #include <pthread.h>
 #endif
-#if defined(__linux__)
-#include <sched.h>
-#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -18,6 +15,8 @@
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "kernels/threads/core.h"
 
 namespace lmfusion {
 namespace {
@@ -35,6 +34,9 @@ namespace {
 // chunk takes, or a worker finds itself on its caller's core, the machine is crowded: loops then
 // stay on their callers' threads for kAlone times what was lost, and for twice as long each time
 // that it happens again. Two threads thus lose little where there is nothing to gain.
+// A worker that sleeps is woken on the core where it last ran, though another may be idle by then.
+// One that fell asleep on its caller's core would be in the way at every later try, and each is too
+// short for the system to move it: loops stayed alone for seconds. So it moves before it sleeps.
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::microseconds kSpin{60};
 constexpr std::chrono::microseconds kLongWait{150};
@@ -42,15 +44,6 @@ constexpr std::chrono::microseconds kSwitch{100};  // what a worker on the same 
 constexpr int kAlone = 2;
 constexpr std::chrono::milliseconds kLongestAlone{100};
 constexpr int kCalmLoops = 64;  // loops in a row after which the machine is not crowded any more
-
-// The core that this thread is on; -1 where that cannot be known.
-int CurrentCore() {
-#if defined(__linux__)
-  return sched_getcpu();
-#else
-  return -1;
-#endif
-}
 
 void Pause() {
 #if defined(__x86_64__)
@@ -251,9 +244,9 @@ class Pool {
     for (;;) {
       const uint64_t seen = posted_.load(std::memory_order_relaxed);
       bool in_the_way = false;
-      int thread = 0;
+      int thread = 0, core = -1;
       while (Loop* loop = Join(&thread)) {
-        const int core = CurrentCore();
+        core = CurrentCore();
         in_the_way = core >= 0 && core == loop->core;
         lock.unlock();
         if (in_the_way) crowding_.Lost(kSwitch, Clock::now());
@@ -263,12 +256,10 @@ class Pool {
       }
       const auto posted = [this, seen] { return posted_.load(std::memory_order_acquire) != seen; };
       if (posted()) continue;
-      if (!in_the_way) {
-        lock.unlock();
-        const bool found = Spin(posted);
-        lock.lock();
-        if (found) continue;
-      }
+      lock.unlock();
+      const bool found = in_the_way ? LeaveCore(core) && posted() : Spin(posted);
+      lock.lock();
+      if (found) continue;
       ++sleeping_;
       work_.wait(lock, posted);
       --sleeping_;
