@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ROWS = (1, 24, 128)
 CONTEXT = 32  # tokens before the words
 TYPES = ("float32", "bfloat16", "int8", "int4")
-GGUF_TYPES = ("BF16", "Q8_0", "Q4_K_M")
+GGUF_TYPES = ("Q8_0", "Q4_1")
 STEPS = ("model", "export", "load", "speed", "gguf", "llama.cpp")
 MIB = 1 << 20
 
@@ -85,10 +85,10 @@ def load(folder: Path, compute: str) -> dict[str, object]:
             "planned_mib": plan.weight_bytes / MIB}
 
 
-def speed(folder: Path, compute: str, threads: int, seconds: float) -> dict[str, object]:
+def speed(folder: Path, compute: str, seconds: float) -> dict[str, object]:
     import lmfusion
-    scorer = lmfusion.LMFusionScorer(folder / "model.lmf", weight=1.0, compute=compute,
-                                     num_threads=threads)
+    scorer = lmfusion.LMFusionScorer(folder / "model.lmf", weight=1.0, compute=compute)
+
     def text(rows: int) -> None:
         scorer.clear_cache()
         scorer.score_token_paths([list(range(10, 11 + rows))], [rows])
@@ -124,18 +124,13 @@ def rate(rows: int, timed: Callable[[], float], seconds: float) -> float:
     return rows / sorted(times)[len(times) // 2]
 
 
-def write_gguf_files(folder: Path, name: str) -> dict[str, object]:
-    """All types from the same bfloat16 weights, by llama.cpp's own quantizer."""
-    from peers.gguf_file import quantize_gguf, write_gguf
+def write_gguf_files(folder: Path) -> dict[str, object]:
+    """All types from the same bfloat16 weights; of Llama's shape only."""
+    from peers.gguf_file import write_gguf
     from transformers import AutoModelForCausalLM
-    whole = folder / "f32.gguf"
-    if not whole.exists():
-        write_gguf(AutoModelForCausalLM.from_pretrained(folder / "model", dtype="bfloat16"), whole)
-    for kind in GGUF_TYPES:
-        if not (folder / f"{kind}.gguf").exists():
-            quantize_gguf(whole, folder / f"{kind}.gguf", kind)
-    whole.unlink()
-    return {kind: (folder / f"{kind}.gguf").stat().st_size for kind in GGUF_TYPES}
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype="bfloat16")
+    return {kind: write_gguf(model, folder / f"{kind}.gguf", kind).stat().st_size
+            for kind in GGUF_TYPES}
 
 
 def llama_cpp(folder: Path, kind: str, threads: int, seconds: float) -> dict[str, object]:
@@ -194,9 +189,11 @@ def release_free_memory() -> None:
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def in_a_process(step: str, folder: Path, arguments: Sequence[str]) -> dict[str, object]:
+def in_a_process(step: str, folder: Path, threads: int,
+                 arguments: Sequence[str]) -> dict[str, object]:
     done = subprocess.run([sys.executable, __file__, "--step", step, "--folder", folder,
-                           *arguments], stdout=subprocess.PIPE, text=True, check=False)
+                           *arguments], stdout=subprocess.PIPE, text=True, check=False,
+                          env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     if done.returncode != 0:
         return {"error": f"exit status {done.returncode}"}
     return json.loads(done.stdout.splitlines()[-1])
@@ -208,8 +205,8 @@ def run_step(given: argparse.Namespace) -> dict[str, object]:
         "model": lambda: make_model(folder, given.shape),
         "export": lambda: export_model(folder, given.shape),
         "load": lambda: load(folder, given.type),
-        "speed": lambda: speed(folder, given.type, given.threads, given.seconds),
-        "gguf": lambda: write_gguf_files(folder, given.shape),
+        "speed": lambda: speed(folder, given.type, given.seconds),
+        "gguf": lambda: write_gguf_files(folder),
         "llama.cpp": lambda: llama_cpp(folder, given.type, given.threads, given.seconds)}
     return steps[given.step]()
 
@@ -241,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         types = {"load": TYPES, "speed": TYPES, "llama.cpp": GGUF_TYPES}.get(step, ("",))
         for kind in given.types or types if types != ("",) else types:
             name = f"{step} {kind}".strip()
-            report[name] = in_a_process(step, given.folder,
+            report[name] = in_a_process(step, given.folder, given.threads,
                                         [*common, *(["--type", kind] if kind else [])])
             print(name, json.dumps(report[name]), flush=True)
     if given.output:

@@ -17,8 +17,10 @@ _NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn
           "post_attention_layernorm": "ffn_norm"}
 
 
-def write_gguf(model: PreTrainedModel, path: Path) -> Path:
-    """Writes float32 weights and returns `path`.
+def write_gguf(model: PreTrainedModel, path: Path, kind: str = "F32") -> Path:
+    """Writes matrices of a type that the package gguf writes ("F32", "BF16", "Q8_0", "Q4_1").
+
+    Vectors stay float32. Returns `path`.
 
     Raises:
         ValueError: the model is not a Llama with plain rotary embeddings.
@@ -43,10 +45,15 @@ def write_gguf(model: PreTrainedModel, path: Path) -> Path:
     writer.add_rope_freq_base(float(rope.get("rope_theta", 10000.0)))
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    of_file = "ALL_F32" if kind == "F32" else f"MOSTLY_{kind}"
+    writer.add_file_type(gguf.LlamaFileType[of_file])
     writer.add_tokenizer_model("none")  # every text comes as token ids
     for name, array in _tensors(model, head_dim):
-        writer.add_tensor(name, array)
+        if kind == "F32" or array.ndim < 2:
+            writer.add_tensor(name, array)
+        else:
+            matrix_type = gguf.GGMLQuantizationType[kind]
+            writer.add_tensor(name, gguf.quantize(array, matrix_type), raw_dtype=matrix_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
