@@ -116,19 +116,21 @@ BENCHMARK(InCache)
 
 void Normalizer(benchmark::State& state) {
   const auto compute = static_cast<Compute>(state.range(0));
-  const int64_t rows = state.range(2), vocabulary = 49152, hidden_size = 576;
-  const PackedOutputLayer output{Matrix(state.range(1), vocabulary, hidden_size, compute)};
-  const at::Tensor hidden = at::randn({rows, hidden_size});
+  const int64_t rows = state.range(2), vocabulary = state.range(3);
+  constexpr int64_t kHidden = 576;
+  const PackedOutputLayer output{Matrix(state.range(1), vocabulary, kHidden, compute)};
+  const at::Tensor hidden = at::randn({rows, kHidden});
   for (auto _ : state) benchmark::DoNotOptimize(LogNormalizer(hidden, output));
   state.SetBytesProcessed(state.iterations() * output.weight->bytes());
-  state.SetItemsProcessed(state.iterations() * 2 * rows * vocabulary * hidden_size);
+  state.SetItemsProcessed(state.iterations() * 2 * rows * vocabulary * kHidden);
   state.SetLabel(std::string(Name(compute)) + " " + output.weight->format());
 }
 BENCHMARK(Normalizer)
     ->ArgsProduct({{static_cast<int64_t>(Compute::kFloat32), static_cast<int64_t>(Compute::kInt8)},
                    {kQ8_0Weights},
-                   {1, 15, 128}})
-    ->ArgNames({"compute", "weights", "rows"})
+                   {1, 15, 128},
+                   {49152, 262144}})
+    ->ArgNames({"compute", "weights", "rows", "vocabulary"})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 
