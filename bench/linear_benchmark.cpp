@@ -23,7 +23,7 @@
 namespace lmfusion {
 namespace {
 
-enum Weights : int64_t { kFloat32Weights, kBFloat16Weights, kQ4_1Weights, kQ8_0Weights };
+enum Weights : int64_t { kFloat32Weights, kBFloat16Weights, kQ41Weights, kQ80Weights };
 
 // Blocks whose scales are 1/16 (and minima 0): what the numbers are does not matter here.
 at::Tensor Blocks(int64_t out, int64_t in, int64_t block_bytes) {
@@ -39,7 +39,7 @@ c10::intrusive_ptr<PackedMatrix> Matrix(int64_t weights, int64_t out, int64_t in
   switch (weights) {
     case kFloat32Weights: rows = {at::randn({out, in})}; break;
     case kBFloat16Weights: rows = {at::randn({out, in}).to(at::kBFloat16)}; break;
-    case kQ4_1Weights: rows = {Blocks(out, in, 20), WeightType::kQ4_1}; break;
+    case kQ41Weights: rows = {Blocks(out, in, 20), WeightType::kQ4_1}; break;
     default: rows = {Blocks(out, in, 34), WeightType::kQ8_0}; break;
   }
   return PackedMatrix::Pack({rows}, std::nullopt, compute);
@@ -94,9 +94,9 @@ void InCache(benchmark::State& state) {
 void LayersOfEveryType(benchmark::internal::Benchmark* benchmark) {
   const std::pair<Compute, Weights> kinds[] = {
       {Compute::kFloat32, kFloat32Weights},   {Compute::kFloat32, kBFloat16Weights},
-      {Compute::kFloat32, kQ4_1Weights},      {Compute::kFloat32, kQ8_0Weights},
-      {Compute::kBFloat16, kBFloat16Weights}, {Compute::kBFloat16, kQ4_1Weights},
-      {Compute::kInt8, kFloat32Weights},      {Compute::kInt4, kQ4_1Weights}};
+      {Compute::kFloat32, kQ41Weights},       {Compute::kFloat32, kQ80Weights},
+      {Compute::kBFloat16, kBFloat16Weights}, {Compute::kBFloat16, kQ41Weights},
+      {Compute::kInt8, kFloat32Weights},      {Compute::kInt4, kQ41Weights}};
   for (const auto& [compute, weights] : kinds) {
     for (int64_t rows : {1, 4, 12, 15, 16, 17, 20, 24, 32, 128, 512}) {
       benchmark->Args({static_cast<int64_t>(compute), weights, rows});
@@ -127,7 +127,7 @@ void Normalizer(benchmark::State& state) {
 }
 BENCHMARK(Normalizer)
     ->ArgsProduct({{static_cast<int64_t>(Compute::kFloat32), static_cast<int64_t>(Compute::kInt8)},
-                   {kQ8_0Weights},
+                   {kQ80Weights},
                    {1, 15, 128},
                    {49152, 262144}})
     ->ArgNames({"compute", "weights", "rows", "vocabulary"})
