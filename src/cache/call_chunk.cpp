@@ -188,7 +188,7 @@ bool CallChunk::GoesOn(size_t computed, size_t missing) const {
   for (Call* call = at_work_; call != nullptr; call = call->next) {
     const bool own = call->watch != nullptr && call->watch == CallWatch::Current();
     if (own && !call->Tell()) call->withdrawn = true;
-    goes_on = goes_on && !call->withdrawn;
+    if (call->withdrawn) goes_on = false;
   }
   return goes_on;
 }

@@ -55,7 +55,8 @@ TEST(PythonString, KindsOfCharacters) {
   for (const char32_t c : {0xb2, 0x2764, 0x2d, 0x2605, 0x378}) {
     EXPECT_FALSE(IsRegexWord(c)) << std::hex << static_cast<uint32_t>(c);
   }
-  for (const char32_t c : {0x14092, 0x1e030, 0x1e4ec, 0x10d40}) {  // new in Unicode 15 and 16
+  for (const char32_t c :
+       {0x14092, 0x1e030, 0x1e4ec, 0x10d40, 0x10d69}) {  // new in Unicode 15 and 16
     EXPECT_TRUE(IsRegexWord(c)) << std::hex << static_cast<uint32_t>(c);
   }
   for (const char32_t c : {0x1d2c0, 0x1f6dc}) {

@@ -88,10 +88,6 @@ utf8proc_category_t Category(char32_t c) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(c));
 }
 
-bool IsMark(utf8proc_category_t category) {
-  return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
-}
-
 bool IsCased(char32_t c) {
   const utf8proc_category_t category = Category(c);
   if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LT) return true;
@@ -228,7 +224,8 @@ bool IsRegexWord(char32_t c) {
     const std::string_view added = AddedCategory(c);
     return added == "Nd" || added.substr(0, 1) == "L" || added.substr(0, 1) == "M";
   }
-  return IsLetter(c) || IsMark(category) || category == UTF8PROC_CATEGORY_ND ||
+  const bool is_letter_or_mark = category <= UTF8PROC_CATEGORY_ME;  // Lu to Lo, Mn to Me
+  return is_letter_or_mark || category == UTF8PROC_CATEGORY_ND ||
          category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_PC || c == 0x200c ||
          c == 0x200d || (category == UTF8PROC_CATEGORY_SO && IsCased(c));
 }
