@@ -74,7 +74,7 @@ target_link_libraries(lmfusion_cuda PRIVATE
 target_compile_options(lmfusion_cuda PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra>)
 set_target_properties(lmfusion_cuda PROPERTIES
   CUDA_RUNTIME_LIBRARY Shared
-  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+  VERSION ${LMFUSION_LIBRARY_VERSION} SOVERSION ${LMFUSION_SOVERSION}
   LIBRARY_OUTPUT_DIRECTORY $<TARGET_FILE_DIR:lmfusion>
   # torch's wheel and the runtime library beside it.
   INSTALL_RPATH "$ORIGIN;$ORIGIN/../torch/lib;$ORIGIN/../nvidia/cu13/lib;${LMFUSION_TORCH_LIBRARY_DIR}")
