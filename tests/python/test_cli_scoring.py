@@ -143,6 +143,12 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert "--json" in capsys.readouterr().out or command.name == "serve"
 
 
+def test_a_port_that_there_is_not_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--port", "99999"])
+    assert "'--port': Input should be less than or equal to 65535" in capsys.readouterr().err
+
+
 def completed(shell: str, line: str) -> list[str]:
     """What the program offers to a shell for the last word of a line."""
     words = line.split(" ")

@@ -19,7 +19,8 @@ def serve(scorer: ChosenScorer,
           given: Annotated[str | None, typer.Argument(
               metavar="[MODEL]", help=f"{MODEL_HELP}; the same as --model")] = None,
           host: Annotated[str, typer.Option("--host", help="where to listen")] = "127.0.0.1",
-          port: Annotated[int, typer.Option("--port", help="0: any that is free")] = 8000,
+          port: Annotated[int, typer.Option("--port", min=0, max=65535,
+                                            help="0: any that is free")] = 8000,
           token_file: Annotated[Path | None, typer.Option(
               "--token-file", metavar="FILE",
               help='lines "NAME TOKEN": who may call; names share no cache')] = None,
