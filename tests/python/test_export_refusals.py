@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import peft
 import pytest
+import safetensors.torch
 import tiny_models
 import torch
 import transformers
@@ -100,6 +104,85 @@ def test_sharded_weights_are_read_whole(tmp_path: Path) -> None:
     export_folder(tmp_path / "sharded", tmp_path / "model.lmf", tokenizer=False)
     assert difference(hugging_face(model, paths),
                       engine(tmp_path / "model.lmf", paths, 16)) <= TOLERANCE
+
+
+# --- damaged and foreign folders ---
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    tiny_models.build(tiny_models.TREE_CONFIGS["llama"]()).save_pretrained(folder)
+    tiny_models.tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def without_a_weight(folder: Path) -> None:
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    del weights["model.layers.1.self_attn.q_proj.weight"]
+    safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def without_two(folder: Path) -> None:
+    without_a_weight(folder)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def of_other_sizes(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 12}))
+
+
+def with_code_of_its_own(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(
+        {"model_type": "other", "auto_map": {"AutoConfig": "code.Config"}}))
+    (folder / "code.py").write_text("raise SystemExit")
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:200]) and None
+
+
+FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a weight missing": (without_a_weight, r"has no model\.layers\.1\.self_attn\.q_proj\.weight of "
+                                           "LlamaForCausalLM, which would be random"),
+    "two weights missing": (without_two, r"has no lm_head\.weight, nor 1 other weights"),
+    "weights of other sizes": (of_other_sizes, "transformers can read: RuntimeError"),
+    "weights cut off": (cut("model.safetensors"), "transformers can read: SafetensorError"),
+    "a pointer for weights": (lambda folder: (folder / "model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\n") and None, "SafetensorError"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "OSError"),
+    "a configuration cut off": (cut("config.json"), "config.json' is not a valid JSON"),
+    "no configuration": (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+    "code of its own": (with_code_of_its_own, "code of its own folder, which is never run here"),
+    "a tokenizer cut off": (cut("tokenizer.json"), "No tokenizer could be read from"),
+}
+
+
+@pytest.mark.parametrize("what", FOLDERS)
+def test_folders_that_are_not_whole_are_refused(whole: Path, what: str, tmp_path: Path) -> None:
+    damage, message = FOLDERS[what]
+    shutil.copytree(whole, tmp_path / "model")
+    damage(tmp_path / "model")
+    with pytest.raises(ExportError, match=message):
+        export_folder(tmp_path / "model", tmp_path / "model.lmf")
+    assert not (tmp_path / "model.lmf").exists()
+
+
+def test_a_file_of_a_folder_is_not_the_folder(whole: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        with pytest.raises(ExportError, match="is a file; the folder around it"):
+            export_folder(whole / name, tmp_path / "model.lmf")
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF\3\0\0\0" + bytes(40),
+                                     b"GGUF\3\0\0\0" + b"\xff" * 40, b"other" * 9])
+def test_what_is_no_gguf_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(content)
+    with pytest.raises(ExportError, match=r"transformers cannot read model\.gguf"):
+        export_folder(tmp_path / "model.gguf", tmp_path / "model.lmf")
 
 
 # --- LoRA ---

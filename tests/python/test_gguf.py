@@ -79,7 +79,7 @@ class Written:
             out.add_attn_logit_softcapping(50.0)
             out.add_final_logit_softcapping(30.0)
 
-    def close(self, kind: Type = Type.F32) -> Path:
+    def close(self, kind: Type = Type.F32, *, without: str = "") -> Path:
         """Writes the weights, matrices as blocks of `kind`, which the model then has, too."""
         names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm",
                  "lm_head": "output", **{f"model.layers.0.{hf}": f"blk.0.{name}" for hf, name in {
@@ -94,7 +94,7 @@ class Written:
                      "post_feedforward_layernorm": "post_ffw_norm"}.items()}}
         for hf, name in names.items():
             tensor = self.model.state_dict().get(f"{hf}.weight")
-            if tensor is None or (hf == "lm_head" and self.arch != "llama"):
+            if tensor is None or name == without or (hf == "lm_head" and self.arch != "llama"):
                 continue
             if tensor.dim() == 2 and kind != Type.F32:
                 self._add_blocks(f"{name}.weight", tensor, kind, hf)
@@ -147,6 +147,16 @@ def test_blocks_of_every_type_score_as_gguf_reads_them(kind: Type, tmp_path: Pat
     path = [1, 5, 9, 2, 60, 95, 7]
     assert scorer.score_token_paths([path], [1])[0] == pytest.approx(
         log_probs(written.model, path), abs=2e-4)
+
+
+@pytest.mark.parametrize(("name", "weight"), [("attn_q", "self_attn.q_proj"),
+                                              ("ffn_norm", "post_attention_layernorm")])
+def test_a_weight_that_is_missing_is_named(name: str, weight: str, tmp_path: Path) -> None:
+    """transformers would make it up."""
+    written = Written(tmp_path / "model.gguf", "llama", model_of("llama", 96))
+    source = written.close(without=f"blk.0.{name}")
+    with pytest.raises(ExportError, match=rf"gguf has no model\.layers\.0\.{weight}\.weight"):
+        export_folder(source, tmp_path / "model.lmf", tokenizer=False)
 
 
 def test_float16(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,26 +19,38 @@ from transformers import (
 from lmfusion.errors import ExportError
 from lmfusion.exporter.gguf_tokenizer import gguf_tokenizer
 
+# What transformers raises for files that are damaged, missing, or of something else.
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, SafetensorError,
+              struct.error)
+
 
 def load_model(path: Path) -> PreTrainedModel:
     """Loads a causal language model in float32 from a folder or a .gguf file.
 
     Raises:
-        ExportError: it is no model, an encoder-decoder, or transformers cannot read it.
+        ExportError: it is no model, an encoder-decoder, transformers cannot read it, or weights
+            are missing.
     """
     if path.suffix == ".gguf":
         return _load_gguf(path)
+    if path.is_file():
+        raise ExportError(f"{path} is a file; the folder around it, with config.json and weights, "
+                          "or a .gguf file expected")
     if not (path / "config.json").is_file():
         raise ExportError(f"{path} has no config.json; a folder of Hugging Face (config.json, "
                           "tokenizer files, *.safetensors) or a .gguf file is expected")
-    config = AutoConfig.from_pretrained(path)
-    refuse_encoder_decoder(config)
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32,
-                                                    attn_implementation="eager")
-    except ValueError as error:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        refuse_encoder_decoder(config)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False,
+            output_loading_info=True)
+        return _whole(path, *loaded)
+    except UNREADABLE as error:
+        if isinstance(error, ExportError):
+            raise
         raise ExportError(f"{path} is not a causal language model that transformers can read: "
-                          f"{error}") from error
+                          f"{_reason(error)}") from error
 
 
 def load_tokenizer(path: Path, gguf_pre: str | None = None) -> PreTrainedTokenizerBase:
@@ -47,10 +62,30 @@ def load_tokenizer(path: Path, gguf_pre: str | None = None) -> PreTrainedTokeniz
     if path.suffix == ".gguf":
         return gguf_tokenizer(path, gguf_pre)
     try:
-        return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ExportError(f"No tokenizer could be read from {path}: {error}. Export without one: "
-                          "tokenizer=False, or --no-tokenizer on the command line.") from error
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise ExportError(f"No tokenizer could be read from {path}: {_reason(error)}. Export "
+                          "without one: tokenizer=False, or --no-tokenizer on the command line."
+                          ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What transformers says, in one line; its way out for code in a folder is not ours."""
+    if "trust_remote_code" in str(error):
+        return ("it needs code of its own folder, which is never run here; load it yourself and "
+                "give the live model to lmfusion.from_hf or lmfusion.export")
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _whole(path: Path, model: PreTrainedModel, found: dict[str, Any]) -> PreTrainedModel:
+    """Refuses a model that transformers filled up with random numbers (ExportError)."""
+    missing = sorted(map(str, found["missing_keys"]))
+    if missing:
+        raise ExportError(
+            f"{path} has no {missing[0]}"
+            + (f", nor {len(missing) - 1} other weights" if len(missing) > 1 else "")
+            + f" of {type(model).__name__}, which would be random numbers; get all of its files")
+    return model
 
 
 def check_model(model: object) -> None:
@@ -80,11 +115,15 @@ def refuse_encoder_decoder(config: object) -> None:
 
 def _load_gguf(path: Path) -> PreTrainedModel:
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager")
-    except (ValueError, NotImplementedError) as error:
-        raise ExportError(f"transformers cannot read {path.name}: {error}. Export the model's "
-                          "Hugging Face folder instead.") from error
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager",
+            trust_remote_code=False, output_loading_info=True)
+        model = _whole(path, *loaded)
+    except UNREADABLE as error:
+        if isinstance(error, ExportError):
+            raise
+        raise ExportError(f"transformers cannot read {path.name}: {_reason(error)}. Export the "
+                          "model's Hugging Face folder instead.") from error
     # The weights are dequantized by now; what says otherwise would travel with every copy.
     settings = model.config.to_dict()
     for entry in ("quantization_config", "loss_type"):
