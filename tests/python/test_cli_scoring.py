@@ -178,8 +178,9 @@ def test_the_completion_script_works_in_bash(tmp_path: Path) -> None:
     program.chmod(0o755)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "HOME": str(tmp_path),
                    "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run([program, "--install-completion", "bash"], env=environment, check=True,
-                   capture_output=True)
+    # It asks its parent process which shell this is.
+    subprocess.run(["bash", "--norc", "-c", "lmfusion --install-completion; exit $?"],
+                   env=environment, check=True, capture_output=True)
     [script] = (tmp_path / ".bash_completions").iterdir()
     done = subprocess.run(
         ["bash", "--norc", "-c", 'source "$1"; COMP_WORDS=(lmfusion tune --fo); COMP_CWORD=2; '
