@@ -59,6 +59,14 @@ WRONG: dict[str, Call] = {
     "phrase": lambda s, _: lmfusion.CombinedScorer(
         {"lm": s, "names": lmfusion.PhraseList({SECRET: 1.0})},
         weights={"lm": 1.0, "names": 1.0}).score_texts([SECRET, BAD]),
+    "tokens of a combination": lambda s, _: lmfusion.CombinedScorer(
+        {"lm": s}, weights={"lm": 1.0}).token_log_probs([SECRET, BAD]),
+    "a combination explained": lambda s, _: lmfusion.CombinedScorer(
+        {"lm": s}, weights={"lm": 1.0}).explain(SECRET, BAD),
+    "verified": lambda s, _: lmfusion.Verified(s, s, 1.0).best([[SECRET, BAD]]),
+    "verified shapes": lambda s, _: lmfusion.Verified(s, s, 1.0).best([[SECRET]], [[1.0, 2.0]]),
+    "verified texts": lambda s, _: lmfusion.Verified(s, s, 1.0).score_texts([SECRET, BAD]),
+    "margin": lambda s, _: lmfusion.calibrate(s, s, [[SECRET, BAD]]),
     "weights of phrases": lambda s, _: lmfusion.PhraseList({SECRET: float("nan")}),
     "history of states": lambda s, _: lmfusion.StateScorer(s).score(
         lmfusion.State(BAD), SECRET)}
@@ -109,11 +117,14 @@ def test_nothing_that_stays_shows_a_text(bundle: Path, oracle: Oracle) -> None:
     scorer.score_texts([f"{SECRET} {SECRET}"])
     states = lmfusion.StateScorer(scorer)
     state = states.start(SECRET)
+    combined = lmfusion.CombinedScorer({"lm": scorer, "names": lmfusion.PhraseList({SECRET: 1.0})},
+                                       weights={"lm": 1.0, "names": 1.0})
+    verified = lmfusion.Verified(scorer, scorer, 1.0)
+    lattice = Lattice([Arc(0, 1, SECRET, 0.0)], {1: (0.0, 0.0)})
     stats = scorer.stats()
     kept = [scorer, stats, str(stats), scorer.options, states, state,
             lmfusion.PhraseList({SECRET: 1.0}),
-            lmfusion.CombinedScorer({"lm": scorer, "names": lmfusion.PhraseList({SECRET: 1.0})},
-                                    weights={"lm": 1.0, "names": 1.0})]
+            combined, verified, verified.best([[SECRET, "cat"]]), scorer.best([[SECRET]]), lattice]
     for each in kept:
         assert SECRET not in repr(each)
     assert SECRET in state.text
