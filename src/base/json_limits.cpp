@@ -21,10 +21,10 @@ class Counts final : public nlohmann::json_sax<Json> {
   bool number_integer(number_integer_t) override { return Value(); }
   bool number_unsigned(number_unsigned_t) override { return Value(); }
   bool number_float(number_float_t, const string_t&) override { return Value(); }
-  bool string(string_t&) override { return Value(); }
+  bool string(string_t& text) override { return Text(text) && Value(); }
   bool binary(binary_t&) override { return Value(); }
   bool start_object(size_t) override { return Begin(); }
-  bool key(string_t&) override { return true; }
+  bool key(string_t& name) override { return Text(name); }
   bool end_object() override { return End(); }
   bool start_array(size_t) override { return Begin(); }
   bool end_array() override { return End(); }
@@ -35,6 +35,10 @@ class Counts final : public nlohmann::json_sax<Json> {
  private:
   bool Value() {
     if (++values_ > limits_.values) beyond = "it has too many values";
+    return beyond == nullptr;
+  }
+  bool Text(const string_t& text) {
+    if (text.size() > limits_.text) beyond = "it has a text that is too long";
     return beyond == nullptr;
   }
   bool Begin() {

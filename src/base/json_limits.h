@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -10,6 +11,7 @@ namespace lmfusion {
 struct JsonLimits {
   int nesting;
   int64_t values;
+  size_t text;  // bytes of a text or a name
 };
 
 // What of `json` is beyond the limits, for messages; null where nothing is, also where it is no

@@ -15,7 +15,7 @@ constexpr size_t kShown = 60;        // bytes of a value in a message
 constexpr size_t kMostReason = 200;  // bytes of what a parser says
 
 // Of what a model file may say; real ones are far from them.
-constexpr JsonLimits kLimits{16, 1 << 18};
+constexpr JsonLimits kLimits{16, 1 << 18, 1 << 20};
 
 std::string Shown(const json& value) {
   std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace);

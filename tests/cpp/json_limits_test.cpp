@@ -14,7 +14,7 @@ std::string Repeated(const std::string& text, int count) {
   return all;
 }
 
-constexpr JsonLimits kLimits{16, 1000};
+constexpr JsonLimits kLimits{16, 1000, 100};
 
 std::string Beyond(const std::string& json) {
   const char* const beyond = BeyondLimits(json, kLimits);
@@ -35,6 +35,13 @@ TEST(JsonLimits, ValuesAreCounted) {
   for (const char* value : {"0", "-1", "1.5", "null", "true", "\"x\"", "[]", "{}"}) {
     EXPECT_EQ(Beyond("[" + Repeated(std::string(value) + ",", 999) + "0]"),
               "it has too many values");
+  }
+}
+
+TEST(JsonLimits, TextsAndNamesHaveALength) {
+  for (const auto& [begin, end] : {std::pair("[\"", "\"]"), std::pair("{\"", "\": 0}")}) {
+    EXPECT_EQ(Beyond(begin + Repeated("x", 100) + end), "");
+    EXPECT_EQ(Beyond(begin + Repeated("x", 101) + end), "it has a text that is too long");
   }
 }
 

@@ -61,6 +61,7 @@ def test_json_without_end(oracle: Oracle, bundle: Path, tmp_path: Path, part: st
     check(results, lambda name: False)
     assert "nested too deeply" in results["nested lists"]
     assert "too many values" in results["many numbers"]
+    assert "a text that is too long" in results["a long text"]
 
 
 def test_json_without_end_as_a_tokenizer() -> None:

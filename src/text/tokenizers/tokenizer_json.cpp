@@ -23,7 +23,7 @@ constexpr std::string_view kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 // Limits of what is read; real files are far from them.
-constexpr JsonLimits kLimits{32, 1 << 23};
+constexpr JsonLimits kLimits{32, 1 << 23, 1 << 24};
 constexpr size_t kMaxSteps = 64;  // of a normalizer, of a pre-tokenizer
 constexpr uint64_t kMaxId = (1 << 24) - 1;
 
