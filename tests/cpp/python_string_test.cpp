@@ -59,6 +59,9 @@ TEST(PythonString, KindsOfCharacters) {
        {0x14092, 0x1e030, 0x1e4ec, 0x10d40, 0x10d69}) {  // new in Unicode 15 and 16
     EXPECT_TRUE(IsRegexWord(c)) << std::hex << static_cast<uint32_t>(c);
   }
+  for (const char32_t c : {0x88f, 0x1ade, 0x1aeb, 0x33479}) {  // new in Unicode 17
+    EXPECT_FALSE(IsRegexWord(c)) << std::hex << static_cast<uint32_t>(c);
+  }
   for (const char32_t c : {0x1d2c0, 0x1f6dc}) {
     EXPECT_FALSE(IsRegexWord(c)) << std::hex << static_cast<uint32_t>(c);
   }

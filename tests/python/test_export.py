@@ -23,6 +23,7 @@ from lmfusion.exporter.gguf_tokenizer import gguf_tokenizer
 from lmfusion.exporter.replica import float32_replica
 from lmfusion.exporter.sources import load_model
 from lmfusion.exporter.tokenizer_file import start_token
+from packaging.version import Version
 from tiny_models import WINDOW
 
 # The modules; the package binds both names to the functions in them.
@@ -182,6 +183,8 @@ def test_plain_form_holds_for_other_sizes_and_paddings(name: str, tmp_path: Path
 @pytest.mark.parametrize("name", tiny_models.PLAIN_CONFIGS)
 def test_tree_form_is_refused_with_the_way_out(name: str, tmp_path: Path) -> None:
     model = tiny_models.build(tiny_models.PLAIN_CONFIGS[name]())
+    if name == "gptj" and Version(transformers.__version__) >= Version("5.24"):
+        pytest.skip("GPT-J has standard attention in transformers 5.24")
     with pytest.raises(ExportError, match="--uncached"):
         export(model, None, tmp_path / "model.lmf")
     assert not list(tmp_path.iterdir())

@@ -18,7 +18,8 @@ bool IsNumeric(char32_t c) {
   if (c < 0x80) return c >= U'0' && c <= U'9';
   const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
   if (category != UTF8PROC_CATEGORY_CN) {
-    return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+    return !IsAfterUnicode16(c) && category >= UTF8PROC_CATEGORY_ND &&
+           category <= UTF8PROC_CATEGORY_NO;
   }
   return AddedCategory(c).substr(0, 1) == "N";
 }

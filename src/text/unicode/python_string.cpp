@@ -85,6 +85,7 @@ constexpr Expansion kTitleExpansions[] = {{0xdf, {0x53, 0x73}},
                                           {0xfb17, {0x544, 0x56d}}};
 
 utf8proc_category_t Category(char32_t c) {
+  if (IsAfterUnicode16(c)) return UTF8PROC_CATEGORY_CN;
   return utf8proc_category(static_cast<utf8proc_int32_t>(c));
 }
 

@@ -9,7 +9,7 @@ namespace lmfusion {
 // Characters that Unicode 15, 15.1 and 16 added, by general category. Patterns of tokenizers, and
 // the characters beside an added token, are read as Unicode 16 has them (as the package tokenizers
 // 0.23 does); PCRE2 10.42 and utf8proc 2.8 know Unicode 14. With newer versions of the two this
-// list is without effect.
+// list is without effect. What came after Unicode 16 is left out (`IsAfterUnicode16`).
 struct UnicodeAddition {
   std::string_view category;  // of marks, punctuation and symbols only the first letter
   char32_t first, last;
@@ -61,6 +61,27 @@ inline std::string_view AddedCategory(char32_t c) {
       std::begin(kUnicodeAdditions), std::end(kUnicodeAdditions),
       [c](const UnicodeAddition& addition) { return c >= addition.first && c <= addition.last; });
   return found == std::end(kUnicodeAdditions) ? std::string_view{} : found->category;
+}
+
+struct CharacterRange {
+  char32_t first, last;
+};
+// Letters, marks and digits of Unicode 17, in ascending order, which utf8proc 2.11 knows.
+inline constexpr CharacterRange kAfterUnicode16[] = {
+    {0x88f, 0x88f},     {0xc5c, 0xc5c},     {0xcdc, 0xcdc},     {0x1acf, 0x1add},
+    {0x1ae0, 0x1aeb},   {0xa7ce, 0xa7cf},   {0xa7d2, 0xa7d2},   {0xa7d4, 0xa7d4},
+    {0xa7f1, 0xa7f1},   {0x10940, 0x10959}, {0x10ec5, 0x10ec7}, {0x10efa, 0x10efb},
+    {0x11b60, 0x11b67}, {0x11db0, 0x11ddb}, {0x11de0, 0x11de9}, {0x16ea0, 0x16eb8},
+    {0x16ebb, 0x16ed3}, {0x16ff2, 0x16ff6}, {0x187f8, 0x187ff}, {0x18d09, 0x18d1e},
+    {0x18d80, 0x18df2}, {0x1e6c0, 0x1e6de}, {0x1e6e0, 0x1e6f5}, {0x1e6fe, 0x1e6ff},
+    {0x2b73a, 0x2b73f}, {0x2cea2, 0x2cead}, {0x323b0, 0x33479}};
+
+// Whether a letter, mark or digit is none in Unicode 16 yet, whatever the libraries know.
+inline bool IsAfterUnicode16(char32_t c) {
+  const auto* after = std::upper_bound(
+      std::begin(kAfterUnicode16), std::end(kAfterUnicode16), c,
+      [](char32_t value, const CharacterRange& each) { return value < each.first; });
+  return after != std::begin(kAfterUnicode16) && c <= std::prev(after)->last;
 }
 
 }  // namespace lmfusion
