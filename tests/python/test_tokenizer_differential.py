@@ -90,7 +90,15 @@ def check(seed: int) -> tuple[int, int]:
         return 0, 1
     lines = [*odd_lines(LINES // 2, seed), *mixed_lines(LINES // 2, seed)]
     control = {original.token_to_id(name) for name in CONTROL}
-    for line, encoding in zip(lines, original.encode_batch(lines, add_special_tokens=False)):
+    try:
+        encodings = original.encode_batch(lines, add_special_tokens=False)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # "AddedVocabulary bad split", seed 790021
+            raise
+        for line in lines:
+            ours.encode(line)
+        return 0, 0
+    for line, encoding in zip(lines, encodings):
         got = ours.encode(line)
         # Merges or a whole word make the original's control token of its letters, alone or on the
         # way to more, which ours never does (MergesMakeNoControlTokenOfLetters in C++).

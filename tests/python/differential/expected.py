@@ -185,7 +185,7 @@ def separator(context: str, word: str, join: str) -> str:
         return ""
     if "CJK" in (before, following) and "HANGUL" not in (before, following):
         return ""
-    if word.lower() in CLITICS or all(letter in CLOSING for letter in word):
+    if word.lower().rstrip(CLOSING) in CLITICS or all(letter in CLOSING for letter in word):
         return ""
     if context[-1] == "(" or (context[-1] == "-" and len(context) > 1 and context[-2].isalnum()):
         return ""
