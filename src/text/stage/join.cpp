@@ -1,10 +1,9 @@
 #include "lmfusion/join.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <string>
 
+#include "text/unicode/category.h"
 #include "text/unicode/python_string.h"
 #include "text/unicode/utf8.h"
 
@@ -41,10 +40,6 @@ constexpr std::string_view kElided[] = {"un",   "all",   "dall",  "dell", "nell"
                                         "coll", "quell", "quest", "bell", "sant", "aujourd"};
 
 bool IsOneOf(char32_t c, std::u32string_view set) { return set.find(c) != set.npos; }
-
-utf8proc_category_t Category(char32_t c) {
-  return utf8proc_category(static_cast<utf8proc_int32_t>(c));
-}
 
 bool IsSpace(char32_t c) { return IsPythonSpace(c) || c == kZeroWidthSpace; }
 bool IsClosing(char32_t c) {

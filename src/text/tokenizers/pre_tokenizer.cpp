@@ -3,10 +3,9 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <iterator>
 
 #include "text/tokenizers/space_mark.h"
-#include "text/unicode/unicode_additions.h"
+#include "text/unicode/category.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
@@ -16,10 +15,9 @@ using Words = PreTokenizer::Words;
 
 bool IsNumeric(char32_t c) {
   if (c < 0x80) return c >= U'0' && c <= U'9';
-  const utf8proc_category_t category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  const utf8proc_category_t category = Category(c);
   if (category != UTF8PROC_CATEGORY_CN) {
-    return !IsAfterUnicode16(c) && category >= UTF8PROC_CATEGORY_ND &&
-           category <= UTF8PROC_CATEGORY_NO;
+    return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
   }
   return AddedCategory(c).substr(0, 1) == "N";
 }

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include "text/unicode/unicode_additions.h"
+#include "text/unicode/category.h"
 #include "text/unicode/utf8.h"
 
 namespace lmfusion {
@@ -83,11 +83,6 @@ constexpr Expansion kTitleExpansions[] = {{0xdf, {0x53, 0x73}},
                                           {0xfb15, {0x544, 0x56b}},
                                           {0xfb16, {0x54e, 0x576}},
                                           {0xfb17, {0x544, 0x56d}}};
-
-utf8proc_category_t Category(char32_t c) {
-  if (IsAfterUnicode16(c)) return UTF8PROC_CATEGORY_CN;
-  return utf8proc_category(static_cast<utf8proc_int32_t>(c));
-}
 
 bool IsCased(char32_t c) {
   const utf8proc_category_t category = Category(c);
