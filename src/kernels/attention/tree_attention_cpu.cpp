@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/attention/key_tile.h"
@@ -34,14 +35,8 @@ class TreeAttention {
     ParallelFor(0, tiles_of(size) * b_.kv_heads, 1, [&](int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item) {
         const int64_t tile = item / b_.kv_heads, first = tile * size;
-        AttendTokens({first,
-                      std::min(b_.tokens, first + size),
-                      item % b_.kv_heads,
-                      b_.positions[first],
-                      0,
-                      segments.begin(tile),
-                      segments.begin(tile + 1),
-                      {}});
+        AttendTokens({first, std::min(b_.tokens, first + size), item % b_.kv_heads,
+                      segments.begin(tile), segments.begin(tile + 1)});
       }
     });
   }
@@ -50,10 +45,11 @@ class TreeAttention {
   // The queries of tokens [first, last) that share one key/value head, and what they saw so far.
   struct Queries {
     int64_t first, last, kv_head;
-    int64_t lowest, highest;  // positions that any of them sees
     // Segments that any of them sees; of a token's, in the order of positions.
     const Segment *const *segments_begin, *const *segments_end;
-    std::vector<Softmax> softmax;  // [tokens][group]
+    // Positions that any of them sees.
+    int64_t lowest = std::numeric_limits<int64_t>::max(), highest = 0;
+    std::vector<Softmax> softmax = {};  // [tokens][group]
   };
 
   void AttendTokens(Queries q) const {
