@@ -75,7 +75,7 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"{self.path}: another process is at work on this shard") from None
-        whole = 0
+        whole = begun = 0  # bytes
         first: dict[str, Any] | None = None
         self._file.seek(0)
         for line in self._file:
@@ -83,13 +83,15 @@ class Journal:
             if entry is None:
                 break
             if first is None:
-                first = entry
+                first, begun = entry, len(line)
             else:
-                _same_job(self.path, first, job)
                 self.done += len(entry["log_probs"])
             whole += len(line)
-        if self.done == 0 and first != json.loads(json.dumps(job)):
-            whole = 0  # of another job that ended before its first call: nothing is lost
+        if first is not None and (other := _other_job(first, job)):
+            if whole > begun:
+                raise ValueError(f"{self.path} is of a job with another {other}; give the same as "
+                                 "then, or remove it to begin anew")
+            whole = 0  # it ended before its first call: nothing is lost
         self._file.truncate(whole)
         if whole == 0:
             self._write(job)
@@ -114,7 +116,7 @@ def done_in(path: Path, job: dict[str, Any]) -> int:
         return 0
     with path.open("rb") as file:
         first = _entry(file.readline())
-        if first != json.loads(json.dumps(job)):
+        if first is None or _other_job(first, job):
             return 0
         return sum(len(entry["log_probs"]) for entry in map(_entry, file) if entry is not None)
 
@@ -140,9 +142,8 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def _same_job(path: Path, found: dict[str, Any], job: dict[str, Any]) -> None:
+def _other_job(found: dict[str, Any], job: dict[str, Any]) -> str:
+    """What makes them two jobs; empty where they are one."""
     wanted = json.loads(json.dumps(job))
     other = [name for name in wanted if found.get(name) != wanted[name]]
-    if other or set(found) != set(wanted):
-        raise ValueError(f"{path} is of a job with another {', '.join(other) or 'format'}; give "
-                         "the same as then, or remove it to begin anew")
+    return ", ".join(other) or ("" if set(found) == set(wanted) else "format")
