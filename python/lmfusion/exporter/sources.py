@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +41,10 @@ def load_model(path: Path) -> PreTrainedModel:
     if not (path / "config.json").is_file():
         raise ExportError(f"{path} has no config.json; a folder of Hugging Face (config.json, "
                           "tokenizer files, *.safetensors) or a .gguf file is expected")
-    try:
+    with _told(f"{path} is not a causal language model that transformers can read: "):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         refuse_encoder_decoder(config)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False,
-            output_loading_info=True)
-        return _whole(path, *loaded)
-    except UNREADABLE as error:
-        if isinstance(error, ExportError):
-            raise
-        raise ExportError(f"{path} is not a causal language model that transformers can read: "
-                          f"{_reason(error)}") from error
+        return _whole(path)
 
 
 def load_tokenizer(path: Path, gguf_pre: str | None = None) -> PreTrainedTokenizerBase:
@@ -61,12 +55,20 @@ def load_tokenizer(path: Path, gguf_pre: str | None = None) -> PreTrainedTokeniz
     """
     if path.suffix == ".gguf":
         return gguf_tokenizer(path, gguf_pre)
-    try:
+    with _told(f"No tokenizer could be read from {path}: ",
+               ". Export without one: tokenizer=False, or --no-tokenizer on the command line."):
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+
+
+@contextlib.contextmanager
+def _told(before: str, after: str = "") -> Iterator[None]:
+    """What transformers cannot read is an ExportError: `before`, its reason, `after`."""
+    try:
+        yield
+    except ExportError:
+        raise
     except UNREADABLE as error:
-        raise ExportError(f"No tokenizer could be read from {path}: {_reason(error)}. Export "
-                          "without one: tokenizer=False, or --no-tokenizer on the command line."
-                          ) from error
+        raise ExportError(f"{before}{_reason(error)}{after}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -77,8 +79,14 @@ def _reason(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _whole(path: Path, model: PreTrainedModel, found: dict[str, Any]) -> PreTrainedModel:
-    """Refuses a model that transformers filled up with random numbers (ExportError)."""
+def _whole(path: Path) -> PreTrainedModel:
+    """Of a folder or .gguf file; none that transformers filled up with random numbers
+    (ExportError)."""
+    of_file = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        path.parent if of_file else path, dtype=torch.float32, attn_implementation="eager",
+        trust_remote_code=False, output_loading_info=True, **of_file)
+    model, found = loaded
     missing = sorted(map(str, found["missing_keys"]))
     if missing:
         raise ExportError(
@@ -114,16 +122,9 @@ def refuse_encoder_decoder(config: object) -> None:
 
 
 def _load_gguf(path: Path) -> PreTrainedModel:
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager",
-            trust_remote_code=False, output_loading_info=True)
-        model = _whole(path, *loaded)
-    except UNREADABLE as error:
-        if isinstance(error, ExportError):
-            raise
-        raise ExportError(f"transformers cannot read {path.name}: {_reason(error)}. Export the "
-                          "model's Hugging Face folder instead.") from error
+    with _told(f"transformers cannot read {path.name}: ",
+               ". Export the model's Hugging Face folder instead."):
+        model = _whole(path)
     # The weights are dequantized by now; what says otherwise would travel with every copy.
     settings = model.config.to_dict()
     for entry in ("quantization_config", "loss_type"):
