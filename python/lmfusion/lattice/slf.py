@@ -13,10 +13,11 @@ from pathlib import Path
 
 from lmfusion.errors import LatticeError
 from lmfusion.lattice.lattice import Arc, Lattice
+from lmfusion.lattice.symbols import score
 from lmfusion.lattice.word_nodes import lattice_of_word_nodes
 from lmfusion.nbest.htk import word_of
 from lmfusion.nbest.slf import SlfFile
-from lmfusion.shown import number_of, shown
+from lmfusion.shown import shown
 
 
 def matches(head: list[str]) -> bool:
@@ -55,13 +56,10 @@ def _arc(path: Path, file: SlfFile, numbers: dict[str, int], source: str, link: 
     for node in (source, link["E"]):
         if node not in numbers:
             raise LatticeError(f"{where}: node {shown(node)} is not there")
-    try:
-        acoustic = number_of(link.get("a", link.get("acoustic", "0")), where)
-        ngram = number_of(link.get("l", link.get("language", "0")), where)
-        ends = [number_of(file.nodes[node]["t"], where) for node in (source, link["E"])
-                if "t" in file.nodes[node]]
-    except ValueError as error:
-        raise LatticeError(str(error)) from None
+    acoustic = score(link.get("a", link.get("acoustic", "0")), where)
+    ngram = score(link.get("l", link.get("language", "0")), where)
+    ends = [score(file.nodes[node]["t"], where) for node in (source, link["E"])
+            if "t" in file.nodes[node]]
     label = word_of(link["W"]) if "W" in link else ""
     return Arc(numbers[source], numbers[link["E"]], label, nats * acoustic, nats * ngram,
                (ends[0], ends[1]) if len(ends) == 2 else None)

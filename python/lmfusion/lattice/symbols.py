@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lmfusion.errors import LatticeError
 from lmfusion.nbest.file_shape import lines_of
-from lmfusion.shown import shown
+from lmfusion.shown import number_of, shown
 
 Symbols = Mapping[str, int] | Mapping[int, str] | str | os.PathLike[str]
 _NUMBER = re.compile(r"-?\d+")
@@ -86,6 +86,6 @@ def score(field: str, where: str) -> float:
         LatticeError: it is no number.
     """
     try:
-        return float(field)
-    except ValueError:
-        raise LatticeError(f"{where}: {shown(field)} where a number is expected") from None
+        return number_of(field, where)
+    except ValueError as error:
+        raise LatticeError(str(error)) from None
