@@ -84,8 +84,11 @@ def clang_tidy(name: str) -> Finding:
         return Finding(name, skipped="no build folder; ./run setup makes it")
     if not shutil.which("clang-tidy"):
         return Finding(name, skipped="clang-tidy is not installed")
+    changed = [file for file in changed_files() if Path(file).suffix in (".h", ".cpp")]
+    if not changed:
+        return Finding(name)
     commands = commands_for_clang()
-    files = sources_of(changed_files(), commands)
+    files = sources_of(changed, commands)
     end = time.monotonic() + TIDY_SECONDS
     late: list[str] = []
 
@@ -116,9 +119,12 @@ def commands_for_clang() -> Path:
     folder = BUILD / "clang-tidy"
     settings = (BUILD / "CMakeCache.txt").read_text()
     cuda = re.search("^LMFUSION_CUDA_ARCHITECTURES:.*", settings, re.M)
-    run("cmake", "--preset", "release", "-B", str(folder), f"-DPython3_EXECUTABLE={sys.executable}",
+    done = run(
+        "cmake", "--preset", "release", "-B", str(folder), f"-DPython3_EXECUTABLE={sys.executable}",
         "-DCMAKE_UNITY_BUILD=OFF", "-DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON",
         *([f"-D{cuda.group()}"] if cuda else []))
+    if done.returncode != 0:
+        raise RuntimeError(f"cmake failed in {folder}:\n{done.stderr}")
     return folder
 
 
@@ -155,8 +161,7 @@ def changed_files() -> list[str]:
 def sources_of(files: list[str], folder: Path) -> list[str]:
     """Sources that the folder's commands know how to compile."""
     commands = (folder / "compile_commands.json").read_text()
-    sources = {str(Path(file).with_suffix(".cpp")) for file in files
-               if Path(file).suffix in (".h", ".cpp")}
+    sources = {str(Path(file).with_suffix(".cpp")) for file in files}
     return sorted(source for source in sources if f"/{source}\"" in commands)
 
 
