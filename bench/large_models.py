@@ -11,7 +11,6 @@ method. What is made stays in the cache folder, so that steps can be run one by 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import itertools
 import json
 import os
@@ -21,6 +20,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from peers.resident import forget_peak, release_free_memory, resident_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,7 +66,7 @@ def export_model(folder: Path, name: str) -> dict[str, object]:
     before = memory_before()
     begin = time.perf_counter()
     lmfusion.export_folder(folder / "model", folder / "model.lmf", tokenizer=False)
-    return {"seconds": time.perf_counter() - begin, "peak_mib": memory("VmHWM") - before,
+    return {"seconds": time.perf_counter() - begin, "peak_mib": resident_mib("VmHWM") - before,
             "bytes": (folder / "model.lmf").stat().st_size}
 
 
@@ -79,8 +80,8 @@ def load(folder: Path, compute: str) -> dict[str, object]:
     seconds = time.perf_counter() - begin
     release_free_memory()
     plan = memory_plan(folder / "model.lmf", compute=compute, device="cpu")
-    return {"seconds": seconds, "peak_mib": memory("VmHWM") - before,
-            "steady_mib": memory("VmRSS") - before,
+    return {"seconds": seconds, "peak_mib": resident_mib("VmHWM") - before,
+            "steady_mib": resident_mib("VmRSS") - before,
             "weights_mib": scorer.stats().weight_bytes / MIB,
             "planned_mib": plan.weight_bytes / MIB}
 
@@ -168,25 +169,17 @@ def llama_cpp(folder: Path, kind: str, threads: int, seconds: float) -> dict[str
     report: dict[str, object] = {
         "text": {rows: rate(rows, lambda rows=rows: text(rows), seconds) for rows in ROWS},
         "words": {rows: rate(rows, lambda rows=rows: words(rows), seconds) for rows in ROWS}}
-    return {"seconds": loaded, "steady_mib": memory("VmRSS") - before, **report}
+    return {"seconds": loaded, "steady_mib": resident_mib("VmRSS") - before, **report}
 
 
-def memory(field: str) -> float:
-    """MiB of this process, as the kernel counts them."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) / 1024
-    raise OSError(f"/proc/self/status has no {field}")
+def resident_mib(field: str) -> float:
+    return resident_bytes(field) / MIB
 
 
 def memory_before() -> float:
     """MiB now; a peak is one after this."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return memory("VmRSS")
-
-
-def release_free_memory() -> None:
-    ctypes.CDLL(None).malloc_trim(0)
+    forget_peak()
+    return resident_mib("VmRSS")
 
 
 def in_a_process(step: str, folder: Path, threads: int,

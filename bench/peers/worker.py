@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -11,10 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from peers.calls import Call
 from peers.model_files import ModelFiles
+from peers.resident import forget_peak, release_free_memory, resident_bytes
 from peers.systems import SYSTEMS
 
 
@@ -129,18 +128,11 @@ def _run(system: object, calls: list[Call]) -> Round:
         scores.append(list(system.score(call)))
         seconds.append(time.perf_counter() - start)
     return Round(seconds, scores, system.tokens_computed - tokens, system.forwards - forwards,
-                 _peak_bytes(), getattr(system, "weight_bytes", 0))
+                 resident_bytes("VmHWM"), getattr(system, "weight_bytes", 0))
 
 
 def _forget_peak() -> None:
     """What loading took is not what running takes."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_bytes() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return 1024 * int(line.split()[1])
-    return 0
+    release_free_memory()
+    forget_peak()

@@ -17,19 +17,15 @@ import transformers
 MEASURE = """
 import json, sys
 import lmfusion
-
-def kibibytes(field):
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith(field))
+from opened_models import forget_peak, memory
 
 small, model, compute = sys.argv[1:]
 lmfusion.LMFusionScorer(small, compute=compute).score_token_paths([[1, 5, 7]], [1])
-with open("/proc/self/clear_refs", "w") as peak:
-    peak.write("5")  # forgets the peak until now
-before = kibibytes("VmRSS")
+forget_peak()
+before = memory("VmRSS")
 scorer = lmfusion.LMFusionScorer(model, compute=compute)
-peak = kibibytes("VmHWM") - before
-print(json.dumps({"peak": peak * 1024, "weights": scorer.stats().weight_bytes,
+peak = memory("VmHWM") - before
+print(json.dumps({"peak": peak, "weights": scorer.stats().weight_bytes,
                   "scores": scorer.score_token_paths([[1, 5, 7, 11, 13]], [1])[0]}))
 """
 
@@ -54,7 +50,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def measured(small: Path, model: Path, compute: str) -> dict[str, object]:
     done = subprocess.run([sys.executable, "-c", MEASURE, small, model, compute],
-                          capture_output=True, text=True, check=False)
+                          cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
