@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -82,12 +83,16 @@ def markdown(run: Run) -> str:
         lines.append(f"| {name} | {outcome.seconds:,.0f} | {figures} | {len(outcome.findings)} |")
     for name, outcome in run.outcomes.items():
         for finding in outcome.findings:
-            lines += ["", f"Found by {name}:", ""]
-            lines += [f"    {line}" for line in finding.splitlines()]
+            lines += ["", f"Found by {name}:", "", *as_text(finding.splitlines())]
     for name, outcome in run.outcomes.items():
         if outcome.notes:
-            lines += ["", f"Of {name}:", "", *(f"    {note}" for note in outcome.notes)]
+            lines += ["", f"Of {name}:", "", *as_text(outcome.notes)]
     return "\n".join(lines) + "\n"
+
+
+def as_text(lines: Sequence[str]) -> list[str]:
+    """What programs printed: an indented block would be one of commands, which a test runs."""
+    return ["```text", *lines, "```"]
 
 
 def number(value: float) -> str:

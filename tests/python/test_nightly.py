@@ -17,6 +17,7 @@ from nightly.__main__ import Night
 from nightly.outcome import Work
 from nightly.schedule import Schedule, with_room
 from nightly.stages import STAGES, Stage
+from test_docs_commands import shell_lines
 
 
 def nothing(work: Work) -> None:
@@ -84,6 +85,19 @@ def test_a_stage_that_dies_is_a_finding_and_the_rest_goes_on(tmp_path: Path) -> 
     kept = [path.read_text() for path in (tmp_path / "findings").iterdir()]
     assert len(kept) == 2
     assert any("what was wrong" in each for each in kept)
+
+
+def test_findings_on_the_page_are_no_commands(tmp_path: Path) -> None:
+    """`test_docs_commands` runs those of every page, this one too."""
+    def ends_badly(work: Work) -> None:
+        work.must(sys.executable, "-c", "raise SystemExit(3)")
+        work.outcome.notes.append("python was there")
+
+    night([Stage("bad", "", ends_badly, fixed=0.1)], tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert "\npython ended with status 3" in page
+    assert "\npython was there" in page
+    assert list(shell_lines(page)) == []
 
 
 def test_what_runs_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
