@@ -461,4 +461,3 @@ def _prune(scores: list[list[float | None]], floor: Floor) -> None:
                 raise ValueError(f"floor[{i}][{j}] is NaN; a number expected")
             if score is not None and score < floors[j]:
                 row[j] = -math.inf
-
