@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections import defaultdict
 from pathlib import Path
 
 from nightly.outcome import ROOT, Work
 
 ENVIRONMENT = {"CCACHE_BASEDIR": os.environ.get("CCACHE_BASEDIR", str(ROOT)),
                "CCACHE_NOHASHDIR": "1"}
+ONE_AT_A_TIME: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)  # by build folder
 
 
 def build(work: Work, folder: str, *settings: str, targets: tuple[str, ...] = (),
@@ -17,11 +20,12 @@ def build(work: Work, folder: str, *settings: str, targets: tuple[str, ...] = ()
     """Configures and builds; None, and a finding, where that fails."""
     work.status = f"building {Path(folder).name}"
     path = ROOT / folder
-    if not (path / "build.ninja").exists() and not work.must(
-            "cmake", "-S", source, "-B", path, "-G", "Ninja",
-            f"-DPython3_EXECUTABLE={sys.executable}", *settings, environment=ENVIRONMENT):
-        return None
-    return path if build_again(work, path, *targets) else None
+    with ONE_AT_A_TIME[path]:
+        if not (path / "build.ninja").exists() and not work.must(
+                "cmake", "-S", source, "-B", path, "-G", "Ninja",
+                f"-DPython3_EXECUTABLE={sys.executable}", *settings, environment=ENVIRONMENT):
+            return None
+        return path if build_again(work, path, *targets) else None
 
 
 def preset(work: Work, name: str) -> Path | None:

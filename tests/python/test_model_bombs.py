@@ -56,8 +56,10 @@ def documents_in(part: str, bundle: Path, folder: Path) -> Iterator[Case]:
 
 
 @pytest.mark.parametrize("part", [DESCRIPTION, PARTS])
-def test_json_without_end(oracle: Oracle, bundle: Path, tmp_path: Path, part: str) -> None:
+def test_json_without_end(oracle: Oracle, bundle: Path, tmp_path: Path, part: str,
+                          record_property: pytest.RecordProperty) -> None:
     results = outcomes(oracle.model, bundle, documents_in(part, bundle, tmp_path), "cpu")
+    record_property("damaged files", len(results))
     check(results, lambda name: False)
     assert "nested too deeply" in results["nested lists"]
     assert "too many values" in results["many numbers"]
@@ -126,8 +128,10 @@ def archives(bundle: Path, folder: Path) -> Iterator[Case]:
         yield f"the most at {field} of the end", path
 
 
-def test_archives_that_say_too_much(oracle: Oracle, bundle: Path, tmp_path: Path) -> None:
+def test_archives_that_say_too_much(oracle: Oracle, bundle: Path, tmp_path: Path,
+                                    record_property: pytest.RecordProperty) -> None:
     results = outcomes(oracle.model, bundle, archives(bundle, tmp_path), "cpu")
+    record_property("damaged files", len(results))
     assert "only code may" in results[f"{TOKENIZER} of 40000000 compressed bytes"]
     # More code that nobody calls is as harmless as fields that nobody reads.
     check(results, lambda name: " at " in name or name.startswith("code/more.py"))
@@ -166,8 +170,10 @@ def of_another_model(bundle: Path, folder: Path) -> Iterator[Case]:
 
 
 def test_files_of_another_model_or_version(oracle: Oracle, bundle: Path,
-                                           tmp_path: Path) -> None:
+                                           tmp_path: Path,
+                                           record_property: pytest.RecordProperty) -> None:
     results = outcomes(oracle.model, bundle, of_another_model(bundle, tmp_path), "cpu")
+    record_property("damaged files", len(results))
     for name in ("another's tokenizer and the table that was there", "format 99", "format 1"):
         assert results[name].startswith("ModelFileError: "), results[name]
     for pieces in (281, 5000):

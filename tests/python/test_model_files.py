@@ -67,8 +67,10 @@ def is_harmless(name: str) -> bool:
 
 @pytest.mark.parametrize("device", ["cpu", "emulated"])
 def test_any_value_in_any_field(oracle: Oracle, bundle: Path, tmp_path: Path,
-                                device: str) -> None:
+                                device: str,
+                                record_property: pytest.RecordProperty) -> None:
     results = outcomes(oracle.model, bundle, changed_descriptions(bundle, tmp_path), device)
+    record_property("damaged files", len(results))
     assert len(results) > 700
     for value in (1, 2, 3):  # right, but the paths are too long for it
         assert results.pop(f"max_positions = {value}").startswith("ValueError: ")
@@ -106,9 +108,11 @@ def damaged_files(bundle: Path, folder: Path) -> Iterator[Case]:
         yield f"{size} bytes from {begin} on replaced", path
 
 
-def test_damaged_files(oracle: Oracle, bundle: Path, tmp_path: Path) -> None:
+def test_damaged_files(oracle: Oracle, bundle: Path, tmp_path: Path,
+                       record_property: pytest.RecordProperty) -> None:
     """Bits that no reader looks at, such as the dates of entries, may be anything."""
     results = outcomes(oracle.model, bundle, damaged_files(bundle, tmp_path), "cpu")
+    record_property("damaged files", len(results))
     assert len(results) == 500
     check(results)
     cut = [result for name, result in results.items() if name.startswith("cut")]
@@ -136,8 +140,10 @@ def other_parts(bundle: Path, folder: Path) -> Iterator[Case]:
 
 
 def test_other_parts_than_were_written(oracle: Oracle, bundle: Path,
-                                       tmp_path: Path) -> None:
+                                       tmp_path: Path,
+                                       record_property: pytest.RecordProperty) -> None:
     results = outcomes(oracle.model, bundle, other_parts(bundle, tmp_path), "cpu")
+    record_property("damaged files", len(results))
     assert len(results) > 100
     # Without a description it is a TorchScript file like any other, but of other arguments.
     check(results, lambda name: False)
@@ -167,8 +173,10 @@ def other_tables(bundle: Path, folder: Path) -> Iterator[Case]:
 
 
 def test_tables_that_speak_of_other_tensors(oracle: Oracle, bundle: Path,
-                                            tmp_path: Path) -> None:
+                                            tmp_path: Path,
+                                            record_property: pytest.RecordProperty) -> None:
     results = outcomes(oracle.model, bundle, other_tables(bundle, tmp_path), "cpu")
+    record_property("damaged files", len(results))
     assert len(results) > 200
     check(results, lambda name: False)
 

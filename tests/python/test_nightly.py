@@ -14,7 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from nightly.__main__ import Night
-from nightly.outcome import Work
+from nightly.fuzzing import FILES, READERS, TEXTS
+from nightly.outcome import ROOT, Work
 from nightly.schedule import Schedule, with_room
 from nightly.stages import STAGES, Stage
 from test_docs_commands import shell_lines
@@ -24,18 +25,13 @@ def nothing(work: Work) -> None:
     pass
 
 
-@pytest.mark.parametrize("slower", [0.5, 1.0, 1.5])
-@pytest.mark.parametrize("seed", range(5))
-def test_stages_end_within_the_time_given(seed: int, slower: float) -> None:
-    """By a clock of the test's own; what has a length of its own takes `slower` times as long."""
-    draw = random.Random(seed)
-    stages = [Stage(str(i), "", nothing, share=draw.choice([0, 0, 1, 5, 20]),
-                    fixed=draw.randrange(5, 300)) for i in range(14)]
-    seconds, jobs = 4200.0, 2
-    room = with_room(stages, jobs * seconds)
-    schedule = Schedule(room, seconds, jobs, begin=0.0)
-    workers = [(0.0, None)] * jobs  # when each is free, and what it did
-    spent = 0.0
+def run_by_clock(stages: list[Stage], seconds: float, slower: float,
+                 jobs: int = 2) -> dict[str, tuple[float, float]]:
+    """When each stage ends, and what it was given beside its own, by a clock of the test's: what
+    has a length of its own takes `slower` times as long."""
+    schedule = Schedule(stages, seconds, jobs, begin=0.0)
+    workers: list[tuple[float, Stage | None]] = [(0.0, None)] * jobs  # when free, after what
+    ran = {}
     while True:
         workers.sort(key=lambda one: one[0])
         now, stage = workers.pop(0)
@@ -43,17 +39,40 @@ def test_stages_end_within_the_time_given(seed: int, slower: float) -> None:
             schedule.done(stage)
         given = schedule.next(now)
         if given is None:
-            break
-        took = slower * given[0].least + given[1]
-        spent += took
-        workers.append((now + took, given[0]))
-    assert max(now, *(then for then, _ in workers)) <= seconds
+            return ran
+        stage, more = given
+        workers.append((now + slower * stage.least + more, stage))
+        ran[stage.name] = workers[-1][0], more
+
+
+@pytest.mark.parametrize("slower", [0.5, 1.0, 1.5])
+@pytest.mark.parametrize("seed", range(5))
+def test_stages_end_within_the_time_given(seed: int, slower: float) -> None:
+    draw = random.Random(seed)
+    stages = [Stage(str(i), "", nothing, share=draw.choice([0, 0, 1, 5, 20]),
+                    fixed=draw.randrange(5, 300)) for i in range(14)]
+    room = with_room(stages, 2 * 4200.0)
+    ran = run_by_clock(room, 4200.0, slower)
+    assert sorted(ran) == sorted(stage.name for stage in room)
+    assert max(end for end, _ in ran.values()) <= 4200
     if any(stage.share for stage in room):
-        assert spent > 0.75 * jobs * seconds
+        spent = sum(slower * stage.least + ran[stage.name][1] for stage in room)
+        assert spent > 0.75 * 2 * 4200
 
 
 def test_all_stages_have_room_in_two_hours() -> None:
     assert with_room(STAGES, 2 * 7200.0) == STAGES
+
+
+def test_each_fuzzer_has_ten_minutes_of_two_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an earlier night's builds are there, and the stages before it take what is planned."""
+    monkeypatch.setattr(Stage, "must_build", False)
+    programs = (ROOT / "tests" / "fuzz").glob("*_fuzzer.cpp")
+    assert sorted(FILES + TEXTS) == sorted(
+        [*(program.name.removesuffix("_fuzzer.cpp") for program in programs), *READERS])
+    ran = run_by_clock(STAGES, 7200.0, slower=1.0)
+    assert ran["fuzz_files"][1] / len(FILES) >= 600
+    assert ran["fuzz_texts"][1] / len(TEXTS) >= 600
 
 
 def night(stages: list[Stage], folder: Path, minutes: float = 0.05) -> dict:
