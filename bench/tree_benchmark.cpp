@@ -52,11 +52,8 @@ class FullTree {
 // [nodes]: a text more in a full tree.
 void EvictAndPin(benchmark::State& state) {
   FullTree full(state.range(0));
-  const int64_t evictions = full.tree().evictions(), steps = full.tree().eviction_steps();
   for (auto _ : state) full.Add();
   state.SetItemsProcessed(state.iterations() * kTextTokens);
-  state.counters["steps/eviction"] = static_cast<double>(full.tree().eviction_steps() - steps) /
-                                     static_cast<double>(full.tree().evictions() - evictions);
 }
 BENCHMARK(EvictAndPin)->RangeMultiplier(10)->Range(1000, 1000000);
 

@@ -24,7 +24,7 @@ REASONS = ROOT / "tests" / "mutation_reasons.txt"
 SOURCES = ["tree/token_tree.cpp", "tree/batch_plan.cpp", "tree/pinned_paths.cpp",
            "cache/call_chunk.cpp"]
 TESTS = ["token_tree_test", "batch_plan_test", "path_scorer_test", "warm_start_test",
-         "cache_random_test", "cache_faults_test"]
+         "cache_random_test", "cache_faults_test", "call_watch_test"]
 COPIED = ["src", "include", "third_party", "tests/cpp", "CMakeLists.txt", "CMakePresets.json"]
 PATIENCE = 20.0  # times what a test takes of the right code; a mutant that hangs is noticed too
 EDITS = [

@@ -38,7 +38,7 @@ void CallChunk::Add(NodeId root, Call* call, size_t path_index) {
   const Path& path = call->paths->paths[path_index];
   const int32_t begin = paths_.size();
   int32_t last = PinnedPaths::kRoot;
-  if (path.prefix != nullptr && path.prefix_size > 0) {
+  if (path.prefix != nullptr) {
     const auto key = std::make_tuple(root, path.prefix.get(), path.prefix_size);
     const auto known = prefixes_.find(key);
     if (known != prefixes_.end()) {

@@ -39,7 +39,7 @@ NodeId TokenTree::Add(NodeId parent, int32_t token) {
     nodes_.emplace_back();
   } else {
     free_node_ = nodes_[id].next_sibling;
-    nodes_[id] = Node();
+    nodes_[id].next_sibling = kNoNode;
   }
   Node& node = nodes_[id];
   node.parent = parent;
@@ -137,12 +137,10 @@ void TokenTree::Trim() noexcept {
 
 void TokenTree::MarkComputed(NodeId id) noexcept {
   nodes_[id].computed = true;
-  ++nodes_[nodes_[id].parent].computed_children;
 }
 
 void TokenTree::FreeSlot(NodeId id) noexcept {
   Node& node = nodes_[id];
-  if (node.computed) --nodes_[node.parent].computed_children;
   node.computed = false;
   free_slots_.push_back(node.slot);
   node.slot = kNoSlot;
@@ -150,15 +148,11 @@ void TokenTree::FreeSlot(NodeId id) noexcept {
 }
 
 bool TokenTree::EvictOne() noexcept {
-  // Nodes leave the list when pinned and come back children first, so the oldest is a leaf among
-  // the computed nodes unless some of its descendants are pinned; then the next one is tried.
-  NodeId id = oldest_;
-  for (++eviction_steps_; id != kNoNode && nodes_[id].computed_children > 0; ++eviction_steps_) {
-    id = nodes_[id].newer;
-  }
+  const NodeId id = oldest_;
   if (id == kNoNode) return false;
-  // Its children are not computed: all they know is a log-probability. A pinned child is part of
-  // a path in use whose ancestors would be pinned as well, so none of them is.
+  // Nodes leave the list when pinned and come back children first, so a computed child would be
+  // older, and a pinned one would have its ancestors pinned as well. Of its children, then, no more
+  // is known than a log-probability.
   RemoveChildren(id);
   if (nodes_[id].computed) {
     FreeSlot(id);

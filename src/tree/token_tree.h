@@ -91,8 +91,6 @@ class TokenTree {
   int64_t slots_in_use() const { return slots_in_use_; }
   int64_t node_count() const { return node_count_; }
   int64_t evictions() const { return evictions_; }
-  // Nodes that were looked at to find what to evict.
-  int64_t eviction_steps() const { return eviction_steps_; }
   // Bytes held: slots in use and nodes.
   int64_t bytes() const;
 
@@ -105,7 +103,6 @@ class TokenTree {
     NodeId first_child = kNoNode, next_sibling = kNoNode, previous_sibling = kNoNode;
     NodeId older = kNoNode, newer = kNoNode;  // the list of unpinned nodes by last use
     int32_t pins = 0;
-    int32_t computed_children = 0;
     float log_prob = std::numeric_limits<float>::quiet_NaN();
     float normalizer = std::numeric_limits<float>::quiet_NaN();
     float word_end = std::numeric_limits<float>::quiet_NaN();
@@ -131,7 +128,7 @@ class TokenTree {
   std::unordered_map<uint64_t, NodeId> children_;
   NodeId oldest_ = kNoNode, newest_ = kNoNode;
   SlotId next_slot_ = 0;  // slots from here on were never used
-  int64_t slots_in_use_ = 0, node_count_ = 0, evictions_ = 0, eviction_steps_ = 0;
+  int64_t slots_in_use_ = 0, node_count_ = 0, evictions_ = 0;
 };
 
 }  // namespace lmfusion

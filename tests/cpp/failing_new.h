@@ -18,6 +18,9 @@ class FailingNew {
 
   // Whether an allocation of this thread failed since the last of these was made.
   static bool HasFailed();
+  // Bytes that this thread has allocated and not given back; what another thread freed is counted
+  // there.
+  static int64_t HeldBytes();
 };
 
 }  // namespace lmfusion

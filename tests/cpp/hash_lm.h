@@ -101,6 +101,7 @@ class HashLM : public CausalLM {
     if (!std::exchange(finite_, true)) throw NumericalError("not finite");
     OutputAnswers answers;
     normalizers_asked += static_cast<int>(questions.normalizer_slots.size());
+    logits_asked += static_cast<int>(questions.logit_slots.size());
     for (const SlotId slot : questions.normalizer_slots) {
       const double all = HashModel::LogSum(slots_.at(slot).hash, false);
       answers.normalizers.push_back(static_cast<float>(all));
@@ -128,7 +129,7 @@ class HashLM : public CausalLM {
   }
   std::string SlotFormat() const override { return slot_format; }
 
-  int forwards = 0, normalizers_asked = 0;
+  int forwards = 0, normalizers_asked = 0, logits_asked = 0;
   std::string slot_format = "a token and a hash";
   int32_t poisoned_token = -1;  // computing it gives NaN
 

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <memory>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -189,6 +190,48 @@ TEST(PathScorer, ReusedTellsWhatTheCacheHeld) {
   scorer->Score(Paths({{1, 2, 3, 4}}, {1}), "", &report);
   EXPECT_EQ(report.reused, (std::vector<std::vector<bool>>{{true, true, false, false}}));
   EXPECT_EQ(report.tokens_computed, 1u);  // 3; nothing follows 4
+  EXPECT_EQ(StatsOf(*scorer).tokens_reused, 2u);
+}
+
+TEST(PathScorer, WhatIsKnownIsNotAskedAgain) {
+  auto model = std::make_unique<HashLM>();
+  const HashLM& asked = *model;
+  const auto scorer = ScorerOf(std::move(model), 100);
+  for (int call = 0; call < 2; ++call) {
+    ExpectScores(*scorer, {{1, 2, 3}}, 1);
+    EXPECT_EQ(asked.normalizers_asked, 1) << "after 2";
+    EXPECT_EQ(asked.logits_asked, 1) << "of 3";
+  }
+}
+
+// A model that has memory for a few tokens at a time, or fails at a token.
+class WeakLM final : public HashLM {
+ public:
+  void Forward(const BatchPlan& plan) override {
+    if (plan.size() > most) throw OutOfDeviceMemory("no memory");
+    HashLM::Forward(plan);
+    if (plan.tokens.back() == failing_token) throw std::runtime_error("the model failed");
+  }
+  int64_t most = 512;
+  int64_t failing_token = -1;
+};
+
+TEST(PathScorer, PassesThatHadNoMemoryAreNotCounted) {
+  auto model = std::make_unique<WeakLM>();
+  model->most = 2;
+  const auto scorer = ScorerOf(std::move(model), 100);
+  ExpectScores(*scorer, {{1, 2, 3, 4, 5}}, 1);
+  EXPECT_EQ(StatsOf(*scorer).forwards, 2u);
+  EXPECT_EQ(StatsOf(*scorer).tokens_computed, 4u);
+}
+
+TEST(PathScorer, ACallIsNotToldOfPassesOfOneThatFailed) {
+  auto model = std::make_unique<WeakLM>();
+  model->poisoned_token = 13;
+  model->failing_token = 14;
+  const auto scorer = ScorerOf(std::move(model), 100, Mode::kTree, 1);
+  EXPECT_THROW(scorer->Score(Paths({{1, 13, 14, 2}}, {1}), ""), std::runtime_error);
+  ExpectScores(*scorer, {{1, 2, 3}}, 1);
 }
 
 TEST(PathScorer, AReportTellsOfItsOwnCallOnly) {

@@ -66,8 +66,8 @@ const std::vector<Tokens> kContexts{{1, 2, 3}, {1, 2, 4, 5}, {1}};
 TEST(Prime, AContextIsReadyForItsWords) {
   const Made made = Make();
   EXPECT_EQ(made.scorer->Prime(LastOf(kContexts, 0), ""), 5);  // 1, 2, 3, 4, 5
-  EXPECT_EQ(made.scorer->Prime(LastOf(kContexts, 0), ""), 0);
   const int forwards = made.model->forwards, asked = made.model->normalizers_asked;
+  EXPECT_EQ(made.scorer->Prime(LastOf(kContexts, 0), ""), 0);
   ExpectScores(*made.scorer, {{1, 2, 3, 7}, {1, 2, 3, 8}, {1, 2, 4, 5, 9}, {1, 6}}, 1);
   EXPECT_EQ(made.model->forwards, forwards);
   EXPECT_EQ(made.model->normalizers_asked, asked);
