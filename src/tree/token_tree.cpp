@@ -135,9 +135,7 @@ void TokenTree::Trim() noexcept {
   }
 }
 
-void TokenTree::MarkComputed(NodeId id) noexcept {
-  nodes_[id].computed = true;
-}
+void TokenTree::MarkComputed(NodeId id) noexcept { nodes_[id].computed = true; }
 
 void TokenTree::FreeSlot(NodeId id) noexcept {
   Node& node = nodes_[id];

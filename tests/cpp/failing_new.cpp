@@ -9,7 +9,7 @@ namespace lmfusion {
 namespace {
 
 thread_local int64_t left = -1;  // allocations until one fails; -1: none will
-thread_local int64_t held = 0;    // bytes
+thread_local int64_t held = 0;   // bytes
 thread_local bool for_ever = false, failed = false;
 
 bool Fails() {
