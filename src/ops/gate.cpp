@@ -6,7 +6,6 @@
 #include <optional>
 #include <vector>
 
-#include "kernels/rows/rows.h"
 #include "ops/definitions/definitions.h"
 #include "ops/float_rows.h"
 
@@ -60,6 +59,8 @@ bool AreRows(const at::Tensor& x, const at::Tensor& up) {
          x.sizes().slice(0, x.dim() - 1) == up.sizes().slice(0, up.dim() - 1);
 }
 
+}  // namespace
+
 std::optional<Activation> ActivationNamed(c10::string_view name) {
   if (name == "silu") return Activation::kSilu;
   if (name == "gelu") return Activation::kGelu;
@@ -68,8 +69,6 @@ std::optional<Activation> ActivationNamed(c10::string_view name) {
   if (name == "clamped_silu") return Activation::kClampedSilu;
   return std::nullopt;
 }
-
-}  // namespace
 
 at::Tensor GateOnCpu(const at::Tensor& x, const std::optional<at::Tensor>& up,
                      c10::string_view activation, int64_t begin, int64_t up_begin, int64_t width) {

@@ -3,45 +3,22 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
-#include <utility>
+#include <string>
 
 #include "ops/definitions/definitions.h"
+#include "ops/float_rows.h"
 #include "ops/gate.h"
 
 namespace lmfusion {
 namespace {
 
-std::vector<c10::intrusive_ptr<PackedMatrix>> PackedOneByOne(const WeightRows& stacked,
-                                                             const std::optional<at::Tensor>& bias,
-                                                             int64_t count, Compute compute) {
+// The rows of expert i of `count`, whose matrices lie one below the other.
+PackedWeight PackedPart(const WeightRows& stacked, const std::optional<at::Tensor>& bias, int64_t i,
+                        int64_t count, Compute compute) {
   const int64_t rows = stacked.data.size(0) / count;
-  std::vector<c10::intrusive_ptr<PackedMatrix>> matrices;
-  for (int64_t begin = 0; begin < count * rows; begin += rows) {
-    std::optional<at::Tensor> part;
-    if (bias) part = bias->narrow(0, begin, rows);
-    matrices.push_back(
-        PackedMatrix::Pack({{stacked.data.narrow(0, begin, rows), stacked.type}}, part, compute));
-  }
-  return matrices;
-}
-
-// What one expert is to compute.
-struct Share {
-  std::vector<int64_t> tokens;
-  std::vector<float> weights;
-};
-
-std::vector<Share> SharesOf(const ChosenExperts& chosen, int64_t count) {
-  std::vector<Share> shares(count);
-  const at::Tensor numbers = chosen.numbers.contiguous(), weights = chosen.weights.contiguous();
-  const int64_t* expert = numbers.const_data_ptr<int64_t>();
-  const float* weight = weights.const_data_ptr<float>();
-  const int64_t top_k = numbers.size(1);
-  for (int64_t i = 0; i < numbers.numel(); ++i) {
-    shares[expert[i]].tokens.push_back(i / top_k);
-    shares[expert[i]].weights.push_back(weight[i]);
-  }
-  return shares;
+  std::optional<at::Tensor> part;
+  if (bias) part = bias->narrow(0, i * rows, rows);
+  return PackWeights({{stacked.data.narrow(0, i * rows, rows), stacked.type}}, part, compute);
 }
 
 at::Tensor ExpertsOp(const at::Tensor& x, const at::Tensor& logits,
@@ -51,51 +28,63 @@ at::Tensor ExpertsOp(const at::Tensor& x, const at::Tensor& logits,
   return experts->Apply(x, logits, residual, activation, top_k, normalized);
 }
 
+// What Python makes, for tests and benchmarks.
+c10::intrusive_ptr<PackedExperts> PackedFloats(const at::Tensor& gate_up,
+                                               const std::optional<at::Tensor>& gate_up_bias,
+                                               const at::Tensor& down,
+                                               const std::optional<at::Tensor>& down_bias,
+                                               int64_t count, const std::string& compute) {
+  return c10::make_intrusive<PackedExperts>(WeightRows{gate_up}, gate_up_bias, WeightRows{down},
+                                            down_bias, count, ComputeByName(compute));
+}
+
 }  // namespace
 
 PackedExperts::PackedExperts(const WeightRows& gate_up,
                              const std::optional<at::Tensor>& gate_up_bias, const WeightRows& down,
                              const std::optional<at::Tensor>& down_bias, int64_t count,
-                             Compute compute)
-    : gate_up_(PackedOneByOne(gate_up, gate_up_bias, count, compute)),
-      down_(PackedOneByOne(down, down_bias, count, compute)) {}
+                             Compute compute) {
+  for (int64_t i = 0; i < count; ++i) {
+    experts_.push_back({PackedPart(gate_up, gate_up_bias, i, count, compute),
+                        PackedPart(down, down_bias, i, count, compute)});
+    const GatedExpert& expert = experts_.back();
+    TORCH_CHECK(expert.gate_up.out == 2 * expert.down.in && expert.gate_up.in == expert.down.out,
+                "experts: matrices [", expert.gate_up.out, ", ", expert.gate_up.in, "] and [",
+                expert.down.out, ", ", expert.down.in, "] of an expert do not go together");
+  }
+}
 
 int64_t PackedExperts::bytes() const {
   int64_t sum = 0;
-  for (const Matrices* matrices : {&gate_up_, &down_}) {
-    for (const auto& matrix : *matrices) sum += matrix->bytes();
-  }
+  for (const GatedExpert& expert : experts_) sum += expert.gate_up.bytes() + expert.down.bytes();
   return sum;
 }
 
 at::Tensor PackedExperts::Apply(const at::Tensor& x, const at::Tensor& logits,
-                                const std::optional<at::Tensor>& residual,
-                                c10::string_view activation, int64_t top_k, bool normalized) const {
-  TORCH_CHECK(logits.size(-1) == static_cast<int64_t>(gate_up_.size()), "experts: logits ",
-              logits.sizes(), " for ", gate_up_.size(), " experts");
-  const at::Tensor rows = x.reshape({-1, x.size(-1)});
+                                const std::optional<at::Tensor>& residual, c10::string_view name,
+                                int64_t top_k, bool normalized) const {
+  const std::optional<Activation> activation = ActivationNamed(name);
+  TORCH_CHECK_VALUE(activation, "experts: no activation \"", name, "\"");
+  CheckFloat("experts", x);
+  const at::Tensor rows = x.reshape({-1, x.size(-1)}).contiguous();
+  const auto count = static_cast<int64_t>(experts_.size());
+  const int64_t hidden = experts_.at(0).gate_up.in;
+  TORCH_CHECK(
+      rows.size(1) == hidden && logits.numel() == rows.size(0) * count && logits.size(-1) == count,
+      "experts: x [.., ", hidden, "] and logits [.., ", count, "] of as many rows expected, got ",
+      x.sizes(), " and ", logits.sizes());
+  const ChosenExperts chosen = ExpertsOfTokens(logits, top_k, normalized);
+  const at::Tensor numbers = chosen.numbers.contiguous(), weights = chosen.weights.contiguous();
   at::Tensor sum = residual ? residual->reshape(rows.sizes()).clone(at::MemoryFormat::Contiguous)
                             : at::zeros_like(rows, at::MemoryFormat::Contiguous);
-  const std::vector<Share> shares =
-      SharesOf(ExpertsOfTokens(logits, top_k, normalized), logits.size(-1));
-  for (size_t expert = 0; expert < shares.size(); ++expert) {
-    const Share& share = shares[expert];
-    if (share.tokens.empty()) continue;
-    const auto count = static_cast<int64_t>(share.tokens.size());
-    const at::Tensor tokens =
-        at::from_blob(const_cast<int64_t*>(share.tokens.data()), {count}, at::kLong);
-    const at::Tensor weights =
-        at::from_blob(const_cast<float*>(share.weights.data()), {count, 1}, at::kFloat);
-    const at::Tensor both = gate_up_[expert]->Multiply(rows.index_select(0, tokens));
-    const int64_t inner = both.size(1) / 2;
-    const at::Tensor gated = GateOnCpu(both, both, activation, 0, inner, inner);
-    sum.index_add_(0, tokens, down_[expert]->Multiply(gated).mul_(weights));
-  }
+  const ExpertChoices choices{numbers.const_data_ptr<int64_t>(), weights.const_data_ptr<float>(),
+                              rows.size(0), top_k};
+  AddExperts(experts_, *activation, choices, rows.const_data_ptr<float>(), sum.data_ptr<float>());
   return sum.view(x.sizes());
 }
 
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
-  m.class_<PackedExperts>("PackedExperts");
+  m.class_<PackedExperts>("PackedExperts").def(torch::init(&PackedFloats));
   m.def(
       "experts.packed(Tensor x, Tensor logits, __torch__.torch.classes.lmfusion.PackedExperts w, "
       "Tensor? residual, str activation, int count, int top_k, bool normalized) -> Tensor",

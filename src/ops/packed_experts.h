@@ -5,15 +5,17 @@
 #include <optional>
 #include <vector>
 
-#include "ops/packed_linear.h"
+#include "kernels/experts/gated_experts.h"
+#include "ops/pack_weights.h"
 
 namespace lmfusion {
 
 // The matrices of a mixture of experts, packed one by one. Immutable. torchbind:
-// lmfusion::PackedExperts, with the operator
+// lmfusion::PackedExperts(Tensor gate_up, Tensor? gate_up_bias, Tensor down, Tensor? down_bias,
+//                         int count, str compute), with the operator
 //   lmfusion::experts.packed(Tensor x, Tensor logits, PackedExperts w, Tensor? residual,
 //                            str activation, int count, int top_k, bool normalized) -> Tensor
-// which computes each expert for the tokens that chose it.
+// which computes each expert for the tokens that chose it (Note [Grouped products]).
 class PackedExperts : public torch::CustomClassHolder {
  public:
   // Matrices [count * rows, columns] and their biases [count * rows], as lmfusion::experts has
@@ -29,9 +31,7 @@ class PackedExperts : public torch::CustomClassHolder {
                    int64_t top_k, bool normalized) const;
 
  private:
-  using Matrices = std::vector<c10::intrusive_ptr<PackedMatrix>>;
-
-  Matrices gate_up_, down_;
+  std::vector<GatedExpert> experts_;
 };
 
 }  // namespace lmfusion
