@@ -2,13 +2,14 @@
 
     OMP_NUM_THREADS=2 python bench/experts.py --shape qwen3 -o out/experts_qwen3
 
-Both compute the same module of transformers with the same weights in one process, one after the
-other, each alone in memory; bench/README.md has the method.
+All compute the same module of transformers with the same weights in one process, one after the
+other; bench/README.md has the method.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -48,10 +49,11 @@ SHAPES: dict[str, tuple[type[torch.nn.Module], PretrainedConfig]] = {
 }
 
 
-def random_layer(shape: str) -> torch.nn.Module:
+def random_layer(shape: str, implementation: str = "eager") -> torch.nn.Module:
     """float32 weights that are bfloat16 numbers, as published ones are."""
     torch.manual_seed(1)
     module, config = SHAPES[shape]
+    config._experts_implementation = implementation
     layer = module(config).eval().requires_grad_(False)
     for parameter in layer.parameters():
         scale = min(parameter.shape[-2:]) ** -0.5 if parameter.dim() > 1 else 1.0
@@ -59,11 +61,8 @@ def random_layer(shape: str) -> torch.nn.Module:
     return layer
 
 
-def theirs(layer: torch.nn.Module, implementation: str, kind: str) -> Layer:
-    for module in layer.modules():
-        if hasattr(module, "config"):
-            module.config._experts_implementation = implementation
-    return layer.to(getattr(torch, kind))
+def theirs(shape: str, implementation: str, kind: str) -> Layer:
+    return random_layer(shape, implementation).to(getattr(torch, kind))
 
 
 def ours(part: Experts, kind: str) -> Layer:
@@ -78,16 +77,15 @@ def ours(part: Experts, kind: str) -> Layer:
     return layer
 
 
-def systems(shape: str, types: Sequence[str], peers: bool) -> Iterator[tuple[str, Layer]]:
-    """One after the other, so that a system is gone before the next one is made."""
+def systems(shape: str, types: Sequence[str], *, peers: bool
+            ) -> Iterator[tuple[str, Callable[[], Layer]]]:
     part = read_experts(random_layer(shape))
     assert part is not None
     for kind in types:
-        yield f"lmfusion {kind}", ours(part, kind)
-    del part
+        yield f"lmfusion {kind}", functools.partial(ours, part, kind)
     for implementation, kind in THEIRS if peers else ():
-        yield f"transformers {implementation} {kind}", theirs(random_layer(shape), implementation,
-                                                              kind)
+        yield f"transformers {implementation} {kind}", functools.partial(
+            theirs, shape, implementation, kind)
 
 
 def inputs(shape: str, rows: int) -> list[torch.Tensor]:
@@ -97,7 +95,7 @@ def inputs(shape: str, rows: int) -> list[torch.Tensor]:
 
 
 def milliseconds(layer: Layer, batches: Sequence[torch.Tensor], seconds: float) -> float:
-    """The median call of those that fit, one warm-up left out; three at least."""
+    """The median call of those that fit, the first left out; three at least."""
     layer(batches[-1])
     times: list[float] = []
     for x in itertools.cycle(batches):
@@ -109,6 +107,7 @@ def milliseconds(layer: Layer, batches: Sequence[torch.Tensor], seconds: float) 
     raise AssertionError("unreachable")
 
 
+@torch.inference_mode()
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="qwen3")
@@ -119,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     report: dict[str, Any] = {"shape": given.shape, "threads": torch.get_num_threads(),
                                  "cores": os.cpu_count()}
-    for name, layer in systems(given.shape, given.types, peers=not given.no_peers):
+    for name, make in systems(given.shape, given.types, peers=not given.no_peers):
+        layer = make()
         in_bfloat16 = name.startswith("transformers") and name.endswith("bfloat16")
         report[name] = {}
         for rows in ROWS:
@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if in_bfloat16:
                 batches = [x.bfloat16() for x in batches]
             report[name][rows] = milliseconds(layer, batches, given.seconds)
+        del layer  # before the next one is made
         print(name, json.dumps(report[name]), flush=True)
     if given.output:
         given.output.parent.mkdir(parents=True, exist_ok=True)

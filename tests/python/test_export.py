@@ -35,7 +35,7 @@ Paths = list[list[int]]
 WINDOWS = {"mistral": [WINDOW] * 3, "qwen2-mixed": [0, WINDOW, WINDOW], "mixtral": [WINDOW] * 3,
            **{name: [WINDOW, 0, WINDOW] for name in ("gemma2", "gemma3", "gpt-oss", "cohere2")}}
 HEADS = {"gemma2": (1.0, 4.0), "granite": (2.0, 0.0), "cohere": (0.4, 0.0),
-         "cohere2": (0.4, 0.0)}  # scale, soft cap
+         "cohere2": (0.4, 0.0), "granite-moe": (0.5, 0.0)}  # scale, soft cap
 LIMITED = {"llama-dynamic", "phi3-longrope"}
 
 

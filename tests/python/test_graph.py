@@ -38,6 +38,8 @@ LAYER_OPERATORS: dict[str, dict[str, int]] = {
     "olmo2": {**NORMS_BEFORE_RESIDUALS, "aten::slice": 2},
     **dict.fromkeys(("phi", "cohere", "cohere2"), PARALLEL),
     **dict.fromkeys(("mixtral", "mixtral-unaligned", "qwen3-moe", "gpt-oss"), EXPERTS),
+    "olmoe": {**EXPERTS, "normalize": 4, "aten::slice": 2},
+    "granite-moe": {**EXPERTS, "aten::add": 1},  # scaled, which the operator of experts does not do
 }
 # Behind the first product of the graph there is one norm less, before it as a rule, and there are
 # these, once for all layers: a product of the embeddings (its sum with positions stays), cos and

@@ -136,6 +136,8 @@ class Emission:
             part, x = self._plan.parts[step], self._inputs[step]
             if isinstance(part, Projection):
                 total = torch.ops.lmfusion.linear_add(x, part.weight, part.bias, total, scale)
+            elif isinstance(part, Experts) and scale != 1.0:
+                total = torch.add(total, part.compute(x), alpha=scale)
             elif isinstance(part, Norm | Experts):
                 total = part.compute(x, total)
         return total

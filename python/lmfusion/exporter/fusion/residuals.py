@@ -84,7 +84,7 @@ def _fitted(recording: Recording, rows: torch.Tensor, residual: Value,
     terms = []
     for step, scale in zip(steps, scales.tolist()):
         scale = 1.0 if abs(scale - 1) < 1e-6 else float(f"{scale:.7g}")
-        if scale != 1.0 and not isinstance(recording.steps[step].part, Projection):
+        if scale != 1.0 and isinstance(recording.steps[step].part, Norm):
             return None  # its operator has no scale
         if abs(scale) < 1e-6:
             return None
