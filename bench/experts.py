@@ -70,8 +70,10 @@ def ours(part: Experts, kind: str) -> Layer:
     packed = torch.classes.lmfusion.PackedExperts(
         part.gate_up_weight, part.gate_up_bias, part.down_weight, part.down_bias, count, kind)
 
+    router = torch.classes.lmfusion.PackedMatrix(part.router_weight, part.router_bias, kind)
+
     def layer(x: torch.Tensor) -> torch.Tensor:
-        logits = torch.ops.lmfusion.linear(x, part.router_weight, part.router_bias)
+        logits = torch.ops.lmfusion.linear(x, router)
         return torch.ops.lmfusion.experts(x, logits, packed, None, part.activation, count,
                                           part.top_k, part.normalized)
     return layer

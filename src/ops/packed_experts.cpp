@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "ops/definitions/definitions.h"
+#include "kernels/experts/routing.h"
 #include "ops/float_rows.h"
 #include "ops/gate.h"
 
@@ -29,11 +29,11 @@ at::Tensor ExpertsOp(const at::Tensor& x, const at::Tensor& logits,
 }
 
 // What Python makes, for tests and benchmarks.
-c10::intrusive_ptr<PackedExperts> PackedFloats(const at::Tensor& gate_up,
-                                               const std::optional<at::Tensor>& gate_up_bias,
-                                               const at::Tensor& down,
-                                               const std::optional<at::Tensor>& down_bias,
-                                               int64_t count, const std::string& compute) {
+c10::intrusive_ptr<PackedExperts> PackedFloatExperts(const at::Tensor& gate_up,
+                                                     const std::optional<at::Tensor>& gate_up_bias,
+                                                     const at::Tensor& down,
+                                                     const std::optional<at::Tensor>& down_bias,
+                                                     int64_t count, const std::string& compute) {
   return c10::make_intrusive<PackedExperts>(WeightRows{gate_up}, gate_up_bias, WeightRows{down},
                                             down_bias, count, ComputeByName(compute));
 }
@@ -66,25 +66,28 @@ at::Tensor PackedExperts::Apply(const at::Tensor& x, const at::Tensor& logits,
   const std::optional<Activation> activation = ActivationNamed(name);
   TORCH_CHECK_VALUE(activation, "experts: no activation \"", name, "\"");
   CheckFloat("experts", x);
-  const at::Tensor rows = x.reshape({-1, x.size(-1)}).contiguous();
+  CheckFloat("experts", logits);
+  const at::Tensor rows = x.reshape({-1, x.size(-1)}).contiguous(), scores = logits.contiguous();
   const auto count = static_cast<int64_t>(experts_.size());
-  const int64_t hidden = experts_.at(0).gate_up.in;
+  const int64_t hidden = experts_.at(0).gate_up.in, tokens = rows.size(0);
   TORCH_CHECK(
-      rows.size(1) == hidden && logits.numel() == rows.size(0) * count && logits.size(-1) == count,
+      rows.size(1) == hidden && logits.numel() == tokens * count && logits.size(-1) == count,
       "experts: x [.., ", hidden, "] and logits [.., ", count, "] of as many rows expected, got ",
       x.sizes(), " and ", logits.sizes());
-  const ChosenExperts chosen = ExpertsOfTokens(logits, top_k, normalized);
-  const at::Tensor numbers = chosen.numbers.contiguous(), weights = chosen.weights.contiguous();
+  TORCH_CHECK(top_k > 0 && top_k <= count, "experts: ", top_k, " of ", count, " for each token");
+  std::vector<int64_t> numbers(tokens * top_k);
+  std::vector<float> weights(tokens * top_k);
+  ChooseExperts(scores.const_data_ptr<float>(), tokens, count, top_k, normalized, numbers.data(),
+                weights.data());
   at::Tensor sum = residual ? residual->reshape(rows.sizes()).clone(at::MemoryFormat::Contiguous)
                             : at::zeros_like(rows, at::MemoryFormat::Contiguous);
-  const ExpertChoices choices{numbers.const_data_ptr<int64_t>(), weights.const_data_ptr<float>(),
-                              rows.size(0), top_k};
-  AddExperts(experts_, *activation, choices, rows.const_data_ptr<float>(), sum.data_ptr<float>());
+  AddExperts(experts_, *activation, {numbers.data(), weights.data(), tokens, top_k},
+             rows.const_data_ptr<float>(), sum.data_ptr<float>());
   return sum.view(x.sizes());
 }
 
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
-  m.class_<PackedExperts>("PackedExperts").def(torch::init(&PackedFloats));
+  m.class_<PackedExperts>("PackedExperts").def(torch::init(&PackedFloatExperts));
   m.def(
       "experts.packed(Tensor x, Tensor logits, __torch__.torch.classes.lmfusion.PackedExperts w, "
       "Tensor? residual, str activation, int count, int top_k, bool normalized) -> Tensor",

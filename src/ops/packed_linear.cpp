@@ -3,12 +3,19 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include <string>
 #include <utility>
 
 namespace lmfusion {
 namespace {
 
 using Matrix = c10::intrusive_ptr<PackedMatrix>;
+
+// What Python makes, for benchmarks.
+Matrix PackedFloatMatrix(const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                         const std::string& compute) {
+  return PackedMatrix::Pack({{weight}}, bias, ComputeByName(compute));
+}
 
 }  // namespace
 
@@ -60,7 +67,7 @@ at::Tensor PackedMatrix::Dequantized() const {
 }
 
 TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
-  m.class_<PackedMatrix>("PackedMatrix");
+  m.class_<PackedMatrix>("PackedMatrix").def(torch::init(&PackedFloatMatrix));
   m.def("rows(__torch__.torch.classes.lmfusion.PackedMatrix w, Tensor ids) -> Tensor",
         [](const Matrix& w, const at::Tensor& ids) { return w->Rows(ids); });
   m.def("linear.packed(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w) -> Tensor",

@@ -13,7 +13,7 @@
 namespace lmfusion {
 
 // A packed weight (Note [Packed matrices]) as an attribute of a TorchScript module:
-// lmfusion::PackedMatrix, with the operators
+// lmfusion::PackedMatrix(Tensor weight, Tensor? bias, str compute), with the operators
 //   lmfusion::linear.packed(Tensor x, PackedMatrix w) -> Tensor
 //   lmfusion::linear_add.packed(Tensor x, PackedMatrix w, Tensor residual, float scale) -> Tensor
 //   lmfusion::rows(PackedMatrix w, Tensor ids) -> Tensor
