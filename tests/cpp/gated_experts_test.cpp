@@ -1,5 +1,5 @@
-// Mixtures of experts without torch: every instruction set against float64, and the same bits
-// whatever else is in the batch.
+// Mixtures of experts without torch: every instruction set against float64, the same bits whatever
+// else is in the batch, and which experts are chosen.
 #include "kernels/experts/gated_experts.h"
 
 #include <gtest/gtest.h>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "every_instruction_set.h"
+#include "kernels/experts/routing.h"
 #include "kernels/threads/parallel.h"
 #include "random_matrices.h"
 
@@ -193,6 +194,46 @@ TEST_P(GatedExpertsTest, OrderOfChoicesChangesNoBit) {
   };
   const Floats wanted = sums();
   while (std::next_permutation(order.begin(), order.end())) ASSERT_EQ(sums(), wanted);
+}
+
+TEST(Routing, WeightsAreTheSoftmaxOfAllLogitsOrOfTheChosen) {
+  const int64_t tokens = 150, experts = 40;
+  Floats logits = Normal(tokens * experts, 1);
+  for (float& logit : logits) logit *= 30;
+  for (const bool normalized : {false, true}) {
+    for (const int64_t top_k : {1, 8, 40}) {
+      std::vector<int64_t> numbers(tokens * top_k);
+      Floats weights(tokens * top_k);
+      ChooseExperts(logits.data(), tokens, experts, top_k, normalized, numbers.data(),
+                    weights.data());
+      for (int64_t token = 0; token < tokens; ++token) {
+        const float* const row = logits.data() + token * experts;
+        Floats sorted(row, row + experts);
+        std::sort(sorted.rbegin(), sorted.rend());
+        double sum = 0;
+        for (int64_t i = 0; i < (normalized ? top_k : experts); ++i)
+          sum += std::exp(double{sorted[i]});
+        for (int64_t k = 0; k < top_k; ++k) {
+          const int64_t i = token * top_k + k;
+          ASSERT_EQ(row[numbers[i]], sorted[k]);
+          ASSERT_NEAR(weights[i], std::exp(double{sorted[k]}) / sum, 1e-6);
+        }
+      }
+    }
+  }
+}
+
+TEST(Routing, EqualLogitsAreInOrderAndNanComesFirst) {
+  const float nan = std::nanf("");
+  const Floats logits = {2, 5, 5, 2, 5, 0, 7, nan, 1, nan};
+  std::vector<int64_t> numbers(6);
+  Floats weights(6);
+  ChooseExperts(logits.data(), 2, 5, 3, true, numbers.data(), weights.data());
+  EXPECT_EQ(numbers, (std::vector<int64_t>{1, 2, 4, 2, 4, 1}));
+  for (int64_t k = 0; k < 3; ++k) {
+    EXPECT_FLOAT_EQ(weights[k], 1.0f / 3);
+    EXPECT_TRUE(std::isnan(weights[3 + k]));
+  }
 }
 
 }  // namespace
