@@ -79,10 +79,15 @@ at::Tensor PackedExperts::Apply(const at::Tensor& x, const at::Tensor& logits,
   std::vector<float> weights(tokens * top_k);
   ChooseExperts(scores.const_data_ptr<float>(), tokens, count, top_k, normalized, numbers.data(),
                 weights.data());
-  at::Tensor sum = residual ? residual->reshape(rows.sizes()).clone(at::MemoryFormat::Contiguous)
-                            : at::zeros_like(rows, at::MemoryFormat::Contiguous);
-  AddExperts(experts_, *activation, {numbers.data(), weights.data(), tokens, top_k},
-             rows.const_data_ptr<float>(), sum.data_ptr<float>());
+  at::Tensor added;
+  if (residual) {
+    CheckFloat("experts", *residual);
+    added = residual->reshape(rows.sizes()).contiguous();
+  }
+  at::Tensor sum = at::empty_like(rows);
+  SumExperts(experts_, *activation, {numbers.data(), weights.data(), tokens, top_k},
+             rows.const_data_ptr<float>(), residual ? added.const_data_ptr<float>() : nullptr,
+             sum.data_ptr<float>());
   return sum.view(x.sizes());
 }
 

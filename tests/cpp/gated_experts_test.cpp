@@ -115,12 +115,14 @@ std::vector<Choices> Corners() {
   return corners;
 }
 
+// residual: empty for none.
 Floats Sums(const std::vector<GatedExpert>& experts, const Choices& choices, const Floats& x,
-            Floats y) {
+            const Floats& residual) {
   const Floats weights = choices.weights();
-  AddExperts(experts, Activation::kSilu,
+  Floats y(x.size(), 7);
+  SumExperts(experts, Activation::kSilu,
              {choices.experts.data(), weights.data(), choices.tokens(), choices.top_k}, x.data(),
-             y.data());
+             residual.empty() ? nullptr : residual.data(), y.data());
   return y;
 }
 
@@ -165,14 +167,14 @@ TEST_P(GatedExpertsTest, TokensHaveTheSameBitsWithOthersAndOnAnyNumberOfThreads)
       Floats alone(x.size());
       for (int64_t token = 0; token < choices.tokens(); ++token) {
         const LoopThreads one(1);
-        AddExperts(experts, Activation::kSilu,
+        SumExperts(experts, Activation::kSilu,
                    {choices.experts.data() + token * choices.top_k,
                     weights.data() + token * choices.top_k, 1, choices.top_k},
-                   x.data() + token * hidden, alone.data() + token * hidden);
+                   x.data() + token * hidden, nullptr, alone.data() + token * hidden);
       }
       for (const int threads : {1, 2, 5}) {
         const LoopThreads some(threads);
-        EXPECT_EQ(Sums(experts, choices, x, Floats(x.size())), alone)
+        EXPECT_EQ(Sums(experts, choices, x, {}), alone)
             << choices.name << ", " << Name(compute) << ", " << threads << " threads";
       }
     }
@@ -188,7 +190,7 @@ TEST_P(GatedExpertsTest, OrderOfChoicesChangesNoBit) {
   const auto sums = [&] {
     Floats weights, y(mixture.hidden);
     for (const int64_t expert : order) weights.push_back(0.1f + 0.3f * static_cast<float>(expert));
-    AddExperts(experts, Activation::kSilu, {order.data(), weights.data(), 1, 5}, x.data(),
+    SumExperts(experts, Activation::kSilu, {order.data(), weights.data(), 1, 5}, x.data(), nullptr,
                y.data());
     return y;
   };

@@ -103,8 +103,8 @@ class GroupedProducts {
 
 }  // namespace
 
-void AddExperts(const std::vector<GatedExpert>& experts, Activation activation,
-                const ExpertChoices& choices, const float* x, float* y) {
+void SumExperts(const std::vector<GatedExpert>& experts, Activation activation,
+                const ExpertChoices& choices, const float* x, const float* residual, float* y) {
   if (choices.tokens == 0) return;
   const SortedPairs pairs(choices, static_cast<int64_t>(experts.size()));
   const auto count = static_cast<int64_t>(pairs.tokens.size());
@@ -132,11 +132,19 @@ void AddExperts(const std::vector<GatedExpert>& experts, Activation activation,
 
   const int64_t grain = std::max<int64_t>(1, kSerialElements / (choices.top_k * hidden));
   ParallelFor(0, choices.tokens, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * choices.top_k; i < end * choices.top_k; ++i) {
-      const float weight = pairs.weights[pairs.places[i]];
-      const float* const result = products + pairs.places[i] * hidden;
-      float* const sum = y + i / choices.top_k * hidden;
-      for (int64_t k = 0; k < hidden; ++k) sum[k] += weight * result[k];
+    for (int64_t token = begin; token < end; ++token) {
+      float* const sum = y + token * hidden;
+      if (residual != nullptr) {
+        std::copy_n(residual + token * hidden, hidden, sum);
+      } else {
+        std::fill_n(sum, hidden, 0.0f);
+      }
+      for (int64_t k = 0; k < choices.top_k; ++k) {
+        const int64_t place = pairs.places[token * choices.top_k + k];
+        const float weight = pairs.weights[place];
+        const float* const result = products + place * hidden;
+        for (int64_t i = 0; i < hidden; ++i) sum[i] += weight * result[i];
+      }
     }
   });
 }

@@ -21,10 +21,10 @@ struct ExpertChoices {
   int64_t tokens, top_k;
 };
 
-// y [tokens, hidden] += for every token the sum over its experts of
+// y [tokens, hidden] = `residual` (null: 0) + for every token the sum over its experts of
 //   weight * down(activation(gate(x)) * up(x)),
-// added in the order of the experts' numbers. x [tokens, hidden]. Note [Grouped products]
-void AddExperts(const std::vector<GatedExpert>& experts, Activation activation,
-                const ExpertChoices& choices, const float* x, float* y);
+// added in the order of the experts' numbers. x, residual [tokens, hidden]. Note [Grouped products]
+void SumExperts(const std::vector<GatedExpert>& experts, Activation activation,
+                const ExpertChoices& choices, const float* x, const float* residual, float* y);
 
 }  // namespace lmfusion
