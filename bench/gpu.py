@@ -33,8 +33,9 @@ import transformers
 from lmfusion import LMFusionScorer
 from lmfusion.exporter.container import write_model_file
 from lmfusion.exporter.narrow import WeightTypes, narrow_weights
+from lmfusion.exporter.replica import float32_replica
 from lmfusion.exporter.tokenizer_file import read_tokenizer
-from lmfusion.exporter.traced import describe, trace_tree
+from lmfusion.exporter.traced import describe_model, describe_trace, trace_tree
 from lmfusion.memory import memory_plan
 
 TokenPath = tuple[int, ...]
@@ -111,10 +112,10 @@ def random_model(config: transformers.PretrainedConfig) -> transformers.PreTrain
 
 
 def export_unchecked(model: transformers.PreTrainedModel, path: Path) -> None:
-    traced = trace_tree(model, types := WeightTypes())
+    metadata = describe_model(model, None, read_tokenizer(None), "random", "")
+    traced = trace_tree(float32_replica(model), types := WeightTypes())
     traced = replace(traced, stored=narrow_weights(traced.module, types))
-    metadata = describe(model, None, read_tokenizer(None), traced, "random", "")
-    write_model_file(traced.module, metadata.to_json(), {}, path)
+    write_model_file(traced.module, describe_trace(metadata, traced).to_json(), {}, path)
 
 
 def decoder_requests(beams: int, candidates: int, words: int, first: int, vocabulary: int,

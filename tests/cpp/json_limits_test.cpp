@@ -35,6 +35,7 @@ TEST(JsonLimits, ValuesAreCounted) {
   for (const char* value : {"0", "-1", "1.5", "null", "true", "\"x\"", "[]", "{}"}) {
     EXPECT_EQ(Beyond("[" + Repeated(std::string(value) + ",", 999) + "0]"),
               "it has too many values");
+    EXPECT_EQ(Beyond("[" + Repeated("0,", 999) + value + "]"), "it has too many values");
   }
 }
 

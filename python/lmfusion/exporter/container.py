@@ -43,12 +43,36 @@ def write_model_file(module: torch.jit.ScriptModule, description: str,
     _find_room(module, extra_files, Path(path))
     torch.jit.save(module, os.fspath(path), _extra_files=dict(extra_files))
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
-        folder = archive.namelist()[0].partition("/")[0]
-        archive.writestr(zipfile.ZipInfo(f"{folder}/{DESCRIPTION}"), description)
+        folder = _folder(archive)
         parts = {entry.filename.removeprefix(f"{folder}/"): _describe_part(archive, entry)
                  for entry in archive.infolist()}
-        table = {"parts": parts, "tensors": _describe_tensors(module, parts)}
-        archive.writestr(zipfile.ZipInfo(f"{folder}/{PARTS}"), json.dumps(table))
+        _add_tables(archive, description,
+                    {"parts": parts, "tensors": _describe_tensors(module, parts)})
+
+
+def describe_again(path: str | os.PathLike[str], description: str) -> None:
+    """Gives a file of `write_model_file` another description; all else stays where it is."""
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
+        old = [archive.getinfo(f"{_folder(archive)}/{name}") for name in (DESCRIPTION, PARTS)]
+        table = json.loads(archive.read(old[1]))
+        archive.start_dir = old[0].header_offset  # both come last: the new ones take their place
+        for entry in old:
+            archive.filelist.remove(entry)
+            del archive.NameToInfo[entry.filename]
+        _add_tables(archive, description, table)
+
+
+def _folder(archive: zipfile.ZipFile) -> str:
+    """Torch puts all entries into one."""
+    return archive.namelist()[0].partition("/")[0]
+
+
+def _add_tables(archive: zipfile.ZipFile, description: str, table: dict[str, Any]) -> None:
+    """Adds the description, and the table with its length and checksums."""
+    entry = zipfile.ZipInfo(f"{_folder(archive)}/{DESCRIPTION}")
+    archive.writestr(entry, description)
+    table["parts"][DESCRIPTION] = _describe_part(archive, entry)
+    archive.writestr(zipfile.ZipInfo(f"{_folder(archive)}/{PARTS}"), json.dumps(table))
 
 
 def _find_room(module: torch.nn.Module, extra_files: Mapping[str, str | bytes],

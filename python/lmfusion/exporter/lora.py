@@ -13,12 +13,14 @@ from lmfusion.exporter.probes import differ, logits_of, probe_ids
 from lmfusion.exporter.replica import float32_replica
 
 
-def merged_with_lora(model: PreTrainedModel, lora: Path | None) -> PreTrainedModel:
+def merged_with_lora(model: PreTrainedModel, lora: Path | None, *,
+                     owned: bool = False) -> PreTrainedModel:
     """A model whose LoRA adapters are merged into its weights; the given model is not changed.
 
     Args:
         model: a transformers model, or a peft model around one, with its active adapters.
         lora: folder of an adapter, or None.
+        owned: nobody else has `model`; what `lora` changes may be changed in it.
 
     Returns:
         `model` itself where there is nothing to merge, else a float32 copy.
@@ -40,7 +42,7 @@ def merged_with_lora(model: PreTrainedModel, lora: Path | None) -> PreTrainedMod
         import peft
     except ImportError as error:
         raise ExportError("LoRA adapters need the package peft: pip install peft") from error
-    copy = float32_replica(model, own_weights=True)
+    copy = float32_replica(model, own_weights=not owned)
     try:
         adapted = peft.PeftModel.from_pretrained(copy, str(lora))
     except (ValueError, RuntimeError, OSError, KeyError) as error:

@@ -24,6 +24,7 @@ import torch
 if TYPE_CHECKING:
     import numpy
 
+PIECE_ROWS = 4096  # compared at once: a table of embeddings is a large part of a model
 BLOCK_TYPES = ("q4_0", "q4_1", "q8_0")  # of the types in GGUF files, those the engine reads
 
 
@@ -48,14 +49,16 @@ def narrow_weights(module: torch.jit.ScriptModule, types: WeightTypes) -> Stored
     """
     narrow: dict[tuple[int, torch.Size], tuple[str, torch.Tensor]] = {}
     block_types = {}
-    for path, weight in module.state_dict().items():
+    for path in list(module.state_dict()):
+        owner, _, name = path.rpartition(".")
+        # One at a time: what is replaced goes, where nobody else holds it.
+        weight = getattr(module.get_submodule(owner), name)
         if weight.dtype != torch.float32 or weight.dim() < 2 or weight.numel() == 0:
             continue
         key = (weight.data_ptr(), weight.shape)
         if key not in narrow:
             narrow[key] = _narrowed(weight, types.blocks)
         type_name, stored = narrow[key]
-        owner, _, name = path.rpartition(".")
         setattr(module.get_submodule(owner), name,
                 torch.nn.Parameter(stored, requires_grad=False))
         if type_name in BLOCK_TYPES:
@@ -134,7 +137,8 @@ def _narrowed(weight: torch.Tensor, source: GgufBlocks | None) -> tuple[str, tor
     if blocks is not None:
         return blocks
     half = weight.to(torch.bfloat16)
-    if torch.equal(half.to(torch.float32), weight):
+    pieces = zip(half.split(PIECE_ROWS), weight.split(PIECE_ROWS))
+    if all(torch.equal(narrow.to(torch.float32), wide) for narrow, wide in pieces):
         return "bfloat16", half
     return "float32", weight
 

@@ -55,19 +55,18 @@ def fuse(model: PreTrainedModel, type_of: Callable[[torch.Tensor], str]) -> Plan
 def _replace(model: PreTrainedModel, read: Callable[[torch.nn.Module], Part | None]) -> None:
     """Replaces the outermost modules of the decoder that `read` knows."""
     known: dict[torch.nn.Module, Part | None] = {}
-
-    def visit(module: torch.nn.Module) -> None:
-        for name, child in module.named_children():
-            if child not in known:
-                known[child] = None if isinstance(child, Part) else read(child)
-            part = known[child]
-            if part is not None:
-                setattr(module, name, part)
-            elif not isinstance(child, Part):
-                visit(child)
-
+    open_modules = [decoder_of(model)]
     with torch.no_grad():
-        visit(decoder_of(model))
+        while open_modules:
+            module = open_modules.pop()
+            for name, child in list(module.named_children()):
+                if child not in known:
+                    known[child] = None if isinstance(child, Part) else read(child)
+                part = known[child]
+                if part is not None:
+                    setattr(module, name, part)
+                elif not isinstance(child, Part):
+                    open_modules.append(child)
 
 
 def _shapes_of_calls(model: PreTrainedModel) -> dict[torch.nn.Module, torch.Size]:
