@@ -67,8 +67,9 @@ def refuse_models_that_look_ahead(model: PreTrainedModel) -> None:
 def refuse_weights_that_are_no_numbers(model: PreTrainedModel) -> None:
     """Raises ExportError that names the first weight with a NaN or an infinity in it."""
     for name, weight in model.named_parameters():
-        if not weight.is_floating_point() or all(
-                bool(torch.isfinite(part).all()) for part in weight.detach().flatten().split(PIECE)):
+        pieces = weight.detach().flatten().split(PIECE)
+        if not weight.is_floating_point() or all(bool(torch.isfinite(each).all())
+                                                 for each in pieces):
             continue
         rows = (~torch.isfinite(weight)).flatten(1).any(1) if weight.dim() > 1 else (
             ~torch.isfinite(weight))

@@ -119,7 +119,7 @@ class Export:
 
 
 def _give_back() -> None:
-    """Returns to the system what nobody holds any more; malloc alone would keep the smaller ones."""
+    """Returns to the system what nobody holds any more; malloc alone would keep much of it."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:
