@@ -31,12 +31,19 @@ CONTEXT = 32  # tokens before the words
 TYPES = ("float32", "bfloat16", "int8", "int4")
 GGUF_TYPES = ("Q8_0", "Q4_1")
 STEPS = ("model", "export", "load", "speed", "gguf", "llama.cpp")
+SHAPES = ("llama-3.2-1b", "gemma-3-270m", "granite-3.1-1b-a400m")
 MIB = 1 << 20
 
 
 def shape(name: str) -> Any:
     """The transformers configuration of a published model's shape, with plain rotary angles."""
-    from transformers import Gemma3TextConfig, LlamaConfig
+    from transformers import Gemma3TextConfig, GraniteMoeConfig, LlamaConfig
+    if name == "granite-3.1-1b-a400m":
+        return GraniteMoeConfig(
+            num_hidden_layers=24, hidden_size=1024, intermediate_size=512, num_attention_heads=16,
+            num_key_value_heads=8, num_local_experts=32, num_experts_per_tok=8, vocab_size=49155,
+            max_position_embeddings=8192, tie_word_embeddings=True, embedding_multiplier=12.0,
+            logits_scaling=6.0, residual_multiplier=0.22, attention_multiplier=0.015625)
     if name == "gemma-3-270m":
         return Gemma3TextConfig(
             num_hidden_layers=18, hidden_size=640, intermediate_size=2048, num_attention_heads=4,
@@ -206,7 +213,7 @@ def run_step(given: argparse.Namespace) -> dict[str, object]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=("llama-3.2-1b", "gemma-3-270m"),
+    parser.add_argument("--shape", choices=SHAPES,
                         default="llama-3.2-1b")
     parser.add_argument("-o", "--output", type=Path, help="path of the report, without .json")
     parser.add_argument("--folder", type=Path, help="default: the cache folder")
