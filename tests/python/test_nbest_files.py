@@ -319,6 +319,25 @@ def test_a_folder_of_srilm_lists(tmp_path: Path) -> None:
     assert (rescore(folder) / "b.score").read_text() == "-1.1 -2 1 good\n-1 -3 1 xx\n"
 
 
+@pytest.mark.parametrize("cut", ["-2", "-2 -3", "-2 -3 2", "-2 -3 2 private"])
+def test_a_line_of_an_srilm_list_that_was_cut_is_refused(cut: str, tmp_path: Path) -> None:
+    """Wherever it stands: the first lines tell what the file is. Fuzzing found "-2" in line 21."""
+    path = tmp_path / "b.nbest"
+    path.write_text("-2 -3 1 good\n" * 25 + cut + "\n-2 -3 1 good\n")
+    with pytest.raises(ValueError, match=r"b\.nbest, hypothesis 25: .* may be cut") as refused:
+        read(path)
+    assert "private" not in str(refused.value)
+
+
+def test_a_word_of_an_srilm_list_that_was_cut_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "b.nbest"
+    whole = "(-9000) good st: 0.00 et: 0.50 g: 0 a: -1 p: 0"
+    path.write_text(f"NBestList2.0\n{whole}\n{whole} private st: 0.50 et: 0.6\n")
+    with pytest.raises(ValueError, match=r"hypothesis 1: .* 17 fields found") as refused:
+        read(path)
+    assert "private" not in str(refused.value)
+
+
 def test_brain_to_text_lines(tmp_path: Path) -> None:
     path = tmp_path / "nbest.txt"
     path.write_text("xx;-1.0;-7.5\ngood;-1.5;-8\n\nit's; so;-2e1;-3\n")

@@ -28,9 +28,12 @@ _HEAD = 20  # lines by which a list is recognised
 
 
 def _is_list(path: Path, head: list[str], options: Options) -> bool:
-    return bool(head) and (head[0].strip() in HEADERS or all(
-        (found := _PLAIN.fullmatch(line)) is not None
-        and int(found.group(3)) <= len((found.group(4) or "").split()) for line in head))
+    return bool(head) and (head[0].strip() in HEADERS or all(map(_is_plain, head)))
+
+
+def _is_plain(line: str) -> bool:
+    found = _PLAIN.fullmatch(line)
+    return found is not None and int(found.group(3)) <= len((found.group(4) or "").split())
 
 
 def _words_of_times(fields: list[str]) -> list[str]:
@@ -80,6 +83,14 @@ def _content(path: Path) -> tuple[str, list[str]]:
 
 def _lists(path: Path, options: Options) -> Lists:
     header, lines = _content(path)
+    for number, line in enumerate(lines):
+        if not header and not _is_plain(line):
+            raise ValueError(f"{path.name}, hypothesis {number}: \"acoustic lm number-of-words "
+                             "words\" with as many words expected; the line may be cut")
+        if header == HEADERS[1] and len(line.split()) % _FIELDS != 1:
+            raise ValueError(f"{path.name}, hypothesis {number}: \"(bytelog)\" and {_FIELDS} "
+                             f"fields a word expected, {len(line.split())} fields found; the line "
+                             "may be cut")
     yield path.name.partition(".")[0], lines, _text(header)
 
 
