@@ -22,11 +22,11 @@ TEXTS = ("text", "requests", *READERS)
 def fuzz(work: Work, names: Sequence[str]) -> None:
     """An equal time for each; inputs that end a program are findings, and stay in its folder."""
     cpp = cpp_targets(work)
-    targets = {name: (python_target(name) if name in READERS else cpp.get(name)) for name in names}
+    python = python_targets(work) if set(READERS) & set(names) else {}
+    targets = {name: command for name, command in (cpp | python).items() if name in names}
+    if not targets:
+        work.outcome.skipped = "; ".join(work.outcome.notes)
     for name, command in targets.items():
-        if command is None:
-            work.outcome.notes.append(f"{name}: its fuzzer is not there")
-            continue
         work.status = name
         fuzz_one(work, name, command, work.seconds / len(targets))
 
@@ -42,10 +42,11 @@ def cpp_targets(work: Work) -> dict[str, list[str | Path]]:
     return {program.name.removesuffix("_fuzzer"): [program] for program in programs}
 
 
-def python_target(name: str) -> list[str | Path] | None:
+def python_targets(work: Work) -> dict[str, list[str | Path]]:
     if importlib.util.find_spec("atheris") is None:
-        return None
-    return [sys.executable, FUZZ / "readers_fuzzer.py", name]
+        work.outcome.notes.append("n-best lists and lattices: atheris is not installed")
+        return {}
+    return {name: [sys.executable, FUZZ / "readers_fuzzer.py", name] for name in READERS}
 
 
 def fuzz_one(work: Work, name: str, command: list[str | Path], seconds: float) -> None:
