@@ -55,11 +55,12 @@ def describe_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
                    tokenizer_file: TokenizerFile, source: str, license: str) -> Metadata:
     """What a file says of a model before it is traced; its parity is not checked either."""
     config = model.config.get_text_config()
+    replica = float32_replica(model)
     limits = [getattr(config, "max_position_embeddings", None) or 0,
-              fix_rotary_frequencies(float32_replica(model)) or 0]
+              fix_rotary_frequencies(replica) or 0]
     vocabulary = model.get_output_embeddings().weight.shape[0]
     most = min((limit for limit in limits if limit), default=0)
-    start, measured = chosen_start_token(float32_replica(model), tokenizer, vocabulary, most)
+    start, measured = chosen_start_token(replica, tokenizer, vocabulary, most)
     return Metadata(
         kind="plain", architecture=type(model).__name__, layers=0, q_heads=0, kv_heads=0,
         head_dim=0, hidden_size=0, windows=(), attention_softcap=0.0, logit_softcap=0.0,
