@@ -22,6 +22,7 @@ from typing import Any
 import lmfusion  # noqa: F401  the operators
 import torch
 from lmfusion.exporter.fusion.experts import Experts, read_experts
+from peers.report_file import write_json
 from transformers import GptOssConfig, MixtralConfig, PretrainedConfig, Qwen3MoeConfig
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssMLP
 from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
@@ -119,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, help="path of the report, without .json")
     given = parser.parse_args(arguments)
     report: dict[str, Any] = {"shape": given.shape, "threads": torch.get_num_threads(),
-                                 "cores": os.cpu_count()}
+                              "cores": os.cpu_count()}
     for name, make in systems(given.shape, given.types, peers=not given.no_peers):
         layer = make()
         in_bfloat16 = name.startswith("transformers") and name.endswith("bfloat16")
@@ -132,8 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         del layer  # before the next one is made
         print(name, json.dumps(report[name]), flush=True)
     if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        Path(f"{given.output}.json").write_text(json.dumps(report, indent=1) + "\n")
+        write_json(report, given.output)
     return 0
 
 

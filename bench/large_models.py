@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peers.report_file import write_json
 from peers.resident import forget_peak, release_free_memory, resident_bytes
 
 if TYPE_CHECKING:
@@ -242,8 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                         [*common, *(["--type", kind] if kind else [])])
             print(name, json.dumps(report[name]), flush=True)
     if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        Path(f"{given.output}.json").write_text(json.dumps(report, indent=1) + "\n")
+        write_json(report, given.output)
     return 0
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 # and numpy would count as its memory.
 from peers.calls import Call, read_calls
 from peers.model_files import ModelFiles, default_files, files_of, prepare, read_model
+from peers.report_file import write_json
 from peers.systems import REFERENCE, SYSTEMS, Setting
 from peers.worker import Round, Unavailable, Worker
 from sentences import SENTENCES
@@ -236,8 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "limit": {**speeds, "tokens": sum(step.tokens for step in work),
                   "forwards": sum(step.tokens > 0 or step.rows > 0 for step in work)},
         "rows": rows}
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    Path(f"{given.output}.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_json(report, given.output)
     text = table.markdown(report)
     Path(f"{given.output}.md").write_text(text)
     table.picture(report, Path(f"{given.output}.png"))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from make_requests import Shape, write_requests
+from peers.report_file import write_json
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import lmfusion
         given.model = lmfusion.default_model()
     found = measure(given.program.resolve(), given.model, given.sweeps, given.threads, given.repeat)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    Path(f"{given.output}.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_json(found, given.output)
     picture(found, Path(f"{given.output}.png"))
     return 0
 
