@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
-import transformers
 
 MEASURE = """
 import json, sys, threading
@@ -39,10 +38,7 @@ print(json.dumps(peak - before))
 
 def folder_of(path: Path, layers: int) -> tuple[Path, int]:
     """A model in bfloat16, as most are published, and its weights' bytes in float32."""
-    config = transformers.LlamaConfig(
-        vocab_size=1024, hidden_size=512, intermediate_size=1536, num_hidden_layers=layers,
-        num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=128)
-    model = tiny_models.build(config).to(torch.bfloat16)
+    model = tiny_models.llama_to_weigh(layers).to(torch.bfloat16)
     model.save_pretrained(path)
     return path, 4 * sum(parameter.numel() for parameter in model.parameters())
 

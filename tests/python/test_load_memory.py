@@ -12,7 +12,6 @@ import lmfusion
 import pytest
 import tiny_models
 import torch
-import transformers
 
 MEASURE = """
 import json, sys
@@ -31,10 +30,7 @@ print(json.dumps({"peak": peak, "weights": scorer.stats().weight_bytes,
 
 
 def export(folder: Path, layers: int) -> Path:
-    config = transformers.LlamaConfig(
-        vocab_size=1024, hidden_size=512, intermediate_size=1536, num_hidden_layers=layers,
-        num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=128)
-    model = tiny_models.build(config)
+    model = tiny_models.llama_to_weigh(layers)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.bfloat16())

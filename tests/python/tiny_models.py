@@ -160,6 +160,13 @@ def build(config: transformers.PretrainedConfig, seed: int = 0) -> PreTrainedMod
     return model.eval()
 
 
+def llama_to_weigh(layers: int) -> PreTrainedModel:
+    """3.4 million weights a layer, so that a few layers are most of what a process holds."""
+    return build(transformers.LlamaConfig(
+        vocab_size=1024, hidden_size=512, intermediate_size=1536, num_hidden_layers=layers,
+        num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=128))
+
+
 def randomize(model: torch.nn.Module, seed: int) -> None:
     """Draws every parameter anew: matrices 1/sqrt(width) wide, everything else around its value."""
     generator = torch.Generator().manual_seed(seed)
