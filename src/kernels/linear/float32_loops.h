@@ -120,21 +120,22 @@ inline void AddRow(const Block& block, int row, const float* x, F (&sums)[kToken
   }
 }
 
-// Adds the bias and writes one panel's outputs.
-template <int kTokens>
-inline void WritePanel(const PanelProduct& p, int64_t panel, const F (&sums)[kTokens]) {
+// Adds the bias and writes one panel's outputs of one token.
+inline void WriteToken(const PanelProduct& p, int64_t panel, int64_t token, F sum) {
   const int64_t first = panel * kPanelOutputs;
   const int64_t outputs = Smaller(kPanelOutputs, p.outputs - first);
-  const F bias = p.bias ? Load(p.bias + first) : Zero();
-#pragma GCC unroll 24
-  for (int t = 0; t < kTokens; ++t) {
-    float* y = p.y + t * p.y_stride + first;
-    if (outputs == kPanelOutputs) {
-      Store(y, Add(sums[t], bias));
-    } else {
-      StorePart(y, outputs, Add(sums[t], bias));
-    }
+  const F biased = Add(sum, p.bias ? Load(p.bias + first) : Zero());
+  float* y = p.y + token * p.y_stride + first;
+  if (outputs == kPanelOutputs) {
+    Store(y, biased);
+  } else {
+    StorePart(y, outputs, biased);
   }
+}
+template <int kTokens>
+inline void WritePanel(const PanelProduct& p, int64_t panel, const F (&sums)[kTokens]) {
+#pragma GCC unroll 24
+  for (int t = 0; t < kTokens; ++t) WriteToken(p, panel, t, sums[t]);
 }
 
 // Calls kernel(first panel, panels) for all panels of a product: PanelsAtOnce, then one by one.

@@ -122,7 +122,8 @@ extern const BFloat16Kernels kBFloat16Kernels;
 // Null where CurrentInstructionSet() has no such instructions.
 inline const BFloat16Kernels* CurrentBFloat16Kernels() {
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (CurrentInstructionSet() == InstructionSet::kAvx512BFloat16) {
+  const InstructionSet set = CurrentInstructionSet();
+  if (set == InstructionSet::kAvx512BFloat16 || set == InstructionSet::kAmx) {
     return &avx512_bf16::kBFloat16Kernels;
   }
 #endif

@@ -14,6 +14,7 @@ constexpr int64_t kChunkOperations = 16384;
 // Inputs that one thread packs in about the time that it takes another one to join it.
 constexpr int64_t kSerialInputs = 16384;
 constexpr auto kWordBytes = static_cast<int64_t>(sizeof(uint32_t));
+constexpr int64_t kLineWords = 16;
 
 float Rounded(float value) { return ToFloat(Convert<BFloat16>::From(value)); }
 
@@ -37,23 +38,53 @@ void Round(const LinearKernels& kernels, Compute compute, float* x, int64_t rows
 
 }  // namespace
 
-PanelProducts::PanelProducts(const PackedWeight& weight, const float* x, int64_t rows)
+PanelProducts::PanelProducts(const PackedWeight& weight, const float* x, int64_t rows,
+                             const TileKernels* tiles)
     : weight_(weight),
       kernels_(CurrentLinearKernels()),
       bfloat16_(CurrentBFloat16Kernels()),
+      tiles_(tiles),
       blocks_(BlocksOf(weight.in)),
       panel_bytes_(weight.panel_bytes()) {
   ChoosePath(rows);
   Pack(x, rows);
-  const int64_t lanes = path_ == Path::kFloat32 ? 32 : path_ == Path::kBFloat16 ? 16 : 12;
+  const int64_t lanes = tiles_ != nullptr           ? 2
+                        : path_ == Path::kFloat32   ? 32
+                        : path_ == Path::kBFloat16 ? 16
+                                                    : 12;
   const int64_t operations = blocks_ * (lanes * rows + 96);
   const int64_t share = PanelsOf(weight.out) / (4 * ThreadCount());
-  const int64_t at_once = stretches_ ? kernels_.panels_of_tokens : PanelsAtOnce(rows);
+  const int64_t at_once = PanelsTogether(rows);
   grain_ = std::min(share, (kChunkOperations + operations - 1) / operations);
   grain_ = std::max<int64_t>(1, (grain_ + at_once - 1) / at_once) * at_once;
 }
 
+// Products of bfloat16 are of tiles for any number of rows, since their sums have other bits.
+bool PanelProducts::TilesMultiply(int64_t rows) const {
+  if (tiles_ == nullptr || tiles_->products[static_cast<int>(weight_.format)] == nullptr) {
+    return false;
+  }
+  switch (weight_.compute) {
+    case Compute::kBFloat16: return true;
+    case Compute::kInt8:
+    case Compute::kInt4: return rows >= tiles_->least_int8_tokens;
+    case Compute::kFloat16:
+    case Compute::kFloat32: break;
+  }
+  return false;
+}
+
+int64_t PanelProducts::PanelsTogether(int64_t rows) const {
+  if (tiles_ != nullptr) return rows > kMostTileTokens / 2 ? 2 : 4;
+  return stretches_ ? kernels_.panels_of_tokens : PanelsAtOnce(rows);
+}
+
 void PanelProducts::ChoosePath(int64_t rows) {
+  if (!TilesMultiply(rows)) tiles_ = nullptr;
+  if (tiles_ != nullptr) {
+    path_ = weight_.compute == Compute::kBFloat16 ? Path::kBFloat16 : Path::kInt8;
+    return;
+  }
   const PanelFormat format = weight_.format;
   switch (weight_.compute) {
     case Compute::kInt8:
@@ -83,6 +114,7 @@ void PanelProducts::ChoosePath(int64_t rows) {
 }
 
 int64_t PanelProducts::MostTokens() const {
+  if (tiles_ != nullptr) return kMostTileTokens;
   switch (path_) {
     case Path::kBFloat16: return kMostTokens;
     case Path::kInt8: return stretches_ ? kernels_.max_tokens : kernels_.max_int8_tokens;
@@ -94,10 +126,25 @@ int64_t PanelProducts::MostTokens() const {
 int64_t PanelProducts::WordsPerRow() const {
   switch (path_) {
     case Path::kBFloat16: return blocks_ * kBlockInputs / 2;
-    case Path::kInt8: return blocks_ * (bytes_ ? bytes_->block_words : kInt8BlockWords);
-    case Path::kFloat32: break;
+    case Path::kInt8: break;
+    case Path::kFloat32: return blocks_ * kBlockInputs;
   }
-  return blocks_ * kBlockInputs;
+  if (bytes_ != nullptr) return blocks_ * bytes_->block_words;
+  const int64_t words = blocks_ * kInt8BlockWords;
+  // Rows of a tile lie within a line of the cache.
+  return tiles_ ? (words + kLineWords - 1) / kLineWords * kLineWords : words;
+}
+
+void (*PanelProducts::PackerOfRows() const)(const Activations&) {
+  if (tiles_ != nullptr) {
+    return path_ == Path::kBFloat16 ? tiles_->pack_bfloat16 : tiles_->pack_int8;
+  }
+  switch (path_) {
+    case Path::kFloat32: return kernels_.pack_float32;
+    case Path::kBFloat16: return bfloat16_->pack;
+    case Path::kInt8: break;
+  }
+  return bytes_ != nullptr ? bytes_->pack : kernels_.pack_int8;
 }
 
 void PanelProducts::Pack(const float* x, int64_t rows) {
@@ -120,10 +167,7 @@ void PanelProducts::Pack(const float* x, int64_t rows) {
     token_tiles_[i] = {first, tokens, packed + first * words_per_row};
     first += tokens;
   }
-  const auto pack = path_ == Path::kFloat32    ? kernels_.pack_float32
-                    : path_ == Path::kBFloat16 ? bfloat16_->pack
-                    : bytes_ != nullptr        ? bytes_->pack
-                                               : kernels_.pack_int8;
+  const auto pack = PackerOfRows();
   const int64_t grain = std::max<int64_t>(1, kSerialInputs / (most * in));
   ParallelFor(0, count, rows * in <= kSerialInputs ? count : grain,
               [&](int64_t begin, int64_t end) {
@@ -161,7 +205,11 @@ void PanelProducts::MultiplyTiles(PanelProduct product) const {
   for (const TokenTile& tile : token_tiles_) {
     product.activations = tile.packed;
     product.y = y + tile.first * product.y_stride;
-    KernelFor(tile.tokens)(product);
+    if (tiles_ != nullptr) {
+      tiles_->products[static_cast<int>(weight_.format)](product, tile.tokens);
+    } else {
+      KernelFor(tile.tokens)(product);
+    }
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "kernels/linear/linear_kernels.h"
 #include "kernels/linear/packed_weight.h"
+#include "kernels/linear/tile_kernels.h"
 #include "kernels/threads/scratch.h"
 
 namespace lmfusion {
@@ -15,8 +16,9 @@ namespace lmfusion {
 // many threads.
 class PanelProducts {
  public:
-  // x [rows, in]; copied.
-  PanelProducts(const PackedWeight& weight, const float* x, int64_t rows);
+  // x [rows, in]; copied. `tiles`: null where the CPU has no tile registers.
+  PanelProducts(const PackedWeight& weight, const float* x, int64_t rows,
+                const TileKernels* tiles = CurrentTileKernels());
 
   // y[row * y_stride + i] for the outputs i of [first_panel, first_panel + panels), plus bias.
   void Compute(int64_t first_panel, int64_t panels, float* y, int64_t y_stride) const;
@@ -34,10 +36,13 @@ class PanelProducts {
   // Which kernels run.
   enum class Path { kFloat32, kBFloat16, kInt8 };
 
+  bool TilesMultiply(int64_t rows) const;
   void ChoosePath(int64_t rows);
   int64_t WordsPerRow() const;
   void Pack(const float* x, int64_t rows);
+  void (*PackerOfRows() const)(const Activations&);
   int64_t MostTokens() const;
+  int64_t PanelsTogether(int64_t rows) const;
   PanelKernel KernelFor(int tokens) const;
   // Compute() of all tokens with panels that lie at `product.panels`.
   void MultiplyTiles(PanelProduct product) const;
@@ -50,6 +55,7 @@ class PanelProducts {
   const PackedWeight& weight_;
   const LinearKernels& kernels_;
   const BFloat16Kernels* const bfloat16_;
+  const TileKernels* tiles_;  // null where they do not multiply
   Path path_ = Path::kFloat32;
   bool round_ = false;      // activations as `compute` has them, before float32 products
   bool stretches_ = false;  // all tokens with one stretch of weights after the other

@@ -5,6 +5,10 @@
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
+#if defined(LMFUSION_AMX) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <atomic>
 #include <cstdlib>
@@ -24,6 +28,35 @@ InstructionSet BestUpTo(const CpuFeatures& cpu, const char* most) {
   return best;
 }
 
+#if defined(LMFUSION_AMX) && defined(__linux__)
+constexpr unsigned kTileState = 17, kTileDataState = 18;  // parts of a thread's registers
+
+// For this process and all of its threads. Asked again it answers as before.
+bool TilesGranted() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM, Linux 5.16
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileDataState) == 0;
+  return granted;
+}
+
+// Whether the system has switched tile registers on at all.
+bool SystemHasTiles() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_OSXSAVE) == 0) return false;
+  asm volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+  constexpr unsigned kBoth = 1u << kTileState | 1u << kTileDataState;
+  return (a & kBoth) == kBoth;
+}
+
+void AddTileFeatures(CpuFeatures* cpu) {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!SystemHasTiles() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return;
+  cpu->amx_bf16 = (d & (1u << 22)) != 0;
+  cpu->amx_tile = (d & (1u << 24)) != 0;
+  cpu->amx_int8 = (d & (1u << 25)) != 0;
+  cpu->tiles_granted = &TilesGranted;
+}
+#endif
+
 std::atomic<InstructionSet>& Current() {
   // Read once, and nothing here sets a variable of the environment.
   // NOLINTNEXTLINE(concurrency-mt-unsafe)
@@ -41,6 +74,7 @@ const char* Name(InstructionSet set) {
     case InstructionSet::kAvx2Vnni: return "avx2_vnni";
     case InstructionSet::kAvx512: return "avx512";
     case InstructionSet::kAvx512BFloat16: return "avx512_bf16";
+    case InstructionSet::kAmx: return "amx";
     case InstructionSet::kNeon: return "neon";
     case InstructionSet::kNeonDot: return "neon_dot";
   }
@@ -57,6 +91,9 @@ bool Has(const CpuFeatures& cpu, InstructionSet set) {
     case InstructionSet::kAvx2Vnni: return avx2 && cpu.avxvnni;
     case InstructionSet::kAvx512: return avx512;
     case InstructionSet::kAvx512BFloat16: return avx512 && cpu.avx512bf16;
+    case InstructionSet::kAmx:
+      return avx512 && cpu.avx512bf16 && cpu.amx_tile && cpu.amx_int8 && cpu.amx_bf16 &&
+             cpu.tiles_granted != nullptr && cpu.tiles_granted();
     case InstructionSet::kNeon: return cpu.neon;
     case InstructionSet::kNeonDot: return cpu.neon && cpu.neon_dot;
   }
@@ -80,6 +117,9 @@ CpuFeatures FeaturesOfThisCpu() {
   cpu.avx512vl = __builtin_cpu_supports("avx512vl");
   cpu.avx512vnni = __builtin_cpu_supports("avx512vnni");
   cpu.avx512bf16 = __builtin_cpu_supports("avx512bf16");
+#if defined(LMFUSION_AMX) && defined(__linux__)
+  AddTileFeatures(&cpu);
+#endif
 #elif defined(__aarch64__) && defined(__GNUC__)
   cpu.neon = true;
 #if defined(__linux__)

@@ -9,13 +9,14 @@ enum class InstructionSet : int {
   kAvx2Vnni,        // AVX-VNNI too
   kAvx512,          // AVX-512 F, BW, DQ, VL, VNNI
   kAvx512BFloat16,  // AVX-512 BF16 too
+  kAmx,             // AMX too: tile registers, their products of bytes and of bfloat16
   kNeon,            // Advanced SIMD of 64-bit Arm
   kNeonDot,         // its products of bytes too
 };
 inline constexpr InstructionSet kInstructionSets[] = {
     InstructionSet::kPortable, InstructionSet::kAvx2,           InstructionSet::kAvx2Vnni,
-    InstructionSet::kAvx512,   InstructionSet::kAvx512BFloat16, InstructionSet::kNeon,
-    InstructionSet::kNeonDot};
+    InstructionSet::kAvx512,   InstructionSet::kAvx512BFloat16, InstructionSet::kAmx,
+    InstructionSet::kNeon,     InstructionSet::kNeonDot};
 
 const char* Name(InstructionSet set);
 
@@ -24,9 +25,14 @@ struct CpuFeatures {
   bool avx2 = false, fma = false, f16c = false, avxvnni = false;
   bool avx512f = false, avx512bw = false, avx512dq = false, avx512vl = false, avx512vnni = false;
   bool avx512bf16 = false;
+  bool amx_tile = false, amx_int8 = false, amx_bf16 = false;
+  // Asks the system for tile registers, which Linux saves and restores for programs that asked
+  // (their signal frames grow by 8 KB); false: it refused. Null: there is none to ask.
+  bool (*tiles_granted)() = nullptr;
   bool neon = false, neon_dot = false;
 };
 CpuFeatures FeaturesOfThisCpu();
+// Asks for tile registers only where `set` is kAmx and the CPU has all else that it takes.
 bool Has(const CpuFeatures& cpu, InstructionSet set);
 InstructionSet BestInstructionSet(const CpuFeatures& cpu);
 InstructionSet BestInstructionSet();  // of this CPU
@@ -56,7 +62,8 @@ void SetInstructionSet(InstructionSet set);
       case InstructionSet::kAvx2: return avx2::k##Table;             \
       case InstructionSet::kAvx2Vnni: return avx2_vnni::k##Table;    \
       case InstructionSet::kAvx512:                                  \
-      case InstructionSet::kAvx512BFloat16: return avx512::k##Table; \
+      case InstructionSet::kAvx512BFloat16:                          \
+      case InstructionSet::kAmx: return avx512::k##Table;            \
       default: return portable::k##Table;                            \
     }                                                                \
   }

@@ -1,0 +1,352 @@
+// Products by the tile registers of AMX; compiled for that set, and a second time for
+// tests/cpp/tile_kernels_test.cpp, with registers of software.
+#include "kernels/linear/tile_kernels.h"
+
+#include "kernels/linear/activation_loops.h"
+#include "kernels/linear/float32_loops.h"
+#include "kernels/simd/tiles.h"
+
+namespace lmfusion {
+namespace LMFUSION_SIMD {
+namespace {
+
+// Note [Registers of tiles]
+// Four registers hold sums, so that a product of 16 tokens (a new one every 16 cycles, with a result
+// after some 50) need not wait for the one before it: of four panels with up to 16 tokens, and of
+// two panels with more, whose first 16 are one half and the others the second. On paper, by Intel's
+// optimization manual (8 cycles to load a full tile from the first cache, 16 to store one, a product
+// as many as it has tokens), a block of 32 inputs with n <= 16 tokens and four panels takes
+//   bfloat16  4n cycles of products; 5 loads, 40 cycles, which go on beside them
+//   int8      4n of products, 4n of stores (which products do not wait for), 1 + 4 / 2 loads,
+//             24 cycles, and 4n conversions, multiplications and additions by vectors, two a cycle
+// where AVX-512 has 32n instructions of two a cycle for bfloat16 and 32n + 8n for int8. Nothing of
+// it was measured.
+constexpr int kInputs = 4, kWeights = 6;  // the first of two
+static_assert(kMostTileTokens == 2 * kTileRows);
+
+template <int kHalves>
+constexpr int kPanelsOfHalves = kHalves == 1 ? 4 : 2;
+// The register of the sums of a panel and a half.
+template <int kHalves>
+constexpr int SumsOf(int panel, int half) {
+  return kPanelsOfHalves<kHalves> * half + panel;
+}
+
+struct BFloat16Tile {
+  static constexpr int64_t kInputBytes = 64, kWeightRows = 16;
+  template <int kSums, int kInput, int kWeight>
+  static void Add() {
+    AddBFloat16Tile<kSums, kInput, kWeight>();
+  }
+};
+struct ByteTile {
+  static constexpr int64_t kInputBytes = 32, kWeightRows = 8;
+  template <int kSums, int kInput, int kWeight>
+  static void Add() {
+    AddByteTile<kSums, kInput, kWeight>();
+  }
+};
+
+template <class Tile>
+void SetShapes(int tokens) {
+  const int first = static_cast<int>(Smaller(tokens, kTileRows)), second = tokens - first;
+  TileShapes shapes;
+  const auto set = [&shapes](int tile, int rows, int64_t row_bytes) {
+    shapes.rows[tile] = static_cast<uint8_t>(rows);
+    shapes.row_bytes[tile] = static_cast<uint16_t>(rows == 0 ? 0 : row_bytes);
+  };
+  for (int i = 0; i < 4; ++i) set(i, second > 0 && i >= 2 ? second : first, kTileRowBytes);
+  set(kInputs, first, Tile::kInputBytes);
+  set(kInputs + 1, second, Tile::kInputBytes);
+  for (int i = 0; i < 2; ++i) set(kWeights + i, Tile::kWeightRows, kTileRowBytes);
+  SetTileShapes(shapes);
+}
+
+template <int kHalves, int kPanels, int k = 0>
+inline void ZeroSums() {
+  if constexpr (k < kPanels) {
+    ZeroTile<SumsOf<kHalves>(k, 0)>();
+    if constexpr (kHalves == 2) ZeroTile<SumsOf<kHalves>(k, 1)>();
+    ZeroSums<kHalves, kPanels, k + 1>();
+  }
+}
+
+// The sums of a group of registers, as they are stored.
+template <class Number>
+struct Sums {
+  alignas(64) Number of[4][kTileRows][kPanelOutputs];
+};
+
+template <int kHalves, int kPanels, class Number, int k = 0>
+inline void StoreSums(Sums<Number>* sums) {
+  if constexpr (k < kPanels) {
+    StoreTile<SumsOf<kHalves>(k, 0)>(sums->of[SumsOf<kHalves>(k, 0)], kTileRowBytes);
+    if constexpr (kHalves == 2) {
+      StoreTile<SumsOf<kHalves>(k, 1)>(sums->of[SumsOf<kHalves>(k, 1)], kTileRowBytes);
+    }
+    StoreSums<kHalves, kPanels, Number, k + 1>(sums);
+  }
+}
+
+// Adds the products of a block of inputs, [tokens][Tile::kInputBytes], and of panels that lie
+// panel_bytes apart.
+template <class Tile, int kHalves, int kPanels, int k = 0>
+inline void AddTiles(const uint8_t* inputs, const uint8_t* weights, int64_t panel_bytes) {
+  if constexpr (k == 0) {
+    LoadTile<kInputs>(inputs, Tile::kInputBytes);
+    if constexpr (kHalves == 2) {
+      LoadTile<kInputs + 1>(inputs + kTileRows * Tile::kInputBytes, Tile::kInputBytes);
+    }
+  }
+  if constexpr (k < kPanels) {
+    constexpr int kWeight = kWeights + k % 2;
+    LoadTile<kWeight>(weights + k * panel_bytes, kWordRowBytes);
+    Tile::template Add<SumsOf<kHalves>(k, 0), kInputs, kWeight>();
+    if constexpr (kHalves == 2) {
+      Tile::template Add<SumsOf<kHalves>(k, 1), kInputs + 1, kWeight>();
+    }
+    AddTiles<Tile, kHalves, kPanels, k + 1>(inputs, weights, panel_bytes);
+  }
+}
+
+// What weights of bfloat16 need.
+template <int kHalves, int kPanels>
+void BFloat16Panels(const PanelProduct& p, int tokens, int64_t panel) {
+  const uint8_t* const weights = p.panels + panel * p.panel_bytes;
+  const auto* inputs = reinterpret_cast<const uint8_t*>(p.activations);
+  ZeroSums<kHalves, kPanels>();
+  for (int64_t b = 0; b < p.blocks; ++b, inputs += tokens * BFloat16Tile::kInputBytes) {
+    const int64_t done = b * BlockBytes(PanelFormat::kBFloat16);
+    const int64_t ahead = PrefetchDistance<kPanels>(p, done);
+    for (int k = 0; k < kPanels; ++k) Prefetch<16>(weights + k * p.panel_bytes + done + ahead);
+    AddTiles<BFloat16Tile, kHalves, kPanels>(inputs, weights + done, p.panel_bytes);
+  }
+  Sums<float> sums;
+  StoreSums<kHalves, kPanels>(&sums);
+  for (int k = 0; k < kPanels; ++k) {
+    for (int t = 0; t < tokens; ++t) {
+      const float* const of = sums.of[SumsOf<kHalves>(k, t / kTileRows)][t % kTileRows];
+      WriteToken(p, panel + k, t, Load(of));
+    }
+  }
+}
+
+// Blocks of bytes, a sum of which is scaled before the next one's is added: as Int8Product has it
+// (int8_loops.h), to the bit. Formats say where a block's bytes lie, and what it adds to a total.
+struct Int8Bytes {
+  static constexpr PanelFormat kFormat = PanelFormat::kInt8;
+  static constexpr bool kUnpacks = false;
+  Int8Bytes() = default;
+  Int8Bytes(const uint8_t*, int64_t, int64_t) {}
+  F Added(F products, F scale, F, F total) const { return MulAdd(products, scale, total); }
+};
+struct NibbleTile {
+  static constexpr PanelFormat kFormat = PanelFormat::kQ4;
+  static constexpr bool kUnpacks = true;
+  Q4Block block;
+  NibbleTile() = default;
+  NibbleTile(const uint8_t* panel, int64_t blocks, int64_t b) : block(panel, blocks, b) {}
+  void Unpack(uint8_t* out) const {
+    for (int row = 0; row < Q4Block::kRows; ++row, out += 2 * kWordRowBytes) {
+      const I words = LoadWords(block.words + row * kWordRowBytes);
+      StoreWords(out, LowNibbles(words));
+      StoreWords(out + kWordRowBytes, HighNibbles(words));
+    }
+  }
+  F Added(F products, F scale, F scaled_sum, F total) const {
+    return MulAdd(block.minimum, scaled_sum, MulAdd(Mul(products, scale), block.scale, total));
+  }
+};
+
+constexpr int64_t kTileBytes = ByteTile::kWeightRows * kWordRowBytes;
+// Blocks whose sums are stored before they are scaled: few, so that a core that looks ahead finds
+// the products of the next ones.
+constexpr int kGroupBlocks = 2;
+
+// One group of panels with the tokens of a kernel.
+template <class Weights, int kHalves, int kPanels>
+struct BytePanels {
+  const PanelProduct& p;
+  const int tokens;
+  const uint8_t* const weights;  // the first panel
+  alignas(64) float totals[kPanels][kHalves * kTileRows][kPanelOutputs];
+
+  const float* Scales(int64_t block) const {
+    const int64_t words = p.blocks * tokens * kWordsOfInputs;
+    return reinterpret_cast<const float*>(p.activations + words) + 2 * block * tokens;
+  }
+
+  // Adds kBlocks blocks from `begin` on.
+  template <int kBlocks>
+  void Add(int64_t begin) {
+    Sums<int32_t> sums[kBlocks];
+    Weights blocks[kBlocks][kPanels];
+    alignas(64) uint8_t unpacked[Weights::kUnpacks ? kBlocks * kPanels * kTileBytes : 1];
+    for (int b = 0; b < kBlocks; ++b) {
+      const int64_t done = (begin + b) * BlockBytes(Weights::kFormat);
+      const int64_t ahead = PrefetchDistance<kPanels>(p, done);
+      for (int k = 0; k < kPanels; ++k) {
+        const uint8_t* const panel = weights + k * p.panel_bytes;
+        Prefetch<BlockBytes(Weights::kFormat) / kWordRowBytes>(panel + done + ahead);
+        blocks[b][k] = Weights(panel, p.blocks, begin + b);
+        if constexpr (Weights::kUnpacks) {
+          blocks[b][k].Unpack(unpacked + (b * kPanels + k) * kTileBytes);
+        }
+      }
+    }
+    AddGroup<kBlocks>(begin, unpacked, sums);
+    for (int half = 0; half < kHalves; ++half) {
+      const int64_t end = Smaller(tokens, (half + 1) * kTileRows);
+      for (int64_t t = half * kTileRows; t < end; ++t) {
+#pragma GCC unroll 4
+        for (int k = 0; k < kPanels; ++k) {
+          F total = Load(totals[k][t]);
+#pragma GCC unroll 2
+          for (int b = 0; b < kBlocks; ++b) {
+            const auto& dots = sums[b].of[SumsOf<kHalves>(k, half)][t - half * kTileRows];
+            const float* const scales = Scales(begin + b) + t;
+            total = blocks[b][k].Added(ToFloat(LoadWords(dots)), Splat(scales[0]),
+                                       Splat(scales[tokens]), total);
+          }
+          Store(totals[k][t], total);
+        }
+      }
+    }
+  }
+
+  void Start() {
+    for (int t = 0; t < tokens; ++t) {
+      // 128 is added to a weight of 8 bits.
+      float minus = 0;
+      for (int64_t b = 0; b < p.blocks && !Weights::kUnpacks; ++b) {
+        minus -= 128 * Scales(b)[tokens + t];
+      }
+      for (int k = 0; k < kPanels; ++k) Store(totals[k][t], Splat(minus));
+    }
+  }
+
+  void Write(int64_t panel) {
+    for (int k = 0; k < kPanels; ++k) {
+      const uint8_t* const of_panel = weights + k * p.panel_bytes;
+      for (int t = 0; t < tokens; ++t) {
+        F total = Load(totals[k][t]);
+        if constexpr (!Weights::kUnpacks) {
+          total = Mul(total, Int8Block(of_panel, p.blocks, 0).scale);
+        }
+        WriteToken(p, panel + k, t, total);
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kWordsOfInputs = ByteTile::kInputBytes / 4;
+
+  template <int kBlocks, int b = 0>
+  void AddGroup(int64_t begin, const uint8_t* unpacked, Sums<int32_t>* sums) const {
+    if constexpr (b < kBlocks) {
+      const auto* const inputs = reinterpret_cast<const uint8_t*>(p.activations) +
+                                 (begin + b) * tokens * ByteTile::kInputBytes;
+      ZeroSums<kHalves, kPanels>();
+      if constexpr (Weights::kUnpacks) {
+        AddTiles<ByteTile, kHalves, kPanels>(inputs, unpacked + b * kPanels * kTileBytes,
+                                             kTileBytes);
+      } else {
+        AddTiles<ByteTile, kHalves, kPanels>(
+            inputs, weights + (begin + b) * BlockBytes(Weights::kFormat), p.panel_bytes);
+      }
+      StoreSums<kHalves, kPanels>(&sums[b]);
+      AddGroup<kBlocks, b + 1>(begin, unpacked, sums);
+    }
+  }
+};
+
+template <class Weights, int kHalves, int kPanels>
+void MultiplyBytePanels(const PanelProduct& p, int tokens, int64_t panel) {
+  BytePanels<Weights, kHalves, kPanels> panels{p, tokens, p.panels + panel * p.panel_bytes, {}};
+  panels.Start();
+  int64_t b = 0;
+  for (; b + kGroupBlocks <= p.blocks; b += kGroupBlocks) panels.template Add<kGroupBlocks>(b);
+  for (; b < p.blocks; ++b) panels.template Add<1>(b);
+  panels.Write(panel);
+}
+
+struct BFloat16Products {
+  using Tile = BFloat16Tile;
+  template <int kHalves, int kPanels>
+  static void Multiply(const PanelProduct& p, int tokens, int64_t panel) {
+    BFloat16Panels<kHalves, kPanels>(p, tokens, panel);
+  }
+};
+template <class Weights>
+struct ByteProducts {
+  using Tile = ByteTile;
+  template <int kHalves, int kPanels>
+  static void Multiply(const PanelProduct& p, int tokens, int64_t panel) {
+    MultiplyBytePanels<Weights, kHalves, kPanels>(p, tokens, panel);
+  }
+};
+
+template <class Products, int kHalves>
+void MultiplyPanels(const PanelProduct& p, int tokens) {
+  constexpr int kMany = kPanelsOfHalves<kHalves>;
+  const int64_t panels = PanelsOf(p.outputs);
+  int64_t panel = 0;
+  for (; panel + kMany <= panels; panel += kMany) {
+    Products::template Multiply<kHalves, kMany>(p, tokens, panel);
+  }
+  for (; panel < panels; ++panel) Products::template Multiply<kHalves, 1>(p, tokens, panel);
+}
+
+template <class Products>
+void Multiply(const PanelProduct& p, int tokens) {
+  SetShapes<typename Products::Tile>(tokens);
+  if (tokens <= kTileRows) {
+    MultiplyPanels<Products, 1>(p, tokens);
+  } else {
+    MultiplyPanels<Products, 2>(p, tokens);
+  }
+  ReleaseTiles();
+}
+
+void PackBFloat16(const Activations& a) {
+  float rest[kBlockInputs];
+  uint32_t* out = a.packed;
+  for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
+    for (int t = 0; t < a.tokens; ++t, out += kBlockInputs / 2) {
+      StoreBFloat16(out, BlockOf(a, t, b, rest));
+    }
+  }
+}
+
+void PackInt8ForTiles(const Activations& a) {
+  constexpr int64_t kWords = kBlockInputs / 4;
+  float rest[kBlockInputs];
+  uint32_t words[kInt8BlockWords];
+  uint32_t *out = a.packed, *scales = out + BlocksOf(a.in) * a.tokens * kWords;
+  for (int64_t b = 0; b < BlocksOf(a.in); ++b, scales += 2 * a.tokens) {
+    for (int t = 0; t < a.tokens; ++t, out += kWords) {
+      QuantizeBlock(BlockOf(a, t, b, rest), words);
+      std::memcpy(out, words, kWords * sizeof(*words));
+      scales[t] = words[kWords];
+      scales[a.tokens + t] = words[kWords + 1];
+    }
+  }
+}
+
+constexpr TileKernels AllKernels() noexcept {
+  TileKernels kernels{};
+  kernels.least_int8_tokens = 4;
+  kernels.products[static_cast<int>(PanelFormat::kBFloat16)] = &Multiply<BFloat16Products>;
+  kernels.products[static_cast<int>(PanelFormat::kQ4)] = &Multiply<ByteProducts<NibbleTile>>;
+  kernels.products[static_cast<int>(PanelFormat::kInt8)] = &Multiply<ByteProducts<Int8Bytes>>;
+  kernels.pack_bfloat16 = &PackBFloat16;
+  kernels.pack_int8 = &PackInt8ForTiles;
+  return kernels;
+}
+
+}  // namespace
+
+const TileKernels kTileKernels = AllKernels();
+
+}  // namespace LMFUSION_SIMD
+}  // namespace lmfusion

@@ -1,0 +1,37 @@
+#pragma once
+
+#include "kernels/linear/linear_kernels.h"
+
+namespace lmfusion {
+
+// The most tokens that a kernel of tiles takes at once: the rows of two registers.
+constexpr int kMostTileTokens = 32;
+
+// Products by tile registers, see Note [Tiles] (kernels/simd/tiles.h). A row of words of a panel is
+// a row of a tile as it is. Activations of n tokens stand as
+//   bfloat16  [blocks][n][16 words]: a token's 32 inputs in their order
+//   int8      [blocks][n][8 words]: the same in bytes, then [blocks][2][n] floats: the scale, and
+//             the scale times the sum of the bytes, as in Note [Activations]
+using TileKernel = void (*)(const PanelProduct& product, int tokens);
+
+struct TileKernels {
+  // With fewer tokens LinearKernels::int8, which gives the same bits, has as little to do.
+  int least_int8_tokens;
+  TileKernel products[kPanelFormats];  // kBFloat16, kQ4 and kInt8; null: there are none
+  void (*pack_bfloat16)(const Activations& activations);
+  void (*pack_int8)(const Activations& activations);
+};
+#if defined(LMFUSION_AMX)
+namespace amx {
+extern const TileKernels kTileKernels;
+}
+#endif
+// Null where CurrentInstructionSet() has no tiles.
+inline const TileKernels* CurrentTileKernels() {
+#if defined(LMFUSION_AMX)
+  if (CurrentInstructionSet() == InstructionSet::kAmx) return &amx::kTileKernels;
+#endif
+  return nullptr;
+}
+
+}  // namespace lmfusion
