@@ -34,6 +34,32 @@ TEST(InstructionSetTest, AsksForEveryFeatureThatItsKernelsUse) {
   EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kAvx512BFloat16);
 }
 
+TEST(InstructionSetTest, TilesTakeAllOfTheirFeaturesAndTheSystem) {
+  static int asked = 0;
+  CpuFeatures cpu;
+  cpu.avx2 = cpu.fma = cpu.f16c = true;
+  cpu.avx512f = cpu.avx512bw = cpu.avx512dq = cpu.avx512vl = cpu.avx512vnni = cpu.avx512bf16 = true;
+  cpu.amx_tile = cpu.amx_int8 = cpu.amx_bf16 = true;
+  cpu.tiles_granted = [] { return ++asked > 0; };
+  EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kAmx);
+  EXPECT_EQ(asked, 1);
+  for (bool CpuFeatures::*feature : {&CpuFeatures::avx512bf16, &CpuFeatures::amx_tile,
+                                     &CpuFeatures::amx_int8, &CpuFeatures::amx_bf16}) {
+    CpuFeatures without = cpu;
+    without.*feature = false;
+    const bool bfloat16 = without.avx512bf16;
+    EXPECT_EQ(BestInstructionSet(without),
+              bfloat16 ? InstructionSet::kAvx512BFloat16 : InstructionSet::kAvx512);
+  }
+  // Nobody asks who does not need them.
+  EXPECT_TRUE(Has(cpu, InstructionSet::kAvx512BFloat16));
+  EXPECT_EQ(asked, 1);
+  cpu.tiles_granted = [] { return false; };
+  EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kAvx512BFloat16);
+  cpu.tiles_granted = nullptr;
+  EXPECT_EQ(BestInstructionSet(cpu), InstructionSet::kAvx512BFloat16);
+}
+
 TEST(InstructionSetTest, OfArm) {
   CpuFeatures cpu;
   cpu.neon = true;
@@ -64,7 +90,8 @@ TEST(InstructionSetTest, IsTheBestUntilItIsSet) {
   SetInstructionSet(InstructionSet::kPortable);
   EXPECT_EQ(CurrentInstructionSet(), InstructionSet::kPortable);
   SetInstructionSet(BestInstructionSet());
-  for (const InstructionSet set : {InstructionSet::kAvx2Vnni, InstructionSet::kAvx512BFloat16}) {
+  for (const InstructionSet set :
+       {InstructionSet::kAvx2Vnni, InstructionSet::kAvx512BFloat16, InstructionSet::kAmx}) {
     if (Has(FeaturesOfThisCpu(), set)) continue;
     EXPECT_THROW(SetInstructionSet(set), std::invalid_argument);
     EXPECT_EQ(CurrentInstructionSet(), BestInstructionSet());

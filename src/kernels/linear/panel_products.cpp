@@ -14,7 +14,6 @@ constexpr int64_t kChunkOperations = 16384;
 // Inputs that one thread packs in about the time that it takes another one to join it.
 constexpr int64_t kSerialInputs = 16384;
 constexpr auto kWordBytes = static_cast<int64_t>(sizeof(uint32_t));
-constexpr int64_t kLineWords = 16;
 
 float Rounded(float value) { return ToFloat(Convert<BFloat16>::From(value)); }
 
@@ -48,10 +47,10 @@ PanelProducts::PanelProducts(const PackedWeight& weight, const float* x, int64_t
       panel_bytes_(weight.panel_bytes()) {
   ChoosePath(rows);
   Pack(x, rows);
-  const int64_t lanes = tiles_ != nullptr           ? 2
-                        : path_ == Path::kFloat32   ? 32
+  const int64_t lanes = tiles_ != nullptr          ? 2
+                        : path_ == Path::kFloat32  ? 32
                         : path_ == Path::kBFloat16 ? 16
-                                                    : 12;
+                                                   : 12;
   const int64_t operations = blocks_ * (lanes * rows + 96);
   const int64_t share = PanelsOf(weight.out) / (4 * ThreadCount());
   const int64_t at_once = PanelsTogether(rows);
@@ -129,10 +128,8 @@ int64_t PanelProducts::WordsPerRow() const {
     case Path::kInt8: break;
     case Path::kFloat32: return blocks_ * kBlockInputs;
   }
-  if (bytes_ != nullptr) return blocks_ * bytes_->block_words;
-  const int64_t words = blocks_ * kInt8BlockWords;
-  // Rows of a tile lie within a line of the cache.
-  return tiles_ ? (words + kLineWords - 1) / kLineWords * kLineWords : words;
+  if (tiles_ != nullptr) return TileInt8Words(blocks_);
+  return blocks_ * (bytes_ ? bytes_->block_words : kInt8BlockWords);
 }
 
 void (*PanelProducts::PackerOfRows() const)(const Activations&) {

@@ -11,11 +11,12 @@ namespace LMFUSION_SIMD {
 namespace {
 
 // Note [Registers of tiles]
-// Four registers hold sums, so that a product of 16 tokens (a new one every 16 cycles, with a result
-// after some 50) need not wait for the one before it: of four panels with up to 16 tokens, and of
-// two panels with more, whose first 16 are one half and the others the second. On paper, by Intel's
-// optimization manual (8 cycles to load a full tile from the first cache, 16 to store one, a product
-// as many as it has tokens), a block of 32 inputs with n <= 16 tokens and four panels takes
+// Four registers hold sums, so that a product of 16 tokens (a new one every 16 cycles, with a
+// result after some 50) need not wait for the one before it: of four panels with up to 16 tokens,
+// and of two panels with more, whose first 16 are one half and the others the second. On paper, by
+// Intel's optimization manual (8 cycles to load a full tile from the first cache, 16 to store one,
+// a product as many as it has tokens), a block of 32 inputs with n <= 16 tokens and four panels
+// takes
 //   bfloat16  4n cycles of products; 5 loads, 40 cycles, which go on beside them
 //   int8      4n of products, 4n of stores (which products do not wait for), 1 + 4 / 2 loads,
 //             24 cycles, and 4n conversions, multiplications and additions by vectors, two a cycle
@@ -59,7 +60,7 @@ void SetShapes(int tokens) {
   set(kInputs, first, Tile::kInputBytes);
   set(kInputs + 1, second, Tile::kInputBytes);
   for (int i = 0; i < 2; ++i) set(kWeights + i, Tile::kWeightRows, kTileRowBytes);
-  SetTileShapes(shapes);
+  SetTileShapes(&shapes);
 }
 
 template <int kHalves, int kPanels, int k = 0>
@@ -109,7 +110,6 @@ inline void AddTiles(const uint8_t* inputs, const uint8_t* weights, int64_t pane
   }
 }
 
-// What weights of bfloat16 need.
 template <int kHalves, int kPanels>
 void BFloat16Panels(const PanelProduct& p, int tokens, int64_t panel) {
   const uint8_t* const weights = p.panels + panel * p.panel_bytes;
@@ -163,111 +163,116 @@ constexpr int64_t kTileBytes = ByteTile::kWeightRows * kWordRowBytes;
 // the products of the next ones.
 constexpr int kGroupBlocks = 2;
 
-// One group of panels with the tokens of a kernel.
-template <class Weights, int kHalves, int kPanels>
-struct BytePanels {
-  const PanelProduct& p;
-  const int tokens;
-  const uint8_t* const weights;  // the first panel
-  alignas(64) float totals[kPanels][kHalves * kTileRows][kPanelOutputs];
+// Where activations stand, see TileKernels.
+struct PackedBytes {
+  PackedBytes(const PanelProduct& p, int of_tokens)
+      : tokens(of_tokens),
+        bytes(reinterpret_cast<const uint8_t*>(p.activations)),
+        scales(reinterpret_cast<const float*>(bytes + p.blocks * tokens * ByteTile::kInputBytes)),
+        minus(scales + 2 * p.blocks * tokens) {}
+  const uint8_t* Inputs(int64_t block) const {
+    return bytes + block * tokens * ByteTile::kInputBytes;
+  }
+  const float* Scales(int64_t block) const { return scales + 2 * block * tokens; }
+  const float* ScaledSums(int64_t block) const { return Scales(block) + tokens; }
 
-  const float* Scales(int64_t block) const {
-    const int64_t words = p.blocks * tokens * kWordsOfInputs;
-    return reinterpret_cast<const float*>(p.activations + words) + 2 * block * tokens;
+  const int64_t tokens;
+  const uint8_t* const bytes;
+  const float *const scales, *const minus;
+};
+
+// A few panels with the tokens of a kernel.
+template <class Weights, int kHalves, int kPanels>
+class BytePanels {
+ public:
+  BytePanels(const PanelProduct& product, int tokens, int64_t panel)
+      : p_(product), x_(product, tokens), panel_(panel) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      const F start = Weights::kUnpacks ? Zero() : Splat(x_.minus[t]);
+      for (int k = 0; k < kPanels; ++k) Store(totals_[k][t], start);
+    }
   }
 
   // Adds kBlocks blocks from `begin` on.
   template <int kBlocks>
   void Add(int64_t begin) {
-    Sums<int32_t> sums[kBlocks];
-    Weights blocks[kBlocks][kPanels];
+    Weights weights[kBlocks][kPanels];
     alignas(64) uint8_t unpacked[Weights::kUnpacks ? kBlocks * kPanels * kTileBytes : 1];
     for (int b = 0; b < kBlocks; ++b) {
       const int64_t done = (begin + b) * BlockBytes(Weights::kFormat);
-      const int64_t ahead = PrefetchDistance<kPanels>(p, done);
+      const int64_t ahead = PrefetchDistance<kPanels>(p_, done);
       for (int k = 0; k < kPanels; ++k) {
-        const uint8_t* const panel = weights + k * p.panel_bytes;
-        Prefetch<BlockBytes(Weights::kFormat) / kWordRowBytes>(panel + done + ahead);
-        blocks[b][k] = Weights(panel, p.blocks, begin + b);
+        Prefetch<BlockBytes(Weights::kFormat) / kWordRowBytes>(Panel(k) + done + ahead);
+        weights[b][k] = Weights(Panel(k), p_.blocks, begin + b);
         if constexpr (Weights::kUnpacks) {
-          blocks[b][k].Unpack(unpacked + (b * kPanels + k) * kTileBytes);
+          weights[b][k].Unpack(unpacked + (b * kPanels + k) * kTileBytes);
         }
       }
     }
-    AddGroup<kBlocks>(begin, unpacked, sums);
+    Sums<int32_t> sums[kBlocks];
+    Multiply<kBlocks>(begin, unpacked, sums);
     for (int half = 0; half < kHalves; ++half) {
-      const int64_t end = Smaller(tokens, (half + 1) * kTileRows);
-      for (int64_t t = half * kTileRows; t < end; ++t) {
+      const int64_t first = half * kTileRows, end = Smaller(x_.tokens, first + kTileRows);
+      for (int64_t t = first; t < end; ++t) {
 #pragma GCC unroll 4
         for (int k = 0; k < kPanels; ++k) {
-          F total = Load(totals[k][t]);
+          F total = Load(totals_[k][t]);
 #pragma GCC unroll 2
           for (int b = 0; b < kBlocks; ++b) {
-            const auto& dots = sums[b].of[SumsOf<kHalves>(k, half)][t - half * kTileRows];
-            const float* const scales = Scales(begin + b) + t;
-            total = blocks[b][k].Added(ToFloat(LoadWords(dots)), Splat(scales[0]),
-                                       Splat(scales[tokens]), total);
+            const I sum = LoadWords(sums[b].of[SumsOf<kHalves>(k, half)][t - first]);
+            total = weights[b][k].Added(ToFloat(sum), Splat(x_.Scales(begin + b)[t]),
+                                        Splat(x_.ScaledSums(begin + b)[t]), total);
           }
-          Store(totals[k][t], total);
+          Store(totals_[k][t], total);
         }
       }
     }
   }
 
-  void Start() {
-    for (int t = 0; t < tokens; ++t) {
-      // 128 is added to a weight of 8 bits.
-      float minus = 0;
-      for (int64_t b = 0; b < p.blocks && !Weights::kUnpacks; ++b) {
-        minus -= 128 * Scales(b)[tokens + t];
-      }
-      for (int k = 0; k < kPanels; ++k) Store(totals[k][t], Splat(minus));
-    }
-  }
-
-  void Write(int64_t panel) {
+  void Write() const {
     for (int k = 0; k < kPanels; ++k) {
-      const uint8_t* const of_panel = weights + k * p.panel_bytes;
-      for (int t = 0; t < tokens; ++t) {
-        F total = Load(totals[k][t]);
+      for (int64_t t = 0; t < x_.tokens; ++t) {
+        F total = Load(totals_[k][t]);
         if constexpr (!Weights::kUnpacks) {
-          total = Mul(total, Int8Block(of_panel, p.blocks, 0).scale);
+          total = Mul(total, Int8Block(Panel(k), p_.blocks, 0).scale);
         }
-        WriteToken(p, panel + k, t, total);
+        WriteToken(p_, panel_ + k, t, total);
       }
     }
   }
 
  private:
-  static constexpr int64_t kWordsOfInputs = ByteTile::kInputBytes / 4;
+  const uint8_t* Panel(int k) const { return p_.panels + (panel_ + k) * p_.panel_bytes; }
 
   template <int kBlocks, int b = 0>
-  void AddGroup(int64_t begin, const uint8_t* unpacked, Sums<int32_t>* sums) const {
+  void Multiply(int64_t begin, const uint8_t* unpacked, Sums<int32_t>* sums) const {
     if constexpr (b < kBlocks) {
-      const auto* const inputs = reinterpret_cast<const uint8_t*>(p.activations) +
-                                 (begin + b) * tokens * ByteTile::kInputBytes;
       ZeroSums<kHalves, kPanels>();
-      if constexpr (Weights::kUnpacks) {
-        AddTiles<ByteTile, kHalves, kPanels>(inputs, unpacked + b * kPanels * kTileBytes,
-                                             kTileBytes);
-      } else {
-        AddTiles<ByteTile, kHalves, kPanels>(
-            inputs, weights + (begin + b) * BlockBytes(Weights::kFormat), p.panel_bytes);
+      const uint8_t* weights = unpacked + b * kPanels * kTileBytes;
+      int64_t panel_bytes = kTileBytes;
+      if constexpr (!Weights::kUnpacks) {
+        weights = Panel(0) + (begin + b) * BlockBytes(Weights::kFormat);
+        panel_bytes = p_.panel_bytes;
       }
+      AddTiles<ByteTile, kHalves, kPanels>(x_.Inputs(begin + b), weights, panel_bytes);
       StoreSums<kHalves, kPanels>(&sums[b]);
-      AddGroup<kBlocks, b + 1>(begin, unpacked, sums);
+      Multiply<kBlocks, b + 1>(begin, unpacked, sums);
     }
   }
+
+  const PanelProduct& p_;
+  const PackedBytes x_;
+  const int64_t panel_;
+  alignas(64) float totals_[kPanels][kHalves * kTileRows][kPanelOutputs];
 };
 
 template <class Weights, int kHalves, int kPanels>
 void MultiplyBytePanels(const PanelProduct& p, int tokens, int64_t panel) {
-  BytePanels<Weights, kHalves, kPanels> panels{p, tokens, p.panels + panel * p.panel_bytes, {}};
-  panels.Start();
+  BytePanels<Weights, kHalves, kPanels> panels(p, tokens, panel);
   int64_t b = 0;
   for (; b + kGroupBlocks <= p.blocks; b += kGroupBlocks) panels.template Add<kGroupBlocks>(b);
   for (; b < p.blocks; ++b) panels.template Add<1>(b);
-  panels.Write(panel);
+  panels.Write();
 }
 
 struct BFloat16Products {
@@ -318,17 +323,21 @@ void PackBFloat16(const Activations& a) {
   }
 }
 
-void PackInt8ForTiles(const Activations& a) {
+void PackBytes(const Activations& a) {
   constexpr int64_t kWords = kBlockInputs / 4;
+  const int64_t blocks = BlocksOf(a.in);
   float rest[kBlockInputs];
   uint32_t words[kInt8BlockWords];
-  uint32_t *out = a.packed, *scales = out + BlocksOf(a.in) * a.tokens * kWords;
-  for (int64_t b = 0; b < BlocksOf(a.in); ++b, scales += 2 * a.tokens) {
+  uint32_t *out = a.packed, *scales = out + blocks * a.tokens * kWords;
+  auto* const minus = reinterpret_cast<float*>(scales + 2 * blocks * a.tokens);
+  for (int t = 0; t < a.tokens; ++t) minus[t] = 0;
+  for (int64_t b = 0; b < blocks; ++b, scales += 2 * a.tokens) {
     for (int t = 0; t < a.tokens; ++t, out += kWords) {
       QuantizeBlock(BlockOf(a, t, b, rest), words);
       std::memcpy(out, words, kWords * sizeof(*words));
       scales[t] = words[kWords];
       scales[a.tokens + t] = words[kWords + 1];
+      minus[t] -= 128 * FloatOf(words[kWords + 1]);
     }
   }
 }
@@ -340,12 +349,13 @@ constexpr TileKernels AllKernels() noexcept {
   kernels.products[static_cast<int>(PanelFormat::kQ4)] = &Multiply<ByteProducts<NibbleTile>>;
   kernels.products[static_cast<int>(PanelFormat::kInt8)] = &Multiply<ByteProducts<Int8Bytes>>;
   kernels.pack_bfloat16 = &PackBFloat16;
-  kernels.pack_int8 = &PackInt8ForTiles;
+  kernels.pack_int8 = &PackBytes;
   return kernels;
 }
 
 }  // namespace
 
+extern const TileKernels kTileKernels;
 const TileKernels kTileKernels = AllKernels();
 
 }  // namespace LMFUSION_SIMD

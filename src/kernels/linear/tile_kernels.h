@@ -10,8 +10,13 @@ constexpr int kMostTileTokens = 32;
 // Products by tile registers, see Note [Tiles] (kernels/simd/tiles.h). A row of words of a panel is
 // a row of a tile as it is. Activations of n tokens stand as
 //   bfloat16  [blocks][n][16 words]: a token's 32 inputs in their order
-//   int8      [blocks][n][8 words]: the same in bytes, then [blocks][2][n] floats: the scale, and
-//             the scale times the sum of the bytes, as in Note [Activations]
+//   int8      [blocks][n][8 words]: the same in bytes; [blocks][2][n] floats: the scale, and the
+//             scale times the sum of the bytes, as in Note [Activations]; [n] floats: what 128 in
+//             every weight adds to a sum, with the sign changed
+constexpr int64_t TileInt8Words(int64_t blocks) {  // of a token; whole lines of the cache
+  return (blocks * kInt8BlockWords + 1 + 15) / 16 * 16;
+}
+
 using TileKernel = void (*)(const PanelProduct& product, int tokens);
 
 struct TileKernels {

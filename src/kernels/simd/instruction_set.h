@@ -52,20 +52,20 @@ void SetInstructionSet(InstructionSet set);
   extern const Table k##Table;     \
   }
 #if defined(__x86_64__) && defined(__GNUC__)
-#define LMFUSION_KERNELS(Table)                                      \
-  LMFUSION_TABLE(portable, Table)                                    \
-  LMFUSION_TABLE(avx2, Table)                                        \
-  LMFUSION_TABLE(avx2_vnni, Table)                                   \
-  LMFUSION_TABLE(avx512, Table)                                      \
-  inline const Table& Current##Table() {                             \
-    switch (CurrentInstructionSet()) {                               \
-      case InstructionSet::kAvx2: return avx2::k##Table;             \
-      case InstructionSet::kAvx2Vnni: return avx2_vnni::k##Table;    \
-      case InstructionSet::kAvx512:                                  \
-      case InstructionSet::kAvx512BFloat16:                          \
-      case InstructionSet::kAmx: return avx512::k##Table;            \
-      default: return portable::k##Table;                            \
-    }                                                                \
+#define LMFUSION_KERNELS(Table)                                   \
+  LMFUSION_TABLE(portable, Table)                                 \
+  LMFUSION_TABLE(avx2, Table)                                     \
+  LMFUSION_TABLE(avx2_vnni, Table)                                \
+  LMFUSION_TABLE(avx512, Table)                                   \
+  inline const Table& Current##Table() {                          \
+    switch (CurrentInstructionSet()) {                            \
+      case InstructionSet::kAvx2: return avx2::k##Table;          \
+      case InstructionSet::kAvx2Vnni: return avx2_vnni::k##Table; \
+      case InstructionSet::kAvx512:                               \
+      case InstructionSet::kAvx512BFloat16:                       \
+      case InstructionSet::kAmx: return avx512::k##Table;         \
+      default: return portable::k##Table;                         \
+    }                                                             \
   }
 #elif defined(__aarch64__) && defined(__GNUC__)
 #define LMFUSION_KERNELS(Table)                                 \

@@ -3,14 +3,14 @@
 #include <cstdint>
 
 #if defined(LMFUSION_SOFTWARE_TILES)
-#include "software_tiles.h"  // tests/cpp: the same in plain loops, for CPUs without them
+#include "software_tiles.h"  // tests/cpp: the same in plain loops, for CPUs without AMX
 #else
 #include <immintrin.h>
 #endif
 
 // Note [Tiles]
-// AMX: eight tile registers of up to 16 rows of 64 bytes, and three kinds of instructions here. One
-// sets the shapes of all registers, some load and store rows that lie any distance apart, and some
+// AMX: eight tile registers of up to 16 rows of 64 bytes, and instructions of three kinds. One
+// sets the shapes of all registers, some load and store rows that lie any distance apart, some
 // multiply: sums [m][n] of 32 bits += inputs [m][k words] * weights [k words][n], a word being two
 // bfloat16 or four bytes. Of a product (Intel's manual, TDPBF16PS and TDPBSUD):
 //   - row m of the sums depends on row m of the inputs alone;
@@ -22,14 +22,13 @@
 // No compiler knows that the instructions read and write memory (GCC 12's own functions do not say
 // it), so each says that it may touch all of it, and nothing is moved across.
 // The shapes are set when a kernel begins and released when it ends: another library that keeps its
-// own between two calls of ours would find none, and sets them anew (as oneDNN does before each use).
+// own between two calls of ours would find none, and sets them anew (as oneDNN does before each
+// use).
 namespace lmfusion {
 namespace LMFUSION_SIMD {
 
 constexpr int kTileRows = 16;
 constexpr int kTileRowBytes = 64;
-
-#if !defined(LMFUSION_SOFTWARE_TILES)
 
 // What SetTileShapes reads; registers without rows are not used.
 struct TileShapes {
@@ -41,8 +40,10 @@ struct TileShapes {
 };
 static_assert(sizeof(TileShapes) == 64);
 
-inline void SetTileShapes(const TileShapes& shapes) {
-  asm volatile("ldtilecfg %0" : : "m"(shapes) : "memory");
+#if !defined(LMFUSION_SOFTWARE_TILES)
+
+inline void SetTileShapes(const TileShapes* shapes) {
+  asm volatile("ldtilecfg %0" : : "m"(*shapes) : "memory");
 }
 inline void ReleaseTiles() { asm volatile("tilerelease" : : : "memory"); }
 
@@ -67,9 +68,7 @@ inline void AddBFloat16Tile() {
 // Signed inputs, unsigned weights.
 template <int kSums, int kInputs, int kWeights>
 inline void AddByteTile() {
-  asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0"
-               :
-               : "i"(kSums), "i"(kInputs), "i"(kWeights));
+  asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kInputs), "i"(kWeights));
 }
 
 // 32 floats, rounded to bfloat16.
