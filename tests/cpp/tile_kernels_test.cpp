@@ -288,10 +288,11 @@ TEST_P(TileKernelsTest, BFloat16TakesDenormalsForZero) {
 
 // Weights that fit bfloat16 are held as it, and multiplied as float32.
 TEST_P(TileKernelsTest, AreNotForFloat32) {
-  const Floats weights(37 * 64, 0.5f), x = Normal(20 * 64, 3);
-  const PackedWeight weight = PackWeight({MatrixOf(weights, 37, 64)}, nullptr, Compute::kFloat32);
-  ASSERT_STREQ(Name(weight.format), "bfloat16");
-  ExpectSameBits(Products(weight, x, tiles_), Products(weight, x, nullptr), "float32");
+  const Floats x = Normal(20 * 64, 3);
+  for (const Floats& weights : {Floats(37 * 64, 0.5f), Normal(37 * 64, 1)}) {
+    const PackedWeight weight = PackWeight({MatrixOf(weights, 37, 64)}, nullptr, Compute::kFloat32);
+    ExpectSameBits(Products(weight, x, tiles_), Products(weight, x, nullptr), Name(weight.format));
+  }
 }
 
 // Sums in the processor's own order among them.
@@ -310,6 +311,33 @@ TEST(TileRegisters, GiveWhatSoftwareGivesToTheBit) {
     }
   }
 }
+
+#if defined(LMFUSION_AMX)
+// Packing takes no tile registers.
+TEST(SoftwareTiles, ArePackedForAsRegistersAre) {
+  if (!Has(FeaturesOfThisCpu(), InstructionSet::kAvx512BFloat16)) {
+    GTEST_SKIP() << "without AVX-512 BF16";
+  }
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const int64_t in : {1, 65, 256}) {
+    for (const int tokens : {1, 17, kMostTileTokens}) {
+      Floats x = Normal(tokens * in, 3);
+      const float odd[] = {1e-39f, -1e-39f, 1.18e-38f, infinity, -infinity, std::nanf(""), 3.4e38f};
+      for (size_t i = 0; i < std::size(odd) && in > 1; ++i) x[x.size() - 7 * i - 1] = odd[i];
+      const int64_t words = std::max(TileInt8Words(BlocksOf(in)), BlocksOf(in) * 16);
+      const auto packed = [&](void (*pack)(const Activations&)) {
+        std::vector<uint32_t> to(tokens * words);
+        pack({x.data(), in, tokens, to.data()});
+        return to;
+      };
+      EXPECT_EQ(packed(amx::kTileKernels.pack_bfloat16),
+                packed(software_tiles::kTileKernels.pack_bfloat16));
+      EXPECT_EQ(packed(amx::kTileKernels.pack_int8),
+                packed(software_tiles::kTileKernels.pack_int8));
+    }
+  }
+}
+#endif
 
 // A tile that is loaded serves several products, and what a kernel sets it releases.
 TEST(SoftwareTiles, LoadsServeSeveralProducts) {

@@ -67,7 +67,7 @@ bool PanelProducts::TilesMultiply(int64_t rows) const {
     case Compute::kBFloat16: return true;
     case Compute::kInt8:
     case Compute::kInt4: return rows >= tiles_->least_int8_tokens;
-    case Compute::kFloat16:
+    case Compute::kFloat16:  // PackWeight makes none
     case Compute::kFloat32: break;
   }
   return false;

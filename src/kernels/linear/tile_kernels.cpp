@@ -11,17 +11,17 @@ namespace LMFUSION_SIMD {
 namespace {
 
 // Note [Registers of tiles]
-// Four registers hold sums, so that a product of 16 tokens (a new one every 16 cycles, with a
-// result after some 50) need not wait for the one before it: of four panels with up to 16 tokens,
-// and of two panels with more, whose first 16 are one half and the others the second. On paper, by
-// Intel's optimization manual (8 cycles to load a full tile from the first cache, 16 to store one,
-// a product as many as it has tokens), a block of 32 inputs with n <= 16 tokens and four panels
-// takes
-//   bfloat16  4n cycles of products; 5 loads, 40 cycles, which go on beside them
-//   int8      4n of products, 4n of stores (which products do not wait for), 1 + 4 / 2 loads,
-//             24 cycles, and 4n conversions, multiplications and additions by vectors, two a cycle
-// where AVX-512 has 32n instructions of two a cycle for bfloat16 and 32n + 8n for int8. Nothing of
-// it was measured.
+// Four registers hold sums, so that a product (a new one every 16 cycles, with a result after some
+// 50) need not wait for the one before it: of four panels with up to 16 tokens, and of two panels
+// with more, whose first 16 are one half and the others the second. On paper, by Intel's figures
+// for full tiles (16 cycles a product, 8 to load from the first cache, 16 to store), a block of 32
+// inputs with 16 tokens and four panels, or with 32 tokens and two, takes
+//   bfloat16  64 cycles of products, and beside them 4 to 5 loads, 32 to 40 cycles
+//   int8      64 of products, and beside them as many of stores, 16 to 24 of loads (of half a tile
+//             each), and 64 of vectors: a conversion and an addition for each token and panel
+// Of AVX-512 it takes 1,024 instructions of vectors for bfloat16, and 640 for int8, two a cycle.
+// With lines that are asked for ahead, loads of bfloat16 take up to 72 cycles, where weights come
+// from memory anyway. Nothing of this was measured.
 constexpr int kInputs = 4, kWeights = 6;  // the first of two
 static_assert(kMostTileTokens == 2 * kTileRows);
 
