@@ -17,7 +17,7 @@ namespace {
 // for full tiles (16 cycles a product, 8 to load from the first cache, 16 to store), a block of 32
 // inputs with 16 tokens and four panels, or with 32 tokens and two, takes
 //   bfloat16  64 cycles of products, and beside them 4 to 5 loads, 32 to 40 cycles
-//   int8      64 of products, and beside them as many of stores, 16 to 24 of loads (of half a tile
+//   int8      64 of products, and beside them as many of stores, 24 of loads (of half a tile
 //             each), and 64 of vectors: a conversion and an addition for each token and panel
 // Of AVX-512 it takes 1,024 instructions of vectors for bfloat16, and 640 for int8, two a cycle.
 // With lines that are asked for ahead, loads of bfloat16 take up to 72 cycles, where weights come
