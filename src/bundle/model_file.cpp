@@ -1,7 +1,6 @@
 #include "bundle/model_file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zip.h>
@@ -176,12 +175,11 @@ size_t ModelFile::ReadAt(uint64_t offset, void* bytes, size_t count) const {
   return done;
 }
 
-std::shared_ptr<uint8_t> ModelFile::Map() const {
-  const size_t bytes = size_;
-  void* const pages =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, archive_->descriptor, 0);
-  if (pages == MAP_FAILED) return nullptr;
-  return {static_cast<uint8_t*>(pages), [bytes](uint8_t* memory) { munmap(memory, bytes); }};
+void ModelFile::ReadWhole(uint64_t offset, void* bytes, size_t count) const {
+  if (ReadAt(offset, bytes, count) == count) return;
+  throw ModelFileError(path_ +
+                       ": the file was shortened while it was loaded; load it again when it is "
+                       "whole (who writes a file anew should write another one and rename it)");
 }
 
 }  // namespace lmfusion

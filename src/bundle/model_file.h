@@ -45,9 +45,8 @@ class ModelFile {
   uint64_t size() const { return size_; }
   // Up to `count` bytes from `offset` on; how many. Throws ModelFileError.
   size_t ReadAt(uint64_t offset, void* bytes, size_t count) const;
-  // The file as private pages of memory, [size()], which stay when this is gone; null where the
-  // system cannot do that. Whoever shortens the file meanwhile ends the process that reads them.
-  std::shared_ptr<uint8_t> Map() const;
+  // All of `count` bytes. Throws ModelFileError, also where the file has become shorter.
+  void ReadWhole(uint64_t offset, void* bytes, size_t count) const;
 
  private:
   struct Archive;

@@ -41,7 +41,7 @@ std::unique_ptr<CausalLM> Probed(std::unique_ptr<TreeEngine> engine) {
 
 std::unique_ptr<CausalLM> LoadOnCpu(const ModelFile& file, const Bundle& bundle,
                                     const ScorerOptions& options) {
-  torch::jit::Module module = LoadModule(file, bundle.table, WeightMemory::kMapped);
+  torch::jit::Module module = LoadModule(file, bundle.table, WeightMemory::kDeferred);
   return RunModel(file.path(), "cpu", "the weights", [&] {
     StoredWeights weights(module, bundle.description.weight_types, file.path());
     return Probed(CpuLM(std::move(module), std::move(weights), bundle.description,
@@ -51,7 +51,7 @@ std::unique_ptr<CausalLM> LoadOnCpu(const ModelFile& file, const Bundle& bundle,
 
 std::unique_ptr<CausalLM> LoadOnDevice(const ModelFile& file, const Bundle& bundle,
                                        const ScorerOptions& options) {
-  const torch::jit::Module module = LoadModule(file, bundle.table, WeightMemory::kOwn);
+  const torch::jit::Module module = LoadModule(file, bundle.table, WeightMemory::kRead);
   return RunModel(file.path(), "cpu", "the weights", [&] {
     StoredWeights weights(module, bundle.description.weight_types, file.path());
     return Probed(DeviceLM(module, std::move(weights), bundle.description, DeviceOptions(options)));
@@ -99,7 +99,7 @@ LoadedModel LoadModel(const std::string& path, const ScorerOptions& options) {
   loaded.bundle = ReadBundle(file);
   if (loaded.bundle.description.plain) {
     CheckPlain(path, options);
-    loaded.plain = PlainTorchScriptLM(LoadModule(file, loaded.bundle.table, WeightMemory::kOwn),
+    loaded.plain = PlainTorchScriptLM(LoadModule(file, loaded.bundle.table, WeightMemory::kRead),
                                       loaded.bundle.description);
     loaded.bundle.description = loaded.plain->description();  // which knows its vocabulary
   } else {

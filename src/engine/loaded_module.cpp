@@ -7,7 +7,7 @@
 #include <memory>
 #include <set>
 
-#include "engine/mapped_weights.h"
+#include "engine/deferred_weights.h"
 #include "engine/torch_errors.h"
 #include "lmfusion/errors.h"
 
@@ -17,22 +17,23 @@ namespace {
 // Torch reads through the file that was checked.
 class Adapter final : public caffe2::serialize::ReadAdapterInterface {
  public:
-  // mapped: null where all is read.
-  Adapter(const ModelFile& file, MappedWeights* mapped) : file_(file), mapped_(mapped) {}
+  // deferred: null where all is read.
+  Adapter(const ModelFile& file, DeferredWeights* deferred) : file_(file), deferred_(deferred) {}
   size_t size() const override { return file_.size(); }
   size_t read(uint64_t position, void* bytes, size_t count, const char*) const override {
-    if (mapped_ != nullptr && mapped_->Defer(position, bytes, count)) return count;
+    if (deferred_ != nullptr && deferred_->Defer(position, bytes, count)) return count;
     return file_.ReadAt(position, bytes, count);
   }
 
  private:
   const ModelFile& file_;
-  MappedWeights* mapped_;
+  DeferredWeights* deferred_;
 };
 
-torch::jit::Module Load(const ModelFile& file, MappedWeights* mapped) {
+torch::jit::Module Load(const ModelFile& file, DeferredWeights* deferred) {
   try {
-    torch::jit::Module module = torch::jit::load(std::make_shared<Adapter>(file, mapped), at::kCPU);
+    torch::jit::Module module =
+        torch::jit::load(std::make_shared<Adapter>(file, deferred), at::kCPU);
     module.eval();
     return module;
   } catch (const std::bad_alloc&) {
@@ -43,10 +44,10 @@ torch::jit::Module Load(const ModelFile& file, MappedWeights* mapped) {
   }
 }
 
-torch::jit::Module LoadMapped(const ModelFile& file) {
-  MappedWeights mapped(file);
-  torch::jit::Module module = Load(file, &mapped);
-  return mapped.PutInto(module) ? module : Load(file, nullptr);
+torch::jit::Module LoadDeferred(const ModelFile& file) {
+  DeferredWeights deferred(file);
+  torch::jit::Module module = Load(file, &deferred);
+  return deferred.PutInto(module) ? module : Load(file, nullptr);
 }
 
 void CheckTensor(const at::Tensor& tensor, const std::string& name, const PartTable& table,
@@ -83,7 +84,7 @@ void CheckModule(const torch::jit::Module& module, const PartTable& table, Probl
 
 torch::jit::Module LoadModule(const ModelFile& file, const PartTable& table, WeightMemory memory) {
   torch::jit::Module module =
-      memory == WeightMemory::kMapped ? LoadMapped(file) : Load(file, nullptr);
+      memory == WeightMemory::kDeferred ? LoadDeferred(file) : Load(file, nullptr);
   if (table.parts.empty()) return module;  // of another origin
   Problems problems;
   CheckModule(module, table, &problems);

@@ -7,8 +7,9 @@
 namespace lmfusion {
 
 enum class WeightMemory {
-  kOwn,     // read into memory
-  kMapped,  // large weights are pages of the file, where it allows that (mapped_weights.h)
+  kRead,      // all of them are read
+  kDeferred,  // large matrices are read when they are packed, where the file allows that, which
+              // must stay until then (deferred_weights.h)
 };
 
 // The module of a model file that was checked (ReadBundle), on the CPU. Throws ModelFileError: it

@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "engine/mapped_weights.h"
+#include "engine/deferred_weights.h"
 #include "engine/module_tensors.h"
 #include "lmfusion/errors.h"
 #include "ops/narrow_weights.h"
@@ -71,7 +71,8 @@ std::optional<WeightRows> StoredWeights::Matrix(const std::optional<Attribute>& 
   if (!known || tensor.dim() != 2 || !tensor.device().is_cpu() || tensor.numel() == 0) {
     return std::nullopt;
   }
-  return WeightRows{tensor, type};
+  if (!tensor.is_contiguous()) ReadDeferred(tensor);
+  return WeightRows{tensor, type, ReaderOf(tensor)};
 }
 
 void StoredWeights::Release(const Attribute& attribute) {
@@ -90,13 +91,12 @@ void StoredWeights::Widen() {
   for (const Attribute& attribute : tensors_) {
     const at::Tensor tensor = TensorIn(attribute);
     const WeightType type = TypeOf(tensor);
-    const bool as_it_is = type == WeightType::kFloat && tensor.scalar_type() != at::kBFloat16;
-    if (as_it_is && !IsMapped(tensor)) continue;
+    ReadDeferred(tensor);
+    if (type == WeightType::kFloat && tensor.scalar_type() != at::kBFloat16) continue;
     at::Tensor& wide = widened[{MemoryOf(tensor), tensor.sizes().vec()}];
     if (!wide.defined()) {
-      wide = as_it_is                     ? tensor.clone()
-             : type == WeightType::kFloat ? tensor.to(at::kFloat)
-                                          : Narrowed({tensor, type}, Compute::kFloat32).values;
+      wide = type == WeightType::kFloat ? tensor.to(at::kFloat)
+                                        : Narrowed({tensor, type}, Compute::kFloat32).values;
     }
     attribute.owner->setAttr(attribute.name, wide);
   }

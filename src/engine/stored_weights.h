@@ -21,14 +21,15 @@ class StoredWeights {
   StoredWeights(const torch::jit::Module& module,
                 const std::map<std::string, std::string>& block_types, const std::string& path);
 
-  // A weight matrix [out, in] on the CPU as it is stored, if the attribute is one.
+  // A weight matrix [out, in] on the CPU as it is stored, if the attribute is one. If it is
+  // deferred (deferred_weights.h), its reader throws ModelFileError.
   std::optional<WeightRows> Matrix(const std::optional<Attribute>& attribute) const;
 
   // Empties this attribute, and all that share its memory.
   void Release(const Attribute& attribute);
 
   // Gives every matrix that was not released its float32 weights; tied ones stay tied. Nothing
-  // reads the mapped file any more after that.
+  // reads the file any more after that. Throws ModelFileError: it cannot be read.
   void Widen();
 
   // What is still held; memory that attributes share is counted once.

@@ -81,6 +81,7 @@ PackedWeight PackWeights(const std::vector<WeightRows>& stacked,
     }
     memory.push_back(Readable(rows));
     matrices.push_back(MatrixOf(memory.back(), rows.type, in));
+    matrices.back().read = rows.read;
     out += rows.data.size(0);
   }
   at::Tensor biases;

@@ -13,6 +13,8 @@ namespace lmfusion {
 struct WeightRows {
   at::Tensor data;
   WeightType type = WeightType::kFloat;
+  WeightReader read = nullptr;  // where it is not in memory yet: `data` is contiguous, its content
+                                // is not there
 };
 
 // Whether panels made for `compute` hold these weights to the bit.

@@ -18,7 +18,8 @@ PackedWeight PackedPart(const WeightRows& stacked, const std::optional<at::Tenso
   const int64_t rows = stacked.data.size(0) / count;
   std::optional<at::Tensor> part;
   if (bias) part = bias->narrow(0, i * rows, rows);
-  return PackWeights({{stacked.data.narrow(0, i * rows, rows), stacked.type}}, part, compute);
+  return PackWeights({{stacked.data.narrow(0, i * rows, rows), stacked.type, stacked.read}}, part,
+                     compute);
 }
 
 at::Tensor ExpertsOp(const at::Tensor& x, const at::Tensor& logits,

@@ -152,8 +152,17 @@ TEST(ModelFile, IsReadAtAnyPlace) {
   EXPECT_EQ(file.ReadAt(content.size() - 10, read.data(), 100), 10u);
   EXPECT_EQ(read.substr(0, 10), content.substr(content.size() - 10));
   EXPECT_EQ(file.ReadAt(content.size() + 10, read.data(), 100), 0u);
+  file.ReadWhole(9, read.data(), 50);
+  EXPECT_EQ(read.substr(0, 50), content.substr(9, 50));
   ASSERT_EQ(truncate(file.path().c_str(), 50), 0);  // while it is open
   EXPECT_EQ(file.ReadAt(0, read.data(), 100), 50u);
+  EXPECT_NO_THROW(file.ReadWhole(0, read.data(), 50));
+  try {
+    file.ReadWhole(0, read.data(), 51);
+    FAIL() << "no error";
+  } catch (const ModelFileError& error) {
+    EXPECT_TRUE(Has(error.what(), file.path() + ": the file was shortened while it was loaded"));
+  }
 }
 
 TEST(ModelFile, WhyItCannotBeOpened) {

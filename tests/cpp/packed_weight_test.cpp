@@ -2,8 +2,13 @@
 // against float64. tests/cpp/packed_linear_test.cpp has blocks of files and every `compute`.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
 #include <random>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -118,6 +123,54 @@ TEST_P(PackedWeightTest, CallersShareTheirWorkingMemory) {
   const int64_t of_one = ScratchBytes();
   for (int i = 0; i < 30; ++i) std::thread(call).join();
   EXPECT_EQ(ScratchBytes(), of_one);
+}
+
+// The same matrix, whose content is not where it belongs: there are numbers that are not finite.
+WeightMatrix Unread(const WeightMatrix& matrix, std::atomic<int64_t>* bytes_read) {
+  WeightMatrix unread = matrix;
+  const auto* const content = static_cast<const uint8_t*>(matrix.data);
+  const auto place = std::make_shared<std::vector<uint8_t>>(matrix.out * matrix.row_stride, 0xff);
+  unread.data = place->data();
+  unread.read = [content, place, bytes_read](const void* from, int64_t bytes, void* to) {
+    std::memcpy(to, content + (static_cast<const uint8_t*>(from) - place->data()), bytes);
+    *bytes_read += bytes;
+  };
+  return unread;
+}
+
+TEST_P(PackedWeightTest, WhatIsReadWhileItIsPackedIsPackedAlike) {
+  const int64_t in = 65;
+  const Floats first = Normal(37 * in, 1), second = Normal(20 * in, 2), third = Normal(3 * in, 3);
+  const std::vector<WeightMatrix> stack = {MatrixOf(first, 37, in), MatrixOf(second, 20, in),
+                                           MatrixOf(third, 3, in)};
+  for (const Compute compute :
+       {Compute::kFloat32, Compute::kBFloat16, Compute::kInt8, Compute::kInt4}) {
+    const PackedWeight packed = PackWeight(stack, nullptr, compute);
+    Floats expected(60 * in), read(60 * in);
+    Widen(packed, expected.data());
+    for (unsigned which = 1; which < 8; ++which) {  // which of the three are read
+      std::atomic<int64_t> bytes_read{0};
+      std::vector<WeightMatrix> unread = stack;
+      int64_t bytes = 0;
+      for (size_t i = 0; i < 3; ++i) {
+        if ((which >> i & 1) == 0) continue;
+        unread[i] = Unread(stack[i], &bytes_read);
+        bytes += stack[i].out * stack[i].row_stride;
+      }
+      Widen(PackWeight(unread, nullptr, compute), read.data());
+      EXPECT_EQ(read, expected) << Name(compute) << " " << which;
+      if (compute != Compute::kFloat32) EXPECT_EQ(bytes_read, bytes);  // which looks at them first
+    }
+  }
+}
+
+TEST(PackedWeight, AnErrorOfReadingIsThatOfPacking) {
+  const Floats weights = Normal(640 * 64, 1);
+  WeightMatrix matrix = MatrixOf(weights, 640, 64);
+  matrix.read = [](const void*, int64_t, void*) { throw std::runtime_error("it is gone"); };
+  for (const Compute compute : {Compute::kFloat32, Compute::kInt8}) {
+    EXPECT_THROW(PackWeight({matrix}, nullptr, compute), std::runtime_error);
+  }
 }
 
 }  // namespace

@@ -66,12 +66,12 @@ def test_no_second_copy_of_the_weights_is_in_memory(models: tuple[Path, Path],
                                                     compute: str) -> None:
     found = measured(*models, compute)
     stored = models[1].stat().st_size
-    # What is kept, the largest matrix as stored, and what torch and the scorer take beside it.
+    # What is kept, and what torch and the scorer take beside it.
     assert found["weights"] > 0.9 * (stored if compute == "bfloat16" else stored / 2)
     assert found["peak"] - found["weights"] < stored / 4
 
 
-def test_a_file_that_does_not_allow_mapping_is_read(models: tuple[Path, Path],
+def test_a_file_whose_parts_are_not_aligned_is_read(models: tuple[Path, Path],
                                                     tmp_path: Path) -> None:
     small, model = models
     copied = unaligned(model, tmp_path / "unaligned.lmf")

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 
 #include "kernels/device/numbers.h"
@@ -24,13 +25,46 @@ struct Source {
   bool bfloat16;
 };
 
-Source SourceOf(const Stack& stack, int64_t output) {
-  size_t part = 0;
-  while (output >= stack[part].out) output -= stack[part++].out;
-  const WeightMatrix& matrix = stack[part];
-  return {static_cast<const uint8_t*>(matrix.data) + output * matrix.row_stride, matrix.stride,
-          matrix.type, matrix.bfloat16};
-}
+// The outputs of one panel, which are read here where they are not in memory.
+class PanelOutputs {
+ public:
+  PanelOutputs(const Stack& stack, int64_t panel, int64_t out)
+      : count_(std::min(kPanelOutputs, out - panel * kPanelOutputs)) {
+    int64_t row_bytes = 0;
+    for (const WeightMatrix& matrix : stack) {
+      if (matrix.read) row_bytes = std::max(row_bytes, matrix.row_stride);
+    }
+    if (row_bytes > 0) memory_.emplace(count_ * row_bytes);
+    uint8_t* memory = memory_ ? memory_->As<uint8_t>() : nullptr;
+    int64_t end = -panel * kPanelOutputs;  // of a matrix, from the first output of the panel on
+    for (const WeightMatrix& matrix : stack) {
+      const int64_t begin = end;
+      end += matrix.out;
+      const int64_t first = std::max<int64_t>(0, begin), last = std::min(count_, end);
+      if (first >= last) continue;
+      const uint8_t* rows =
+          static_cast<const uint8_t*>(matrix.data) + (first - begin) * matrix.row_stride;
+      if (matrix.read) {
+        const int64_t bytes = (last - first) * matrix.row_stride;
+        matrix.read(rows, bytes, memory);
+        rows = memory;
+        memory += bytes;
+      }
+      for (int64_t i = first; i < last; ++i) {
+        sources_[i] = {rows + (i - first) * matrix.row_stride, matrix.stride, matrix.type,
+                       matrix.bfloat16};
+      }
+    }
+  }
+
+  int64_t count() const { return count_; }
+  const Source& operator[](int64_t i) const { return sources_[i]; }
+
+ private:
+  const int64_t count_;
+  std::optional<Scratch> memory_;
+  Source sources_[kPanelOutputs];
+};
 
 Q4Weights ReadQ4(const uint8_t* block, WeightType type) {
   return type == WeightType::kQ4_0 ? ReadQ4_0(block) : ReadQ4_1(block);
@@ -60,40 +94,47 @@ void ReadFloats(const Source& source, int64_t block, int64_t in, float* w) {
   }
 }
 
-// Memory of zeros for all panels, then write(output, lane, bytes of its panel) for every output of
+// Memory of zeros for all panels, then write(source, lane, bytes of its panel) for every output of
 // the stack, panel by panel on all threads.
 template <class Write>
-void WritePanels(PackedWeight* packed, Write write) {
+void WritePanels(const Stack& stack, PackedWeight* packed, Write write) {
   const int64_t panel_bytes = packed->panel_bytes();
   std::shared_ptr<uint8_t> memory = WeightMemory(PanelsOf(packed->out) * panel_bytes);
   ParallelFor(0, PanelsOf(packed->out), 4, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
       uint8_t* bytes = memory.get() + panel * panel_bytes;
-      for (int64_t lane = 0; lane < kPanelOutputs; ++lane) {
-        const int64_t output = panel * kPanelOutputs + lane;
-        if (output < packed->out) write(output, lane, bytes);
-      }
+      const PanelOutputs outputs(stack, panel, packed->out);
+      for (int64_t lane = 0; lane < outputs.count(); ++lane) write(outputs[lane], lane, bytes);
     }
   });
   packed->panels = std::move(memory);
 }
 
+// All bits that are set in the low half of any of its float32 values.
+uint32_t LowBits(const Source& source, int64_t in) {
+  uint32_t low_bits = 0;
+  for (int64_t b = 0; b < BlocksOf(in); ++b) {
+    float w[kBlockInputs];
+    ReadFloats(source, b, in, w);
+    uint32_t bits[kBlockInputs];
+    std::memcpy(bits, w, sizeof(bits));
+    for (const uint32_t word : bits) low_bits |= word & 0xffff;
+  }
+  return low_bits;
+}
+
 // Whether the low halves of all float32 values are zero (NaN and infinity included).
 bool FitsBFloat16(const Stack& stack, int64_t out, int64_t in) {
+  if (std::all_of(stack.begin(), stack.end(), [](const auto& matrix) { return matrix.bfloat16; })) {
+    return true;
+  }
   std::atomic<bool> fits{true};
-  ParallelFor(0, out, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t output = begin; output < end && fits; ++output) {
-      const Source source = SourceOf(stack, output);
-      if (source.bfloat16) continue;
-      uint32_t low_bits = 0;
-      for (int64_t b = 0; b < BlocksOf(in); ++b) {
-        float w[kBlockInputs];
-        ReadFloats(source, b, in, w);
-        uint32_t bits[kBlockInputs];
-        std::memcpy(bits, w, sizeof(bits));
-        for (const uint32_t word : bits) low_bits |= word & 0xffff;
+  ParallelFor(0, PanelsOf(out), 4, [&](int64_t begin, int64_t end) {
+    for (int64_t panel = begin; panel < end && fits; ++panel) {
+      const PanelOutputs outputs(stack, panel, out);
+      for (int64_t i = 0; i < outputs.count() && fits; ++i) {
+        if (LowBits(outputs[i], in) != 0) fits = false;
       }
-      if (low_bits != 0) fits = false;
     }
   });
   return fits;
@@ -143,10 +184,9 @@ void PackFloats(const Stack& stack, PackedWeight* packed) {
   const bool quantized = packed->format == PanelFormat::kInt8 || packed->format == PanelFormat::kQ4;
   std::atomic<bool> all_finite{true};
   const int64_t blocks = BlocksOf(packed->in);
-  WritePanels(packed, [&](int64_t output, int64_t lane, uint8_t* panel) {
+  WritePanels(stack, packed, [&](const Source& source, int64_t lane, uint8_t* panel) {
     const Scratch scratch(blocks * kBlockInputs * static_cast<int64_t>(sizeof(float)));
     auto* const weights = scratch.As<float>();
-    const Source source = SourceOf(stack, output);
     for (int64_t b = 0; b < blocks; ++b) {
       ReadFloats(source, b, packed->in, weights + b * kBlockInputs);
     }
@@ -165,8 +205,7 @@ void PackFloats(const Stack& stack, PackedWeight* packed) {
 
 void PackBlocks(const Stack& stack, WeightType type, PackedWeight* packed) {
   const int64_t blocks = BlocksOf(packed->in);
-  WritePanels(packed, [&](int64_t output, int64_t lane, uint8_t* panel) {
-    const Source source = SourceOf(stack, output);
+  WritePanels(stack, packed, [&](const Source& source, int64_t lane, uint8_t* panel) {
     for (int64_t b = 0; b < blocks; ++b) {
       const uint8_t* block = source.data + b * source.stride;
       if (type == WeightType::kQ8_0) {

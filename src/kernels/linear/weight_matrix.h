@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,10 @@ WeightType WeightTypeByName(const std::string& name);  // "float", "q4_0", "q4_1
 const char* Name(WeightType type);
 int64_t BlockBytes(WeightType type);  // of 32 weights of one row; 0 for floats
 
+// Copies `bytes` bytes of a weight to `to` that belong at `from` in memory. Called from many
+// threads.
+using WeightReader = std::function<void(const void* from, int64_t bytes, void* to)>;
+
 // A matrix of weights [out, in], where it lies.
 struct WeightMatrix {
   const void* data = nullptr;
@@ -26,6 +31,9 @@ struct WeightMatrix {
   int64_t stride = 0;       // bytes from weight to weight; from block to block of blocks
   WeightType type = WeightType::kFloat;
   bool bfloat16 = false;  // floats: bfloat16 rather than float32
+  // Where there is one, nothing is at `data`: rows, which lie one behind the other, are read as
+  // they are packed.
+  WeightReader read;
 };
 
 }  // namespace lmfusion
