@@ -1,13 +1,11 @@
 #include "text/casing/truecase_model.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -40,28 +38,19 @@ T Load(const char* data) {
   throw ModelFileError("truecaser " + name + ": " + what + kAdvice);
 }
 
+bool HasMagic(std::string_view bytes) {
+  return bytes.size() >= kHeaderBytes && std::memcmp(bytes.data(), kMagic, sizeof kMagic) == 0;
+}
+
+// The next bytes of a file, or those that it has.
+void Append(std::istream* file, size_t count, std::string* bytes) {
+  const size_t before = bytes->size();
+  bytes->resize(before + count);
+  file->read(&(*bytes)[before], static_cast<std::streamsize>(count));
+  bytes->resize(before + static_cast<size_t>(file->gcount()));
+}
+
 }  // namespace
-
-// Either a mapped file or a buffer.
-class TruecaseModel::Bytes {
- public:
-  explicit Bytes(std::string buffer) : buffer_(std::move(buffer)), view_(buffer_) {}
-  Bytes(const void* mapped, size_t size) : mapped_(mapped), view_(Chars(mapped), size) {}
-  ~Bytes() {
-    if (mapped_ != nullptr) munmap(const_cast<void*>(mapped_), view_.size());
-  }
-  Bytes(const Bytes&) = delete;
-  Bytes& operator=(const Bytes&) = delete;
-
-  std::string_view View() const { return view_; }
-
- private:
-  static const char* Chars(const void* data) { return static_cast<const char*>(data); }
-
-  std::string buffer_;
-  const void* mapped_ = nullptr;
-  std::string_view view_;
-};
 
 // The four counts of one form of a word in its place.
 struct TruecaseModel::Form {
@@ -71,35 +60,31 @@ struct TruecaseModel::Form {
 uint32_t TruecaseModel::Table::operator[](size_t i) const { return Load<uint32_t>(data + 4 * i); }
 
 std::shared_ptr<const TruecaseModel> TruecaseModel::FromFile(const std::string& path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) Fail(path, "cannot be opened: " + std::generic_category().message(errno));
-  struct stat status;
-  const bool known = fstat(file, &status) == 0 && S_ISREG(status.st_mode);
-  const size_t size = known ? static_cast<size_t>(status.st_size) : 0;
-  void* mapped = size == 0 ? MAP_FAILED : mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
-  close(file);
-  if (mapped == MAP_FAILED) Fail(path, "is empty or cannot be mapped");
-  return std::shared_ptr<const TruecaseModel>(
-      new TruecaseModel(std::make_shared<const Bytes>(mapped, size), path));
+  std::ifstream file(path, std::ios::binary);
+  if (!file) Fail(path, "cannot be opened: " + std::generic_category().message(errno));
+  std::error_code error;
+  const uintmax_t size = std::filesystem::file_size(path, error);
+  if (error) Fail(path, "cannot be read: " + error.message());
+  std::string bytes;
+  Append(&file, std::min<uintmax_t>(size, kHeaderBytes), &bytes);
+  if (HasMagic(bytes)) Append(&file, size - kHeaderBytes, &bytes);  // else it may be of any size
+  return std::shared_ptr<const TruecaseModel>(new TruecaseModel(std::move(bytes), path));
 }
 
 std::shared_ptr<const TruecaseModel> TruecaseModel::FromBytes(std::string bytes) {
-  return std::shared_ptr<const TruecaseModel>(
-      new TruecaseModel(std::make_shared<const Bytes>(std::move(bytes)), "in memory"));
+  return std::shared_ptr<const TruecaseModel>(new TruecaseModel(std::move(bytes), "in memory"));
 }
 
-TruecaseModel::TruecaseModel(std::shared_ptr<const Bytes> bytes, const std::string& name)
+TruecaseModel::TruecaseModel(std::string bytes, const std::string& name)
     : bytes_(std::move(bytes)) {
   ReadHeader(name);
   CheckSections(name);
 }
 
 void TruecaseModel::ReadHeader(const std::string& name) {
-  const std::string_view bytes = bytes_->View();
+  const std::string_view bytes = bytes_;
   const char* data = bytes.data();
-  if (bytes.size() < kHeaderBytes || std::memcmp(data, kMagic, sizeof kMagic) != 0) {
-    Fail(name, "is not a truecaser file");
-  }
+  if (!HasMagic(bytes)) Fail(name, "is not a truecaser file");
   if (Load<uint32_t>(data + 12) != kByteOrder) {
     Fail(name, "has the other byte order; only little-endian machines are supported");
   }

@@ -13,8 +13,8 @@ namespace lmfusion {
 // How often a corpus holds each word in each casing, alone, after, before and between other
 // words. Immutable; thread safe.
 //
-// The file (python/lmfusion/exporter/truecaser.py writes it) is read in place. All numbers are
-// little-endian; sections follow one another without gaps:
+// The file (python/lmfusion/exporter/truecaser.py writes it) is read into memory, and used as it
+// is. All numbers are little-endian; sections follow one another without gaps:
 //      0  char[8]  "LMFTRUEC"
 //      8  uint32   version, 2
 //     12  uint32   0x0A0B0C0D, tells the byte order
@@ -50,7 +50,6 @@ class TruecaseModel {
                                          const std::string_view* next_lower) const;
 
  private:
-  class Bytes;  // keeps the file's bytes alive
   struct Form;
   struct Table {
     const char* data = nullptr;  // unaligned uint32
@@ -60,14 +59,14 @@ class TruecaseModel {
   // A word's number; the number of words where it is not known.
   using WordId = uint32_t;
 
-  TruecaseModel(std::shared_ptr<const Bytes> bytes, const std::string& name);
+  TruecaseModel(std::string bytes, const std::string& name);
   void ReadHeader(const std::string& name);
   void CheckSections(const std::string& name) const;
   std::string_view Word(WordId word) const;
   WordId Find(std::string_view word) const;
   Form Count(uint32_t form, const WordId* previous, const WordId* next) const;
 
-  std::shared_ptr<const Bytes> bytes_;
+  const std::string bytes_;  // of the file; all below is read in it
   Table string_begin_, form_begin_, form_word_, form_count_, backward_begin_, forward_begin_,
       backward_word_, backward_count_, trigram_begin_, forward_word_, forward_count_, trigram_word_,
       trigram_count_;
