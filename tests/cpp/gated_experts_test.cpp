@@ -181,6 +181,24 @@ TEST_P(GatedExpertsTest, TokensHaveTheSameBitsWithOthersAndOnAnyNumberOfThreads)
   }
 }
 
+// Rows of gates and ups, their products, rows of downs, their products, sums: a loop each, however
+// many experts have a token. One loop an expert would compute the same, slower.
+TEST_P(GatedExpertsTest, AllExpertsOfALayerShareTheirLoops) {
+  const LoopThreads some(4);
+  const Mixture mixture(60, false, 160, 96);
+  for (const Compute compute : kComputes) {
+    const std::vector<GatedExpert> experts = mixture.Packed(compute);
+    for (const int64_t count : {5, 20, 60}) {  // experts that have tokens
+      Choices choices{"", 5, {}};
+      for (int64_t i = 0; i < 2400; ++i) choices.experts.push_back(i % count);
+      const Floats x = Normal(choices.tokens() * mixture.hidden, 5);
+      const uint64_t before = SharedLoops();
+      Sums(experts, choices, x, {});
+      EXPECT_EQ(SharedLoops() - before, 5u) << count << " experts, " << Name(compute);
+    }
+  }
+}
+
 // A token adds its experts in the order of their numbers, whatever the order of its choices.
 TEST_P(GatedExpertsTest, OrderOfChoicesChangesNoBit) {
   const Mixture mixture(5, false);

@@ -100,6 +100,7 @@ TEST_F(Parallel, NumberOfThreadsIsTheCallersOrTheProviders) {
 
 TEST_F(Parallel, RunsALoopInALoopOnItsOwnThread) {
   std::atomic<int> items{0}, strangers{0};
+  const uint64_t shared = SharedLoops();
   ParallelFor(0, 8, 1, [&](int64_t, int64_t) {
     const std::thread::id self = std::this_thread::get_id();
     ParallelFor(0, 8, 1, [&](int64_t, int64_t) {
@@ -109,6 +110,8 @@ TEST_F(Parallel, RunsALoopInALoopOnItsOwnThread) {
   });
   EXPECT_EQ(items, 64);
   EXPECT_EQ(strangers, 0);
+  ParallelFor(0, 8, 8, [](int64_t, int64_t) {});  // one chunk
+  EXPECT_EQ(SharedLoops() - shared, 1u);          // the outer one
 }
 
 TEST_F(Parallel, PassesOnAnException) {

@@ -72,6 +72,7 @@ thread_local int thread_count = 0;  // set by LoopThreads; 0: what the provider 
 int CoreCount() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
 std::atomic<ThreadCountProvider> provider{&CoreCount};
+std::atomic<uint64_t> shared_loops{0};
 
 // A loop's items in as many ranges as threads may work on it. A thread takes chunks of its own
 // range, from its beginning on, and then what is left of the others': data that lies in the order
@@ -302,10 +303,13 @@ void ParallelFor(int64_t begin, int64_t end, int64_t grain, LoopBody body, void*
     for (int64_t b = begin; b < end; b += grain) body(context, b, std::min(b + grain, end));
     return;
   }
+  shared_loops.fetch_add(1, std::memory_order_relaxed);
   Loop loop(begin, end, grain, static_cast<int>(threads), body, context);
   ThePool().Run(&loop);
   loop.Rethrow();
 }
+
+uint64_t SharedLoops() { return shared_loops.load(std::memory_order_relaxed); }
 
 void SetThreadCountProvider(ThreadCountProvider count) {
   provider = count != nullptr ? count : &CoreCount;

@@ -23,6 +23,10 @@ void ParallelFor(int64_t begin, int64_t end, int64_t grain, Body&& body) {
       const_cast<void*>(static_cast<const void*>(std::addressof(body))));
 }
 
+// How many loops of this process several threads could take, so far. Tests count with it what would
+// only be slow: every such loop ends with waiting for its slowest thread.
+uint64_t SharedLoops();
+
 // How many threads a loop of the calling thread may use: what a LoopThreads says, else what the
 // process's provider says, else as many as the machine has cores.
 int ThreadCount();
