@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -145,6 +146,17 @@ def arm64(work: Work) -> None:
         work.outcome.count("programs", len(list(tests)))
 
 
+def amx(work: Work) -> None:
+    """Its script installs what makes a disc, as root, and builds the emulator."""
+    if platform.machine() != "x86_64":
+        work.outcome.skipped = "no x86-64 machine, whose programs the emulated one runs"
+    elif os.geteuid() != 0:
+        work.outcome.skipped = "not root, which scripts/amx.sh needs for its packages"
+    elif work.must(ROOT / "scripts" / "amx.sh"):
+        tests = (ROOT / "build-amx" / "machine" / "guest" / "tests").glob("*_test")
+        work.outcome.count("programs", len(list(tests)))
+
+
 def tokenizers(work: Work) -> None:
     work.tests("tokenizers", [*PYTEST, "-s", PYTHON_TESTS / "test_tokenizer_differential.py"],
                environment=goes_on(work))
@@ -214,4 +226,6 @@ STAGES = [
           folder="build-plain", building=180),
     Stage("arm64", "the rooms without torch for 64-bit Arm, under qemu", arm64, fixed=300,
           folder="build-arm64", building=500),
+    Stage("amx", "kernels with the tiles of AMX, on a CPU that Bochs emulates", amx, fixed=150,
+          folder="build-amx", building=250),
 ]

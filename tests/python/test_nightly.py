@@ -106,6 +106,24 @@ def test_a_stage_that_dies_is_a_finding_and_the_rest_goes_on(tmp_path: Path) -> 
     assert any("what was wrong" in each for each in kept)
 
 
+@pytest.mark.parametrize("name", ["arm64", "amx", "install"])
+def test_a_stage_that_installs_packages_is_skipped_without_root(
+        name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nightly.stages.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("nightly.stages.platform.machine", lambda: "x86_64")
+    stage = next(stage for stage in STAGES if stage.name == name)
+    outcome = night([stage], tmp_path)["outcomes"][name]
+    assert outcome["skipped"].startswith("not root"), outcome
+    assert not outcome["figures"]
+
+
+def test_the_emulated_cpu_is_skipped_where_programs_are_not_its_own(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nightly.stages.platform.machine", lambda: "aarch64")
+    stage = next(stage for stage in STAGES if stage.name == "amx")
+    assert "x86-64" in night([stage], tmp_path)["outcomes"]["amx"]["skipped"]
+
+
 def test_findings_on_the_page_are_no_commands(tmp_path: Path) -> None:
     """`test_docs_commands` runs those of every page, this one too."""
     def ends_badly(work: Work) -> None:
