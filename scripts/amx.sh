@@ -103,8 +103,9 @@ wait "$!" || true
 # The machine says so before it turns itself off.
 status=$(tr -d '\r' < "$machine/serial" | sed -n 's/^--- all: //p')
 [[ -n $status ]] || { echo "the emulated machine stopped early; see $machine" >&2; exit 1; }
-if grep -q '^\[  SKIPPED \]' "$machine/serial"; then
-  echo "tests were skipped on a CPU that has everything" >&2
+# Those of kernels find all that they ask for; else they have not run on tiles.
+if [[ $# -eq 0 ]] && grep -q '^\[  SKIPPED \]' "$machine/serial"; then
+  echo "tests of kernels were skipped" >&2
   status=1
 fi
 exit "$status"
