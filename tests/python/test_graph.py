@@ -21,6 +21,7 @@ from transformers.models.cohere2 import modeling_cohere2
 from transformers.models.glm import modeling_glm
 from transformers.models.llama import modeling_llama
 from transformers.models.mixtral import modeling_mixtral
+from transformers.models.qwen2_moe import modeling_qwen2_moe
 
 PATHS = [[1, 5, 9, 200, 31, 7, 7], [1, 5, 9, 17], [1, 8], [1, *range(20, 60)]]
 TOLERANCE = 1e-4  # nats per token
@@ -28,6 +29,8 @@ TOLERANCE = 1e-4  # nats per token
 GATED = {"normalize": 2, "linear": 2, "rotary_attention": 1, "linear_add": 2, "gate": 1}
 NORMS_BEFORE_RESIDUALS = {"normalize": 4, "linear": 4, "rotary_attention": 1, "gate": 1}
 EXPERTS = {"normalize": 2, "linear": 2, "rotary_attention": 1, "linear_add": 1, "experts": 1}
+# The shared expert's products and its gate's, the gates and ups of which are one with the gate's.
+SHARED = {**EXPERTS, "linear": 3, "linear_add": 2, "gate": 1}
 PARALLEL = {"normalize": 1, "linear": 1, "rotary_attention": 1, "linear_add": 2, "gate": 1}
 
 # name -> operators of a layer, all of them: what is not in lmfusion:: runs as it was traced.
@@ -39,7 +42,11 @@ LAYER_OPERATORS: dict[str, dict[str, int]] = {
     **dict.fromkeys(("phi", "cohere", "cohere2"), PARALLEL),
     **dict.fromkeys(("mixtral", "mixtral-unaligned", "qwen3-moe", "gpt-oss"), EXPERTS),
     "olmoe": {**EXPERTS, "normalize": 4, "aten::slice": 2},
-    "granite-moe": {**EXPERTS, "aten::add": 1},  # scaled, which the operator of experts does not do
+    # Scaled, which the operator of experts does not do.
+    "granite-moe": {**EXPERTS, "aten::add": 1},
+    "granite-moe-shared": {**SHARED, "aten::add": 1},
+    # A number a token, a column of the product, gates what goes into the shared expert's last one.
+    "qwen2-moe": {**SHARED, "aten::slice": 1, "aten::sigmoid": 1, "aten::mul": 1},
 }
 # Behind the first product of the graph there is one norm less, before it as a rule, and there are
 # these, once for all layers: a product of the embeddings (its sum with positions stays), cos and
@@ -200,6 +207,14 @@ def other_experts(self: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     return self.experts(rows, chosen, weights / weights.sum(-1, keepdim=True)).view(hidden.shape)
 
 
+def softly_gated(self: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """A shared expert gated by softsign in place of the sigmoid."""
+    rows = hidden.view(-1, hidden.shape[-1])
+    _, weights, chosen = self.gate(rows)
+    shared = (1 + functional.softsign(self.shared_expert_gate(rows))) / 2 * self.shared_expert(rows)
+    return (self.experts(rows, chosen, weights) + shared).view(hidden.shape)
+
+
 # name -> model, what is changed, the change; operators that say what was left as it is.
 HEADS_AS_THEY_ARE = {"tree_attention": 3, "rotary_attention": 0}
 NEAR_MISSES: dict[str, tuple[str, object, str, Callable, dict[str, int]]] = {
@@ -235,6 +250,9 @@ NEAR_MISSES: dict[str, tuple[str, object, str, Callable, dict[str, int]]] = {
                      {"aten::tanh": 3, "gate": 0}),
     "other experts": ("mixtral", modeling_mixtral.MixtralSparseMoeBlock, "forward", other_experts,
                       {"experts": 0, "aten::softmax": 3, "rotary_attention": 3}),
+    "another gate of a shared expert": ("qwen2-moe", modeling_qwen2_moe.Qwen2MoeSparseMoeBlock,
+                                        "forward", softly_gated,
+                                        {"experts": 3, "linear_add": 3, "aten::sigmoid": 0}),
 }
 
 
@@ -254,6 +272,27 @@ def test_other_gates_are_fused(activation: str, tmp_path: Path) -> None:
     config.hidden_act = config.hidden_activation = activation
     operators, _ = run_exported(tiny_models.build(config), tmp_path)
     assert operators == Counter({kind: 3 * count for kind, count in GATED.items()})
+
+
+@pytest.mark.parametrize(("architecture", "settings", "wanted"), [
+    # Its second layer has no experts.
+    ("Qwen2Moe", {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+                  "shared_expert_intermediate_size": 24, "norm_topk_prob": True,
+                  "mlp_only_layers": [1]}, {"experts": 2, "linear": 8, "linear_add": 6}),
+    # The router is a module in the one that chooses, and reads its own weight's type.
+    ("HunYuanMoEV1", {"num_experts": 5, "moe_topk": 2, "num_shared_expert": 1},
+     {"experts": 3, "linear": 9, "linear_add": 6}),
+], ids=["not in every layer", "the router in a module"])
+def test_experts_in_modules_that_compute_more(
+        architecture: str, settings: dict[str, object], wanted: dict[str, int],
+        tmp_path: Path) -> None:
+    config = getattr(transformers, architecture + "Config")(
+        vocab_size=tiny_models.VOCABULARY, hidden_size=48, intermediate_size=64,
+        num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=256, head_dim=12, pad_token_id=0, **settings)
+    operators, _ = run_exported(tiny_models.build(config), tmp_path)
+    assert {kind: operators[kind] for kind in wanted} == wanted
+    assert operators["aten::topk"] == operators["aten::_grouped_mm"] == 0
 
 
 def numbers(*sizes: int, seed: int = 0) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 from transformers import AttentionInterface, PreTrainedModel
 
 from lmfusion.exporter.architecture import decoder_of
-from lmfusion.exporter.fusion.experts import read_experts
+from lmfusion.exporter.fusion.experts import read_experts, replace_inner_experts
 from lmfusion.exporter.fusion.norms import read_norm
 from lmfusion.exporter.fusion.parts import (
     Part,
@@ -44,7 +44,8 @@ def fuse(model: PreTrainedModel, type_of: Callable[[torch.Tensor], str]) -> Plan
     AttentionInterface.register(ATTENTION, _attention)
     set_implementations(model, attention=ATTENTION, experts=traceable_experts(model))
     _replace(model, read_experts)
-    _replace(model, read_projection)
+    unread = _replace_inner_experts(model)
+    _replace(model, lambda module: None if module in unread else read_projection(module))
     shapes = _shapes_of_calls(model)
     _replace(model, lambda module: read_norm(module, shapes[module]) if module in shapes else None)
     watch_angles(model)
@@ -67,6 +68,14 @@ def _replace(model: PreTrainedModel, read: Callable[[torch.nn.Module], Part | No
                     setattr(module, name, part)
                 elif not isinstance(child, Part):
                     open_modules.append(child)
+
+
+def _replace_inner_experts(model: PreTrainedModel) -> set[torch.nn.Module]:
+    """Returns the modules whose results are not read any more."""
+    with torch.no_grad():
+        choosers = [None if isinstance(module, Part) else replace_inner_experts(module)
+                    for module in list(decoder_of(model).modules())]
+    return {module for chooser in choosers if chooser is not None for module in chooser.modules()}
 
 
 def _shapes_of_calls(model: PreTrainedModel) -> dict[torch.nn.Module, torch.Size]:

@@ -132,12 +132,16 @@ class Emission:
 
     def _sum(self, found: Sum) -> torch.Tensor:
         total = self._known(found.residual)
-        for step, scale in reversed(found.terms):
-            part, x = self._plan.parts[step], self._inputs[step]
+        for term in reversed(found.terms):
+            part, x = self._plan.parts[term.step], self._inputs[term.step]
             if isinstance(part, Projection):
-                total = torch.ops.lmfusion.linear_add(x, part.weight, part.bias, total, scale)
-            elif isinstance(part, Experts) and scale != 1.0:
-                total = torch.add(total, part.compute(x), alpha=scale)
+                if term.gate is not None:  # of its rows, as of those of the product
+                    gates, begin = self._columns(Columns(term.gate))
+                    x = x * gates[..., begin:begin + 1].sigmoid()
+                total = torch.ops.lmfusion.linear_add(x, part.weight, part.bias, total,
+                                                      term.scale)
+            elif isinstance(part, Experts) and term.scale != 1.0:
+                total = torch.add(total, part.compute(x), alpha=term.scale)
             elif isinstance(part, Norm | Experts):
                 total = part.compute(x, total)
         return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -41,7 +42,8 @@ class Experts(Part):
         self.normalized = normalized
         self.in_tuple = in_tuple
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, None]:
+    def forward(self, x: torch.Tensor, *_: object) -> torch.Tensor | tuple[torch.Tensor, None]:
+        """In place of experts without their router, they are called with its choice, too."""
         result = super().forward(x)
         return (result, None) if self.in_tuple and isinstance(result, torch.Tensor) else result
 
@@ -54,55 +56,113 @@ class Experts(Part):
             residual, self.activation, self.router_weight.shape[0], self.top_k, self.normalized)
 
 
+Matrix = tuple[torch.Tensor, torch.Tensor | None]
+Probe = tuple[torch.Tensor, object]  # what a module was called with, what it returned
+
+
+@dataclass(frozen=True)
+class Block:
+    """A module with experts and what may be their router."""
+
+    name: str  # of the experts in it
+    experts: torch.nn.Module
+    gate_up: Matrix  # as the module has them: [experts, .., ..], [experts, ..]
+    down: Matrix
+    router: Matrix  # [experts, hidden], [experts]
+    chooser: torch.nn.Module  # the child that is or holds the router
+
+
 def read_experts(module: torch.nn.Module) -> Experts | None:
     """The experts that a module computes, its router among them, if it computes nothing else."""
-    inner = [child for child in module.children() if any(
-        parameter.dim() == 3 for parameter in child.parameters(recurse=False))]
-    routers = [child for child in module.children() if child not in inner
-               and getattr(child, "weight", None) is not None]
-    if len(inner) != 1 or len(routers) != 1:
-        return None
-    experts, router = inner[0], routers[0]
-    gate_up, down = getattr(experts, "gate_up_proj", None), getattr(experts, "down_proj", None)
-    if not (isinstance(gate_up, torch.Tensor) and isinstance(down, torch.Tensor)
-            and isinstance(router.weight, torch.Tensor) and router.weight.dim() == 2):
-        return None
-    chooser = router.weight, getattr(router, "bias", None)
+    for block in _blocks(module):
+        probes = [(x, result) for x, result, _ in _probes(module, block)]
+        found = _fitted(module, block, probes)
+        if found is not None:
+            return found
+    return None
+
+
+def replace_inner_experts(module: torch.nn.Module) -> torch.nn.Module | None:
+    """Replaces the experts in a module that computes more: a shared expert, say.
+
+    Returns:
+        The child that chose among the experts, which need no choice any more: what it computes is
+        not read. None where nothing was replaced.
+    """
+    for block in _blocks(module):
+        found = _fitted(module, block, [probe for _, _, probe in _probes(module, block)])
+        if found is not None:
+            setattr(module, block.name, found)
+            return block.chooser
+    return None
+
+
+def _blocks(module: torch.nn.Module) -> Iterator[Block]:
+    inner = {name: child for name, child in module.named_children() if any(
+        parameter.dim() == 3 for parameter in child.parameters(recurse=False))}
+    if len(inner) != 1:
+        return
+    (name, experts), = inner.items()
+    gate_up, down = (getattr(experts, part, None) for part in ("gate_up_proj", "down_proj"))
+    if not (isinstance(gate_up, torch.Tensor) and isinstance(down, torch.Tensor)):
+        return
+    first = gate_up, getattr(experts, "gate_up_proj_bias", None)
+    last = down, getattr(experts, "down_proj_bias", None)
+    for chooser in module.children():
+        for router in chooser.modules():
+            weight = getattr(router, "weight", None)
+            if (chooser is not experts and isinstance(weight, torch.Tensor) and weight.dim() == 2
+                    and weight.shape[0] == gate_up.shape[0]):
+                yield Block(name, experts, first, last, (weight, getattr(router, "bias", None)),
+                            chooser)
+
+
+def _probes(module: torch.nn.Module, block: Block) -> list[tuple[torch.Tensor, object, Probe]]:
+    """What the module is called with and returns, and what its experts are and do."""
+    calls: list[Probe] = []
+    hook = block.experts.register_forward_hook(
+        lambda _, arguments, result: calls.append((arguments[0], result)))
     probes = []
     try:
         for rows, scale in PROBES:
-            x = scale * torch.randn(1, rows, chooser[0].shape[1],
+            x = scale * torch.randn(1, rows, block.router[0].shape[1],
                                     generator=torch.Generator().manual_seed(rows))
-            probes.append((x, module(x)))
+            result = module(x)
+            probes.append((x, result, calls[-1]))
     except Exception:  # a module of the model, called with what may not be meant for it
+        return []
+    finally:
+        hook.remove()
+    return probes
+
+
+def _fitted(module: torch.nn.Module, block: Block, probes: list[Probe]) -> Experts | None:
+    """The experts that do what was seen, if there are any."""
+    if not probes:
         return None
     in_tuple = isinstance(probes[0][1], tuple)
-    probes = [(x, wanted[0] if in_tuple else wanted) for x, wanted in probes]
-    biases = (getattr(experts, "gate_up_proj_bias", None), getattr(experts, "down_proj_bias", None))
+    results = [(x, wanted[0] if isinstance(wanted, tuple) else wanted) for x, wanted in probes]
     for weights, (activation, top_k, normalized) in itertools.product(
-            _layouts(gate_up, down, biases, chooser[0].shape),
-            itertools.product(ACTIVATIONS, _counts(module, router), (True, False))):
-        part = Experts(chooser, *weights, activation=activation, top_k=top_k,
+            _layouts(block.gate_up, block.down, block.router[0].shape),
+            itertools.product(ACTIVATIONS, _counts(module, block.chooser), (True, False))):
+        part = Experts(block.router, *weights, activation=activation, top_k=top_k,
                        normalized=normalized, in_tuple=in_tuple)
-        if all(equal(part.compute(x), wanted) for x, wanted in probes):
+        if all(isinstance(wanted, torch.Tensor) and equal(part.compute(x), wanted)
+               for x, wanted in results):
             return part
     return None
 
 
-Matrix = tuple[torch.Tensor, torch.Tensor | None]
-
-
-def _layouts(gate_up: torch.Tensor, down: torch.Tensor,
-             biases: tuple[torch.Tensor | None, torch.Tensor | None], router: torch.Size
+def _layouts(gate_up_proj: Matrix, down_proj: Matrix, router: torch.Size
              ) -> Iterator[tuple[Matrix, Matrix]]:
     """The matrices of all experts, whichever way round they may be, gate and up in turn or not."""
+    (gate_up, up_bias), (down, down_bias) = gate_up_proj, down_proj
     count, hidden = router
     for transposed in (False, True):
         first, last = (gate_up.mT, down.mT) if transposed else (gate_up, down)
         if (first.shape[0] != count or first.shape[2] != hidden
                 or last.shape != (count, hidden, first.shape[1] // 2)):
             continue
-        up_bias, down_bias = biases
         for order in (_as_it_is, _in_turn):
             yield ((order(first).flatten(0, 1),
                     None if up_bias is None else order(up_bias).flatten()),

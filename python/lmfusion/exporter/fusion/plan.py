@@ -126,8 +126,8 @@ def _in_order(blocks: Sequence[int]) -> bool:
 
 def _stack(plan: Plan, type_of: Callable[[torch.Tensor], str]) -> None:
     """Stacks the projections of one input; not those that a residual is added to, each its own."""
-    added = {step for found in plan.inputs.values() if isinstance(found, Sum)
-             for step, _ in found.terms}
+    added = {term.step for found in plan.inputs.values() if isinstance(found, Sum)
+             for term in found.terms}
     readers: dict[tuple[Value, str], list[int]] = defaultdict(list)
     for step, part in enumerate(plan.parts):
         if isinstance(part, Projection) and step not in added and plan.parts.count(part) == 1:

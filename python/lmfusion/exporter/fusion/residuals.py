@@ -1,10 +1,11 @@
-"""Residuals: hidden states to which the results of one or two parts are added, perhaps scaled."""
+"""Residuals: hidden states to which the results of one or two parts are added, perhaps scaled,
+or gated by a number a token."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -33,16 +34,32 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Term:
+    """scale * result of a part, or scale * sigmoid(result of a product to one number) * that."""
+
+    step: int
+    gate: int | None = None  # step of that product
+    scale: float = 1.0
+
+    def rows(self, recording: Recording) -> torch.Tensor:
+        """Without the scale: [tokens, width]."""
+        result = Value(self.step, True).rows(recording)
+        if self.gate is None:
+            return result
+        return Value(self.gate, True).rows(recording).sigmoid() * result
+
+
+@dataclass(frozen=True)
 class Sum:
-    """residual + scale * result of a part (+ scale * result of another)."""
+    """residual + a term (+ another)."""
 
     residual: Value
-    terms: tuple[tuple[int, float], ...]  # step, scale
+    terms: tuple[Term, ...]
 
     def holds(self, recording: Recording, x: torch.Tensor) -> bool:
         total = self.residual.rows(recording)
-        for step, scale in self.terms:
-            total = total + scale * Value(step, True).rows(recording)
+        for term in self.terms:
+            total = total + term.scale * term.rows(recording)
         return equal(total, recording.rows(x))
 
 
@@ -60,36 +77,47 @@ def find_sum(recording: Recording, step: int, values: list[Value]) -> Sum | None
             and recording.has_rows(tensor := value.tensor(recording))
             and recording.rows(tensor).shape == rows.shape]
     results = [value.step for value in reversed(near) if value.is_result]
-    products = [each for each in results
+    products = [Term(each) for each in results
                 if isinstance(recording.steps[each].part, Projection | Experts)]
-    norms = [each for each in results if isinstance(recording.steps[each].part, Norm)]
-    for addends, count in ((products, 1), (norms, 1), (products, 2)):
+    norms = [Term(each) for each in results if isinstance(recording.steps[each].part, Norm)]
+    gated = list(_gated(recording, max(0, step - NEAR), step, products))
+    for addends, count in ((products, 1), (norms, 1), (products, 2), (gated + products, 2)):
         for residual in reversed(near):
-            for steps in itertools.combinations(addends, count):
-                if residual.is_result and residual.step in steps:
+            for terms in itertools.combinations(addends, count):
+                if residual.is_result and residual.step in [term.step for term in terms]:
                     continue
-                found = _fitted(recording, rows, residual, steps)
+                found = _fitted(recording, rows, residual, terms)
                 if found is not None and found.holds(recording, x):
                     return found
     return None
 
 
+def _gated(recording: Recording, begin: int, end: int, products: list[Term]) -> Iterator[Term]:
+    """Terms with a gate, which goes to the input of the product: so it has no bias."""
+    for gate in range(begin, end):
+        part = recording.steps[gate].part
+        if isinstance(part, Projection) and part.width == 1:
+            for term in products:
+                product = recording.steps[term.step].part
+                if isinstance(product, Projection) and product.bias is None:
+                    yield Term(term.step, gate)
+
+
 def _fitted(recording: Recording, rows: torch.Tensor, residual: Value,
-            steps: tuple[int, ...]) -> Sum | None:
-    """The sum of given parts whose scales are the best ones."""
+            terms: tuple[Term, ...]) -> Sum | None:
+    """The sum of given terms whose scales are the best ones."""
     rest = (rows - residual.rows(recording)).double().flatten()
-    results = torch.stack([Value(step, True).rows(recording).double().flatten()
-                           for step in steps])
+    results = torch.stack([term.rows(recording).double().flatten() for term in terms])
     scales = torch.linalg.lstsq(results @ results.T, (results @ rest)[:, None]).solution[:, 0]
-    terms = []
-    for step, scale in zip(steps, scales.tolist()):
+    scaled = []
+    for term, scale in zip(terms, scales.tolist()):
         scale = 1.0 if abs(scale - 1) < 1e-6 else float(f"{scale:.7g}")
-        if scale != 1.0 and isinstance(recording.steps[step].part, Norm):
+        if scale != 1.0 and isinstance(recording.steps[term.step].part, Norm):
             return None  # its operator has no scale
         if abs(scale) < 1e-6:
             return None
-        terms.append((step, scale))
-    return Sum(residual, tuple(terms))
+        scaled.append(replace(term, scale=scale))
+    return Sum(residual, tuple(scaled))
 
 
 def unlike(values: list[Value], same: dict[int, Value]) -> Iterator[Value]:
