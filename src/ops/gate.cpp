@@ -8,6 +8,7 @@
 
 #include "ops/definitions/definitions.h"
 #include "ops/float_rows.h"
+#include "ops/pooled_floats.h"
 
 namespace lmfusion {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 at::Tensor EmptyOfWidth(const at::Tensor& x, int64_t width) {
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = width;
-  return at::empty(sizes, x.options());
+  return EmptyFloats(sizes);
 }
 
 void CheckColumns(const at::Tensor& x, int64_t begin, int64_t width) {

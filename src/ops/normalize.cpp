@@ -6,6 +6,7 @@
 
 #include "kernels/rows/rows.h"
 #include "ops/float_rows.h"
+#include "ops/pooled_floats.h"
 
 namespace lmfusion {
 namespace {
@@ -34,7 +35,7 @@ at::Tensor Normalize(const at::Tensor& x, const std::optional<at::Tensor>& weigh
                      centered};
   const float* addends = residual ? added.const_data_ptr<float>() : nullptr;
   const FloatRows in(x);
-  at::Tensor out = at::empty(x.sizes(), x.options());
+  at::Tensor out = EmptyFloats(x.sizes());
   float* to = out.data_ptr<float>();
   const RowKernels& kernels = CurrentRowKernels();
   ForRows(in.count, in.width, [&](int64_t row) {

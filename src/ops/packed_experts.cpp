@@ -8,6 +8,7 @@
 #include "kernels/experts/routing.h"
 #include "ops/float_rows.h"
 #include "ops/gate.h"
+#include "ops/pooled_floats.h"
 
 namespace lmfusion {
 namespace {
@@ -85,7 +86,7 @@ at::Tensor PackedExperts::Apply(const at::Tensor& x, const at::Tensor& logits,
     CheckFloat("experts", *residual);
     added = residual->reshape(rows.sizes()).contiguous();
   }
-  at::Tensor sum = at::empty_like(rows);
+  at::Tensor sum = EmptyFloats(rows.sizes());
   SumExperts(experts_, *activation, {numbers.data(), weights.data(), tokens, top_k},
              rows.const_data_ptr<float>(), residual ? added.const_data_ptr<float>() : nullptr,
              sum.data_ptr<float>());

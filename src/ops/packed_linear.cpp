@@ -1,4 +1,5 @@
 #include "ops/packed_linear.h"
+#include "ops/pooled_floats.h"
 
 #include <ATen/ATen.h>
 #include <torch/library.h>
@@ -36,7 +37,7 @@ at::Tensor PackedMatrix::MultiplyAdd(const at::Tensor& x, const at::Tensor& resi
   const at::Tensor rows = x.contiguous();
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = out_features();
-  at::Tensor y = at::empty(sizes, x.options());
+  at::Tensor y = EmptyFloats(sizes);
   const bool adds = residual.defined() && residual.sizes() == y.sizes() &&
                     residual.scalar_type() == at::kFloat && residual.is_contiguous();
   lmfusion::Multiply(weight_, rows.const_data_ptr<float>(), rows.numel() / in, y.data_ptr<float>(),

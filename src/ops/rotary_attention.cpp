@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "ops/definitions/definitions.h"
+#include "ops/pooled_floats.h"
 #include "ops/tree_attention.h"
 
 namespace lmfusion {
@@ -108,8 +109,8 @@ at::Tensor RotaryAttention(const at::Tensor& queries, const at::Tensor& keys,
                       cosines.size(-1), interleaved};
   }
   TreeAttentionBatch batch = BatchOf(tree, shape);
-  const at::Tensor rotated = at::empty({tokens, q.count, head_dim}, at::kFloat);
-  at::Tensor output = at::empty({1, tokens, q.count * head_dim}, at::kFloat);
+  const at::Tensor rotated = EmptyFloats({tokens, q.count, head_dim});
+  at::Tensor output = EmptyFloats({1, tokens, q.count * head_dim});
   RotateToSlots(heads, batch, rotated.data_ptr<float>());
   batch.queries = rotated.const_data_ptr<float>();
   Attend(batch, output.data_ptr<float>());
