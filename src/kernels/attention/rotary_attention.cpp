@@ -9,6 +9,16 @@ namespace lmfusion {
 namespace {
 
 constexpr int64_t kGrainElements = 1 << 14;  // of one chunk of the loop
+constexpr int64_t kTokensAhead = 2;          // of those whose slots are asked for
+
+// Asks for the memory of a token's slot, which was written long ago or never.
+void PrefetchSlot(const TreeAttentionBatch& batch, int64_t token) {
+  const int64_t width = batch.kv_heads * batch.head_dim, slot = batch.slots[token] * width;
+  for (int64_t i = 0; i < width; i += 16) {
+    __builtin_prefetch(batch.pool_keys + slot + i, 1);
+    __builtin_prefetch(batch.pool_values + slot + i, 1);
+  }
+}
 
 // `count` heads of one token; scratch: [dim].
 void ApplyToHeads(const RowKernels& kernels, const HeadNorm& head_norm,
@@ -40,7 +50,9 @@ void RotateToSlots(const HeadRotations& heads, const TreeAttentionBatch& batch, 
   const int64_t grain = std::max<int64_t>(1, kGrainElements / (width + 2 * kv_width));
   ParallelFor(0, batch.tokens, grain, [&](int64_t begin, int64_t end) {
     std::vector<float> scratch(dim);
+    for (int64_t t = begin; t < std::min(end, begin + kTokensAhead); ++t) PrefetchSlot(batch, t);
     for (int64_t t = begin; t < end; ++t) {
+      if (t + kTokensAhead < end) PrefetchSlot(batch, t + kTokensAhead);
       HeadRotation rotation = heads.rotation;
       if (rotation.n > 0) {
         rotation.cos += t * rotation.n;

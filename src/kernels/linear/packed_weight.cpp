@@ -4,6 +4,7 @@
 
 #include "kernels/linear/panel_products.h"
 #include "kernels/linear/weight_blocks.h"
+#include "kernels/rows/rows.h"
 #include "kernels/threads/parallel.h"
 
 namespace lmfusion {
@@ -18,14 +19,13 @@ void Multiply(const PackedWeight& weight, const float* x, int64_t rows, float* y
   if (rows == 0) return;
   const int64_t out = weight.out;
   const PanelProducts products(weight, x, rows);
+  const RowKernels& kernels = CurrentRowKernels();
   ParallelFor(0, PanelsOf(out), products.grain(), [&](int64_t begin, int64_t end) {
     const int64_t first = begin * kPanelOutputs, last = std::min(end * kPanelOutputs, out);
     products.Compute(begin, end - begin, y + first, out);
     if (residual == nullptr) return;
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t i = row * out + first; i < row * out + last; ++i) {
-        y[i] = residual[i] + scale * y[i];
-      }
+    for (int64_t i = first; i < rows * out; i += out) {
+      kernels.add_scaled(residual + i, scale, last - first, y + i);
     }
   });
 }

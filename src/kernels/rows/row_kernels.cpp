@@ -11,6 +11,13 @@ void AddRow(const float* x, int64_t n, float* y) {
   });
 }
 
+void AddScaled(const float* x, float scale, int64_t n, float* y) {
+  const F scales = Splat(scale);
+  ForLanes(n, [&](int64_t i, int64_t lanes) {
+    StoreUpTo(y + i, lanes, MulAdd(scales, LoadUpTo(y + i, lanes), LoadUpTo(x + i, lanes)));
+  });
+}
+
 // Lanes from n on zero.
 inline F KeepFirst(F x, int64_t n) {
   if (n == kLanes) return x;
@@ -134,6 +141,7 @@ void GateByClampedSilu(const float* gate, const float* up, int64_t n, float* y) 
 
 const RowKernels kRowKernels = {
     &AddRow,
+    &AddScaled,
     &NormalizeRow,
     &RotateHead,
     {&Activate<Silu>, &Activate<Gelu>, &Activate<GeluTanh>, &Activate<Relu>, nullptr},

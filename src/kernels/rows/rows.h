@@ -35,7 +35,8 @@ constexpr int kActivations = 5;
 
 // y [n] from x [n].
 struct RowKernels {
-  void (*add)(const float* x, int64_t n, float* y);  // y += x
+  void (*add)(const float* x, int64_t n, float* y);                      // y += x
+  void (*add_scaled)(const float* x, float scale, int64_t n, float* y);  // y = x + scale * y
   void (*normalize)(const float* x, const RowNorm& norm, int64_t n, float* y);
   void (*rotate)(const float* x, const HeadRotation& rotation, int64_t dim, float* y);
   void (*activate[kActivations])(const float* x, int64_t n, float* y);  // null for kClampedSilu
