@@ -16,6 +16,7 @@
 #include "kernels/linear/packed_weight.h"
 #include "kernels/output/log_sum.h"
 #include "kernels/output/packed_output.h"
+#include "kernels/threads/parallel.h"
 #include "random_matrices.h"
 
 namespace lmfusion {
@@ -76,10 +77,14 @@ WeightMatrix MatrixOfBlocks(WeightType type, const Bytes& blocks, int64_t out, i
   return matrix;
 }
 
+void RoundToBFloat16(Floats* values) {
+  for (float& value : *values) value = ToFloat(Convert<BFloat16>::From(value));
+}
+
 // The products of some rows are those of `weights` in float64, up to `bound` of the sum of |x| |w|.
 void ExpectProducts(const PackedWeight& packed, const Floats& weights, double bound) {
   const int64_t out = packed.out, in = packed.in;
-  for (const int64_t rows : {1, 3, 40}) {
+  for (const int64_t rows : {1, 3, 13, 40}) {
     const Floats x = Normal(rows * in, 3);
     Floats y(rows * out);
     Multiply(packed, x.data(), rows, y.data());
@@ -126,6 +131,25 @@ TEST_P(PackedBlocks, AreMultipliedAsTheyAre) {
   }
 }
 
+// Where a stretch of weights has fewer blocks than the one after it, or more, and the panels that
+// one thread works on are more than are worked on at once.
+TEST_P(PackedBlocks, StretchesOfAnyLengthFollowEachOther) {
+  const int64_t out = 17 * 16;
+  const LoopThreads one(1);
+  for (const int64_t in : {32, 96, 128, 160, 192, 224}) {
+    Floats halves = Normal(out * in, 4);
+    RoundToBFloat16(&halves);
+    ExpectProducts(PackWeight({MatrixOf(halves, out, in)}, nullptr, Compute::kFloat32), halves,
+                   kFloatBound);
+    for (const WeightType type : {WeightType::kQ4_1, WeightType::kQ8_0}) {
+      const Bytes blocks = Blocks(type, out, in, 1);
+      const WeightMatrix matrix = MatrixOfBlocks(type, blocks, out, in);
+      ExpectProducts(PackWeight({matrix}, nullptr, Compute::kFloat32), WeightsOf(type, blocks),
+                     kFloatBound);
+    }
+  }
+}
+
 TEST_P(PackedBlocks, AreRoundedForOtherComputations) {
   for (const WeightType type : kBlockTypes) {
     const Bytes blocks = Blocks(type, kOut, kIn, 1);
@@ -141,10 +165,6 @@ TEST_P(PackedBlocks, AreRoundedForOtherComputations) {
     ExpectProducts(four, weights, 1.0 / 20);
     ExpectRows(four, weights, type == WeightType::kQ8_0 ? 0.05f : 1e-6f);
   }
-}
-
-void RoundToBFloat16(Floats* values) {
-  for (float& value : *values) value = ToFloat(Convert<BFloat16>::From(value));
 }
 
 // Weights of every type and inputs become the nearest bfloat16; sums lose no more than float32's.

@@ -159,7 +159,9 @@ TEST_P(PackedWeightTest, WhatIsReadWhileItIsPackedIsPackedAlike) {
       }
       Widen(PackWeight(unread, nullptr, compute), read.data());
       EXPECT_EQ(read, expected) << Name(compute) << " " << which;
-      if (compute != Compute::kFloat32) EXPECT_EQ(bytes_read, bytes);  // which looks at them first
+      if (compute != Compute::kFloat32) {  // which looks at them first
+        EXPECT_EQ(bytes_read, bytes);
+      }
     }
   }
 }

@@ -53,31 +53,73 @@ inline void PackFloat32(const Activations& a) {
   }
 }
 
-// The words of one token's block, see Note [Activations].
-inline void QuantizeBlock(const float* x, uint32_t* words) {
-  const F first = Load(x), second = Load(x + 16);
-  const float largest = LargestMagnitude(first, second);
-  const bool finite = largest < kInfinity;
-  const bool empty = !finite || largest < 1e-30f;
-  const F inverse = Splat(empty ? 0 : 127 / largest);
-  const I low = empty ? SplatWord(0) : ToInt(Mul(first, inverse));
-  const I high = empty ? SplatWord(0) : ToInt(Mul(second, inverse));
-  StoreBytes(words, low);
-  StoreBytes(words + 4, high);
-  const int32_t sum = SumOf(low, high);
-  const float scale = finite ? largest * (1.0f / 127) : __builtin_nanf("");
-  words[8] = FloatBits(scale);
-  words[9] = FloatBits(scale * static_cast<float>(sum));
+// The words of n <= 16 blocks of 32 inputs, see Note [Activations]: words [n][kInt8BlockWords].
+// Maxima and sums are taken of all of them together.
+inline void QuantizeBlocks(const float* const (&blocks)[kLanes], int n, uint32_t* words) {
+  I bits[kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    const float* x = blocks[i < n ? i : 0];
+    bits[i] = LargerWords(MagnitudeBits(Load(x)), MagnitudeBits(Load(x + 16)));
+  }
+  const auto larger = [](auto a, auto b) { return LargerWords(a, b); };
+  float largest[kLanes], inverse[kLanes], scale[kLanes];
+  Store(largest, AsFloat(Folded(bits, larger)));
+  for (int i = 0; i < kLanes; ++i) {
+    inverse[i] = largest[i] < 1e-30f ? 0 : 127 / largest[i];
+    scale[i] = largest[i] < kInfinity ? largest[i] * (1.0f / 127) : __builtin_nanf("");
+  }
+  I sums[kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    sums[i] = SplatWord(0);
+    if (i >= n) continue;
+    I low = SplatWord(0), high = low;
+    if (largest[i] < kInfinity) {
+      low = ToInt(Mul(Load(blocks[i]), Splat(inverse[i])));
+      high = ToInt(Mul(Load(blocks[i] + 16), Splat(inverse[i])));
+    }
+    StoreBytes(words + i * kInt8BlockWords, low);
+    StoreBytes(words + i * kInt8BlockWords + 4, high);
+    sums[i] = AddWords(low, high);
+  }
+  int32_t sum[kLanes];
+  StoreWords(sum, Folded(sums, [](auto a, auto b) { return AddWords(a, b); }));
+  for (int i = 0; i < n; ++i) {
+    words[i * kInt8BlockWords + 8] = FloatBits(scale[i]);
+    words[i * kInt8BlockWords + 9] = FloatBits(scale[i] * static_cast<float>(sum[i]));
+  }
+}
+
+// Calls use(blocks, n, first) for all blocks of all tokens, n <= 16 at once, in the order of Note
+// [Activations].
+template <class Use>
+inline void ForBlocks(const Activations& a, Use use) {
+  float rest[kLanes][kBlockInputs];
+  const float* blocks[kLanes];
+  const int64_t count = BlocksOf(a.in) * a.tokens;
+  int64_t block = 0;
+  int token = 0;
+  for (int64_t first = 0; first < count; first += kLanes) {
+    const int n = static_cast<int>(Smaller(kLanes, count - first));
+    for (int i = 0; i < n; ++i) {
+      blocks[i] = BlockOf(a, token, block, rest[i]);
+      if (++token < a.tokens) continue;
+      token = 0;
+      ++block;
+    }
+    use(blocks, n, first);
+  }
 }
 
 inline void PackInt8(const Activations& a) {
-  float rest[kBlockInputs];
-  uint32_t words[kMostTokens][16];
+  ForBlocks(a, [&a](const float* const(&blocks)[kLanes], int n, int64_t first) {
+    QuantizeBlocks(blocks, n, a.packed + first * kInt8BlockWords);
+  });
+  const uint32_t* words = a.packed;
+  float sums[kMostTokens] = {};
   for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
-    for (int t = 0; t < a.tokens; ++t) QuantizeBlock(BlockOf(a, t, b, rest), words[t]);
-    WriteColumns(words[0], 16, a.tokens, kInt8BlockWords,
-                 a.packed + b * kInt8BlockWords * a.tokens);
+    for (int t = 0; t < a.tokens; ++t, words += kInt8BlockWords) sums[t] += FloatOf(words[9]);
   }
+  std::memcpy(a.packed + (words - a.packed), sums, a.tokens * sizeof(float));
 }
 
 constexpr void AddActivations(LinearKernels* kernels) {

@@ -69,46 +69,47 @@ void AddByteStretch(const StretchProduct& p) {
     I sums[kTokens];
     const uint8_t* row = block + Rows::kFirst * kWordRowBytes;
 #pragma GCC unroll 16
-    for (int64_t i = 0; i < Rows::kRows; ++i, row += kWordRowBytes, x += kTokens) {
+    for (int64_t i = 0; i < Rows::kRows; ++i, row += kWordRowBytes) {
       const I weights = LoadWords(row);
       __builtin_prefetch(ahead);
       ahead += p.ahead_step;
 #pragma GCC unroll 24
       for (int t = 0; t < kTokens; ++t) {
         if (i == 0) {
-          sums[t] = Rows::Multiply(weights, SplatWord(x[t]));
+          sums[t] = Rows::Multiply(weights, SplatWord(x[t * Rows::kWords + i]));
         } else {
-          Rows::Add(weights, SplatWord(x[t]), sums[t]);
+          Rows::Add(weights, SplatWord(x[t * Rows::kWords + i]), sums[t]);
         }
       }
     }
     float* total = p.totals;
 #pragma GCC unroll 24
     for (int t = 0; t < kTokens; ++t, total += kPanelOutputs) {
-      const F scale = Splat(FloatOf(x[t])), scaled_sum = Splat(FloatOf(x[kTokens + t]));
+      const uint32_t* scales = x + t * Rows::kWords + Rows::kWords - 2;
+      const F scale = Splat(FloatOf(scales[0])), scaled_sum = Splat(FloatOf(scales[1]));
       const F products = ToFloat(Rows::Sum(sums[t]));
       Store(total, Rows::Scaled(block, products, scale, scaled_sum, Load(total)));
     }
-    x += 2 * kTokens;
+    x += Rows::kWords * kTokens;
   }
 }
 
 inline void PackPairs(const Activations& a) {
-  float rest[kBlockInputs];
-  uint32_t bytes[16] = {}, words[kMostTokens][32];
-  for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
-    for (int t = 0; t < a.tokens; ++t) {
-      QuantizeBlock(BlockOf(a, t, b, rest), bytes);
-      const I block = LoadWords(bytes);
-      StoreWords(words[t], EvenBytes(block));  // of eight words; the others are overwritten
-      StoreWords(words[t] + 8, OddBytes(block));
-      words[t][16] = bytes[8];
-      words[t][17] = bytes[9];
+  uint32_t words[kLanes * kInt8BlockWords + 8] = {}, pairs[16];
+  ForBlocks(a, [&](const float* const(&blocks)[kLanes], int n, int64_t first) {
+    QuantizeBlocks(blocks, n, words);
+    for (int i = 0; i < n; ++i) {
+      const uint32_t* from = words + i * kInt8BlockWords;
+      uint32_t* to = a.packed + (first + i) * kPairBlockWords;
+      const I block = LoadWords(from);
+      StoreWords(pairs, EvenBytes(block));  // of eight words; the others are not wanted
+      std::memcpy(to, pairs, 8 * sizeof(uint32_t));
+      StoreWords(pairs, OddBytes(block));
+      std::memcpy(to + 8, pairs, 8 * sizeof(uint32_t));
+      to[16] = from[8];
+      to[17] = from[9];
     }
-    uint32_t* out = a.packed + b * kPairBlockWords * a.tokens;
-    WriteColumns(words[0], 32, a.tokens, 16, out);
-    WriteColumns(words[0] + 16, 32, a.tokens, 2, out + 16 * a.tokens);
-  }
+  });
 }
 
 template <class Rows, int kTokens = kMaxTokens>

@@ -14,7 +14,7 @@ namespace LMFUSION_SIMD {
 // Weights are read once, in order. The CPU's own prefetching stays too close behind where each
 // line takes many operations, so lines this many bytes ahead are asked for; at the end of a panel
 // those are the next one's.
-constexpr int64_t kPrefetchBytes = 4096;
+constexpr int64_t kPrefetchBytes = 8192;
 template <int kLines>
 inline void Prefetch(const uint8_t* words) {
   for (int i = 0; i < kLines; ++i) __builtin_prefetch(words + i * kWordRowBytes);
@@ -198,67 +198,6 @@ void Float32Product(const PanelProduct& p) {
       [&](int64_t panel) { Float32Panels<Block, kTokens, 1>(p, panel); });
 }
 
-// Every input that is read serves all registers of kPanels panels, and every weight all tokens; in
-// a loop of single inputs the compiler leaves all sums where they are.
-template <int kTokens, int kPanels>
-void AddStretch(const StretchProduct& p) {
-  F sums[kTokens][kPanels];
-  for (auto& of_token : sums) {
-    for (F& sum : of_token) sum = Zero();
-  }
-  const auto* activations = reinterpret_cast<const float*>(p.activations);
-  for (int64_t i = 0; i < p.blocks * kBlockInputs; ++i) {
-    F weights[kPanels];
-#pragma GCC unroll 2
-    for (int k = 0; k < kPanels; ++k) {
-      weights[k] = AsFloat(LoadWords(p.panels + k * p.panel_bytes + i * kWordRowBytes));
-      __builtin_prefetch(p.ahead + k * p.ahead_panel_bytes + i * p.ahead_step);
-    }
-#pragma GCC unroll 24
-    for (int t = 0; t < kTokens; ++t) {
-      const F input = Splat(activations[i * kTokens + t]);
-#pragma GCC unroll 2
-      for (int k = 0; k < kPanels; ++k) sums[t][k] = MulAdd(weights[k], input, sums[t][k]);
-    }
-  }
-  float* total = p.totals;
-#pragma GCC unroll 24
-  for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 2
-    for (int k = 0; k < kPanels; ++k, total += kPanelOutputs) {
-      Store(total, Add(Load(total), sums[t][k]));
-    }
-  }
-}
-
-// A panel as panels kFloat32 hold it.
-template <class Block, int i = 0>
-inline void WidenRow(const Block& block, int row, float* out) {
-  if constexpr (i < Block::kPerRow) {
-    Store(out + (row * Block::kPerRow + i) * kPanelOutputs, block.template Weight<i>(row));
-    WidenRow<Block, i + 1>(block, row, out);
-  }
-}
-
-template <class Block>
-void WidenBlocks(const uint8_t* panel, int64_t blocks, int64_t begin, int64_t end, float* out) {
-  for (int64_t b = begin; b < end; ++b, out += kBlockInputs * kPanelOutputs) {
-    const Block block(panel, blocks, b);
-    for (int row = 0; row < Block::kRows; ++row) WidenRow(block, row, out);
-  }
-}
-
-inline void Widen(PanelFormat format, const uint8_t* panel, int64_t blocks, int64_t begin,
-                  int64_t end, float* out) {
-  switch (format) {
-    case PanelFormat::kFloat32: return WidenBlocks<Float32Block>(panel, blocks, begin, end, out);
-    case PanelFormat::kBFloat16: return WidenBlocks<BFloat16Block>(panel, blocks, begin, end, out);
-    case PanelFormat::kQ4: return WidenBlocks<Q4Block>(panel, blocks, begin, end, out);
-    case PanelFormat::kQ8: return WidenBlocks<Q8Block>(panel, blocks, begin, end, out);
-    case PanelFormat::kInt8: return WidenBlocks<Int8Block>(panel, blocks, begin, end, out);
-  }
-}
-
 template <class Block, int kTokens = kMaxTokens>
 constexpr void AddFloat32Kernels(LinearKernels* kernels) {
   if constexpr (kTokens > 0) {
@@ -267,24 +206,12 @@ constexpr void AddFloat32Kernels(LinearKernels* kernels) {
   }
 }
 
-template <int kPanels, int kTokens = kMaxTokens>
-constexpr void AddStretchKernels(LinearKernels* kernels) {
-  if constexpr (kTokens > 0) {
-    kernels->stretches[kPanels][kTokens] = &AddStretch<kTokens, kPanels>;
-    AddStretchKernels<kPanels, kTokens - 1>(kernels);
-  }
-}
-
 constexpr void AddFloat32Kernels(LinearKernels* kernels) {
   kernels->max_tokens = kMaxTokens;
-  kernels->panels_of_tokens = kPanelsOfTokens;
-  AddStretchKernels<1>(kernels);
-  if constexpr (kPanelsOfTokens == 2) AddStretchKernels<2>(kernels);
   AddFloat32Kernels<Float32Block>(kernels);
   AddFloat32Kernels<BFloat16Block>(kernels);
   AddFloat32Kernels<Q4Block>(kernels);
   AddFloat32Kernels<Q8Block>(kernels);
-  kernels->widen = &Widen;
 }
 
 }  // namespace LMFUSION_SIMD

@@ -31,16 +31,13 @@ inline WeightBytes BytesOf(const Int8Block& block) {
   return bytes;
 }
 
-// What WeightBytes::kAdded adds to each token's sum, with the sign changed.
-template <int kTokens>
-inline void Excess(const PanelProduct& p, float (&minus)[kTokens]) {
-  for (int t = 0; t < kTokens; ++t) minus[t] = 0;
-  if constexpr (WeightBytes::kAdded != 0) {
-    for (int64_t b = 0; b < p.blocks; ++b) {
-      const uint32_t* x = p.activations + (b * kInt8BlockWords + 9) * kTokens;
-      for (int t = 0; t < kTokens; ++t) minus[t] -= WeightBytes::kAdded * FloatOf(x[t]);
-    }
-  }
+// Adds a block's products with a token's, whose words are `x`.
+inline F AddScaled(const Int8Block&, I products, const uint32_t* x, F sum) {
+  return MulAdd(ToFloat(products), Splat(FloatOf(x[8])), sum);
+}
+inline F AddScaled(const Q4Block& block, I products, const uint32_t* x, F sum) {
+  const F scaled = Mul(ToFloat(products), Splat(FloatOf(x[8])));
+  return MulAdd(block.minimum, Splat(FloatOf(x[9])), MulAdd(scaled, block.scale, sum));
 }
 
 // Asks for token t's share of the lines of a block: all at once, they would stop the products.
@@ -52,35 +49,49 @@ inline void PrefetchPart(const Block& block, int t) {
   }
 }
 
+// Adds the products of a block with all tokens to their sums, some tokens at once: the products of
+// a token wait for each other.
+template <class Block, int kTokens>
+inline void AddBlock(const Block& block, const uint32_t* x, F (&sums)[kTokens]) {
+  const auto bytes = BytesOf(block);
+#pragma GCC unroll 16
+  for (int first = 0; first < kTokens; first += kTokensInTurn) {
+    const int n = static_cast<int>(Smaller(kTokensInTurn, kTokens - first));
+    const uint32_t* words = x + first * kInt8BlockWords;
+    I dots[kTokensInTurn];
+#pragma GCC unroll 4
+    for (int t = 0; t < n; ++t) {
+      PrefetchPart<Block, kTokens>(block, first + t);
+      dots[t] = SplatWord(0);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+#pragma GCC unroll 4
+      for (int t = 0; t < n; ++t) {
+        dots[t] = bytes.Dot(dots[t], j, SplatWord(words[t * kInt8BlockWords + j]));
+      }
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < n; ++t) {
+      sums[first + t] = AddScaled(block, dots[t], words + t * kInt8BlockWords, sums[first + t]);
+    }
+  }
+}
+
 template <class Block, int kTokens>
 void Int8Product(const PanelProduct& p) {
   constexpr bool kOneScale = Block::kFormat == PanelFormat::kInt8;
-  float minus[kTokens];
-  if constexpr (kOneScale) Excess<kTokens>(p, minus);
+  const auto* excess =
+      reinterpret_cast<const float*>(p.activations + p.blocks * kInt8BlockWords * kTokens);
   for (int64_t panel = 0; panel * kPanelOutputs < p.outputs; ++panel) {
     const uint8_t* weights = p.panels + panel * p.panel_bytes;
     F sums[kTokens];
-    for (int t = 0; t < kTokens; ++t) sums[t] = kOneScale ? Splat(minus[t]) : Zero();
+    for (int t = 0; t < kTokens; ++t) {
+      sums[t] = kOneScale ? Splat(-WeightBytes::kAdded * excess[t]) : Zero();
+    }
     for (int64_t b = 0; b < p.blocks; ++b) {
-      const Block block(weights, p.blocks, b);
-      const uint32_t* x = p.activations + b * kInt8BlockWords * kTokens;
-      const auto bytes = BytesOf(block);
-#pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-        PrefetchPart<Block, kTokens>(block, t);
-        I dot = SplatWord(0);
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j) {
-          dot = bytes.Dot(dot, j, SplatWord(x[j * kTokens + t]));
-        }
-        const F scale = Splat(FloatOf(x[8 * kTokens + t]));
-        if constexpr (kOneScale) {
-          sums[t] = MulAdd(ToFloat(dot), scale, sums[t]);
-        } else {
-          sums[t] = MulAdd(Mul(ToFloat(dot), scale), block.scale, sums[t]);
-          sums[t] = MulAdd(block.minimum, Splat(FloatOf(x[9 * kTokens + t])), sums[t]);
-        }
-      }
+      AddBlock<Block, kTokens>(Block(weights, p.blocks, b),
+                               p.activations + b * kInt8BlockWords * kTokens, sums);
     }
     if constexpr (kOneScale) {
       const F scale = Block(weights, p.blocks, 0).scale;

@@ -2,6 +2,7 @@
 
 #include "kernels/linear/activation_loops.h"
 #include "kernels/linear/float32_loops.h"
+#include "kernels/linear/stretch_loops.h"
 #if !defined(LMFUSION_SIMD_PORTABLE)
 #include "kernels/linear/int8_loops.h"
 #endif
@@ -16,6 +17,7 @@ namespace {
 constexpr LinearKernels AllKernels() noexcept {
   LinearKernels kernels{};
   AddFloat32Kernels(&kernels);
+  AddStretches(&kernels);
   AddActivations(&kernels);
 #if !defined(LMFUSION_SIMD_PORTABLE)
   AddInt8Kernels(&kernels);  // elsewhere products of floats are faster

@@ -32,6 +32,15 @@ struct PanelProduct {
 };
 using PanelKernel = void (*)(const PanelProduct& product);
 
+// Blocks of a stretch that comes next, to be widened into the place of those that have been read.
+struct Refill {
+  uint8_t* into = nullptr;  // StretchProduct::panels
+  const uint8_t* panels = nullptr;
+  int64_t panel_bytes = 0;
+  int64_t blocks_of_panel = 0;
+  int64_t begin = 0, blocks = 0;
+};
+
 // A stretch of inputs of some panels, as floats or bytes, with the same of a few tokens.
 struct StretchProduct {
   const uint8_t* panels;  // floats: [inputs][16] of the first panel; bytes: see ByteStretches
@@ -42,21 +51,26 @@ struct StretchProduct {
   // Weights that are needed next: one byte a row of `panels`, `step` apart, of as many panels.
   const uint8_t* ahead;
   int64_t ahead_step, ahead_panel_bytes;
+  Refill refill;  // of LinearKernels::refills
 };
 using StretchKernel = void (*)(const StretchProduct& product);
 constexpr int kMostPanelsOfTokens = 2;
 
 // Note [Activations]
-// Kernels read the activations of a few tokens (n) as words [.][n], to be broadcast one by one:
+// Kernels read the activations of a few tokens (n) as words to be broadcast one by one, floats
+// [.][n]:
 //   float32   [blocks * 32][n] floats
 //   bfloat16  [blocks * 16][n]: inputs 2j (low half) and 2j + 1 (high half)
-//   int8      a block: 8 rows of words (byte i of word j: input 4j + i), then the scale, and the
-//             scale times the sum of the bytes (floats).
-//             input = scale * byte; a block that holds anything not finite has the scale NaN
-// and where bytes are multiplied as numbers of 16 bits (ByteStretches)
-//   pairs     a block: 16 rows of words, inputs 4j (low half) and 4j + 2 (high half) of the first
-//             eight, 4j + 1 and 4j + 3 of the others, then as int8
+// and bytes [blocks][n][words of a block]:
+//   int8      8 words (byte i of word j: input 4j + i), then the scale, and the scale times the sum
+//             of the bytes (floats).
+//             input = scale * byte; a block that holds anything not finite has the scale NaN.
+//             After all blocks [n] floats: the sum of what they have last
+//   pairs     where bytes are multiplied as numbers of 16 bits (ByteStretches): 16 words, inputs
+//             4j (low half) and 4j + 2 (high half) in the first eight, 4j + 1 and 4j + 3 in the
+//             others, then as int8
 constexpr int64_t kInt8BlockWords = 10, kPairBlockWords = 18;
+constexpr int64_t Int8Words(int64_t blocks) { return blocks * kInt8BlockWords + 1; }  // of a token
 struct Activations {
   const float* x;  // [tokens][in]
   int64_t in;
@@ -97,6 +111,8 @@ struct LinearKernels {
   // The same as float32, to the bit, where many tokens share a stretch of weights:
   // [panels][tokens].
   StretchKernel stretches[kMostPanelsOfTokens + 1][kMostTokens + 1];
+  // As stretches[panels_of_tokens], and widens the next stretch; null: there are none.
+  StretchKernel refills[kPanelFormats][kMostTokens + 1];
 
   ByteStretches q4_stretches, int8_stretches;
 

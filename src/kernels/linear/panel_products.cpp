@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/device/numbers.h"
+#include "kernels/rows/rows.h"
 #include "kernels/threads/parallel.h"
 
 namespace lmfusion {
@@ -23,7 +24,7 @@ void Round(const LinearKernels& kernels, Compute compute, float* x, int64_t rows
     std::transform(x, x + rows * in, x, Rounded);
     return;
   }
-  std::vector<uint32_t> packed(BlocksOf(in) * kInt8BlockWords);
+  std::vector<uint32_t> packed(Int8Words(BlocksOf(in)));
   for (int64_t row = 0; row < rows; ++row) {
     kernels.pack_int8({x + row * in, in, 1, packed.data()});
     for (int64_t i = 0; i < in; ++i) {
@@ -129,7 +130,7 @@ int64_t PanelProducts::WordsPerRow() const {
     case Path::kFloat32: return blocks_ * kBlockInputs;
   }
   if (tiles_ != nullptr) return TileInt8Words(blocks_);
-  return blocks_ * (bytes_ ? bytes_->block_words : kInt8BlockWords);
+  return bytes_ != nullptr ? blocks_ * bytes_->block_words + 1 : Int8Words(blocks_);
 }
 
 void (*PanelProducts::PackerOfRows() const)(const Activations&) {
@@ -220,22 +221,34 @@ void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
   const Scratch total_memory(rows * most * kPanelOutputs * kWordBytes);
   auto* const totals = total_memory.As<float>();
   const bool scaled = bytes_ != nullptr && weight_.format == PanelFormat::kInt8;
-  for (int64_t first = 0; first < PanelsOf(product.outputs); first += most) {
-    const int64_t panels = std::min(most, PanelsOf(product.outputs) - first);
-    const uint8_t* const weights = product.panels + first * panel_bytes_;
-    const int64_t width = panels * kPanelOutputs;
+  const int64_t all = PanelsOf(product.outputs);
+  int64_t there = 0;  // blocks of a stretch that are unpacked already
+  for (int64_t first = 0; first < all; first += most) {
+    Stretch stretch{product.panels + first * panel_bytes_, std::min(most, all - first), 0,
+                    std::min(kSumBlocks, blocks_)};
+    const int64_t width = stretch.panels * kPanelOutputs;
     std::fill_n(totals, rows * width, 0.0f);
-    for (int64_t begin = 0; begin < blocks_; begin += kSumBlocks) {
-      AddStretch(weights, panels, begin, unpack ? unpacked.As<uint8_t>() : nullptr, totals);
+    while (stretch.begin < blocks_) {
+      Stretch next = stretch;
+      next.begin = stretch.end;
+      if (stretch.end == blocks_) {
+        next = {stretch.weights + stretch.panels * panel_bytes_,
+                std::min(most, all - first - stretch.panels), 0, 0};
+      }
+      next.end = std::min(next.begin + kSumBlocks, blocks_);
+      if (unpack) Unpack(stretch, there, unpacked.As<uint8_t>());
+      there = AddStretch(stretch, next, unpack ? unpacked.As<uint8_t>() : nullptr, totals);
+      if (stretch.end == blocks_) break;
+      stretch = next;
     }
-    if (scaled) ScalePanel(weights, rows, totals);
+    if (scaled) ScalePanel(stretch.weights, rows, totals);
     const int64_t first_output = first * kPanelOutputs;
     const int64_t outputs = std::min(width, product.outputs - first_output);
     const float* const bias = product.bias ? product.bias + first_output : nullptr;
     for (int64_t row = 0; row < rows; ++row) {
       float* const y = product.y + row * product.y_stride + first_output;
-      const float* const total = totals + row * width;
-      for (int64_t i = 0; i < outputs; ++i) y[i] = total[i] + (bias ? bias[i] : 0.0f);
+      std::copy_n(totals + row * width, outputs, y);
+      if (bias != nullptr) CurrentRowKernels().add(bias, outputs, y);
     }
   }
 }
@@ -251,43 +264,56 @@ int64_t PanelProducts::StretchBlockBytes() const {
   return (bytes_ ? bytes_->block_rows : kBlockInputs) * kWordRowBytes;
 }
 
-// The stretch that begins at block `begin`; each tile of tokens asks for its share of the one after
-// it.
-void PanelProducts::AddStretch(const uint8_t* weights, int64_t panels, int64_t begin,
-                               uint8_t* unpacked, float* totals) const {
-  const PanelFormat format = weight_.format;
-  const int64_t end = std::min(begin + kSumBlocks, blocks_);
-  const auto tiles = static_cast<int64_t>(token_tiles_.size());
-  StretchProduct stretch;
-  stretch.blocks = end - begin;
-  stretch.panels = weights + begin * BlockBytes(format);
-  stretch.panel_bytes = stretch.ahead_panel_bytes = panel_bytes_;
-  if (unpacked != nullptr) {
-    stretch.panels = unpacked;
-    stretch.panel_bytes = kSumBlocks * StretchBlockBytes();
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      const uint8_t* const from = weights + panel * panel_bytes_;
-      uint8_t* const to = unpacked + panel * stretch.panel_bytes;
-      if (bytes_ != nullptr) {
-        bytes_->unpack(from, blocks_, begin, end, to);
-      } else {
-        kernels_.widen(format, from, blocks_, begin, end, reinterpret_cast<float*>(to));
-      }
+// Blocks of a stretch from number `there` on.
+void PanelProducts::Unpack(const Stretch& stretch, int64_t there, uint8_t* unpacked) const {
+  const int64_t begin = stretch.begin + there;
+  if (begin == stretch.end) return;
+  for (int64_t panel = 0; panel < stretch.panels; ++panel) {
+    const uint8_t* const from = stretch.weights + panel * panel_bytes_;
+    uint8_t* const to = unpacked + (panel * kSumBlocks + there) * StretchBlockBytes();
+    if (bytes_ != nullptr) {
+      bytes_->unpack(from, blocks_, begin, stretch.end, to);
+    } else {
+      kernels_.widen(weight_.format, from, blocks_, begin, stretch.end,
+                     reinterpret_cast<float*>(to));
     }
   }
-  const int64_t next = end < blocks_ ? end * BlockBytes(format) : panels * panel_bytes_;
-  const int64_t share = (kSumBlocks * BlockBytes(format) + tiles - 1) / tiles;
-  const int64_t rows = stretch.blocks * StretchBlockBytes() / kWordRowBytes;
-  stretch.ahead_step = (share + rows - 1) / rows;
-  const int64_t row_words = WordsPerRow() / blocks_;
+}
+
+// Adds the products of a stretch; each tile of tokens asks for its share of the one after it,
+// blocks of which the last tile may unpack. Returns how many.
+int64_t PanelProducts::AddStretch(const Stretch& stretch, const Stretch& next, uint8_t* unpacked,
+                                  float* totals) const {
+  const auto tiles = static_cast<int64_t>(token_tiles_.size());
+  const int64_t blocks = stretch.end - stretch.begin;
+  StretchProduct product;
+  product.blocks = blocks;
+  product.panels =
+      unpacked ? unpacked : stretch.weights + stretch.begin * BlockBytes(weight_.format);
+  product.panel_bytes = unpacked ? kSumBlocks * StretchBlockBytes() : panel_bytes_;
+  product.ahead_panel_bytes = panel_bytes_;
+  const StretchKernel refill =
+      bytes_ || next.panels != kernels_.panels_of_tokens || tiles == 1
+          ? nullptr
+          : kernels_.refills[static_cast<int>(weight_.format)][token_tiles_.back().tokens];
+  if (refill != nullptr) {
+    product.refill = {unpacked, next.weights, panel_bytes_,
+                      blocks_,  next.begin,   std::min(blocks, next.end - next.begin)};
+  }
+  const int64_t shares = refill ? tiles - 1 : tiles;
+  const int64_t share = (kSumBlocks * BlockBytes(weight_.format) + shares - 1) / shares;
+  const int64_t rows = blocks * StretchBlockBytes() / kWordRowBytes;
+  product.ahead_step = (share + rows - 1) / rows;
+  const int64_t row_words = bytes_ ? bytes_->block_words : kBlockInputs;
+  const auto* const kernels = bytes_ ? bytes_->kernels : kernels_.stretches[stretch.panels];
   for (int64_t i = 0; i < tiles; ++i) {
     const TokenTile& tile = token_tiles_[i];
-    stretch.activations = tile.packed + begin * row_words * tile.tokens;
-    stretch.totals = totals + tile.first * panels * kPanelOutputs;
-    stretch.ahead = weights + next + i * share;
-    const auto* const kernels = bytes_ ? bytes_->kernels : kernels_.stretches[panels];
-    kernels[tile.tokens](stretch);
+    product.activations = tile.packed + stretch.begin * row_words * tile.tokens;
+    product.totals = totals + tile.first * stretch.panels * kPanelOutputs;
+    product.ahead = next.weights + next.begin * BlockBytes(weight_.format) + i * share;
+    (refill && i == tiles - 1 ? refill : kernels[tile.tokens])(product);
   }
+  return product.refill.blocks;
 }
 
 void RoundActivations(Compute compute, float* x, int64_t rows, int64_t in) {

@@ -33,6 +33,11 @@ class PanelProducts {
     int tokens;
     const uint32_t* packed;
   };
+  // Blocks [begin, end) of some panels.
+  struct Stretch {
+    const uint8_t* weights;  // of the first panel
+    int64_t panels, begin, end;
+  };
   // Which kernels run.
   enum class Path { kFloat32, kBFloat16, kInt8 };
 
@@ -47,8 +52,9 @@ class PanelProducts {
   // Compute() of all tokens with panels that lie at `product.panels`.
   void MultiplyTiles(PanelProduct product) const;
   void MultiplyStretches(const PanelProduct& product) const;
-  void AddStretch(const uint8_t* weights, int64_t panels, int64_t begin, uint8_t* unpacked,
-                  float* totals) const;
+  void Unpack(const Stretch& stretch, int64_t there, uint8_t* unpacked) const;
+  int64_t AddStretch(const Stretch& stretch, const Stretch& next, uint8_t* unpacked,
+                     float* totals) const;
   void ScalePanel(const uint8_t* panel, int64_t rows, float* totals) const;
   int64_t StretchBlockBytes() const;
 

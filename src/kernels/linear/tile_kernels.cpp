@@ -325,21 +325,23 @@ void PackBFloat16(const Activations& a) {
 
 void PackBytes(const Activations& a) {
   constexpr int64_t kWords = kBlockInputs / 4;
-  const int64_t blocks = BlocksOf(a.in);
-  float rest[kBlockInputs];
-  uint32_t words[kInt8BlockWords];
-  uint32_t *out = a.packed, *scales = out + blocks * a.tokens * kWords;
-  auto* const minus = reinterpret_cast<float*>(scales + 2 * blocks * a.tokens);
+  const int64_t count = BlocksOf(a.in) * a.tokens;
+  uint32_t words[kLanes * kInt8BlockWords];
+  uint32_t* const scales = a.packed + count * kWords;
+  auto* const minus = reinterpret_cast<float*>(scales + 2 * count);
   for (int t = 0; t < a.tokens; ++t) minus[t] = 0;
-  for (int64_t b = 0; b < blocks; ++b, scales += 2 * a.tokens) {
-    for (int t = 0; t < a.tokens; ++t, out += kWords) {
-      QuantizeBlock(BlockOf(a, t, b, rest), words);
-      std::memcpy(out, words, kWords * sizeof(*words));
-      scales[t] = words[kWords];
-      scales[a.tokens + t] = words[kWords + 1];
-      minus[t] -= 128 * FloatOf(words[kWords + 1]);
+  ForBlocks(a, [&](const float* const(&blocks)[kLanes], int n, int64_t first) {
+    QuantizeBlocks(blocks, n, words);
+    for (int i = 0; i < n; ++i) {
+      const uint32_t* block = words + i * kInt8BlockWords;
+      const int64_t number = (first + i) / a.tokens, token = (first + i) % a.tokens;
+      std::memcpy(a.packed + (first + i) * kWords, block, kWords * sizeof(*block));
+      uint32_t* const scale = scales + 2 * number * a.tokens + token;
+      scale[0] = block[kWords];
+      scale[a.tokens] = block[kWords + 1];
+      minus[token] -= 128 * FloatOf(block[kWords + 1]);
     }
-  }
+  });
 }
 
 constexpr TileKernels AllKernels() noexcept {

@@ -17,7 +17,7 @@ struct I {
 
 constexpr int kMaxTokens = 6;
 constexpr int kPanelsOfTokens = 1;
-constexpr int kMaxInt8Tokens = 12;
+constexpr int kMaxInt8Tokens = 12, kTokensInTurn = 1;
 
 inline F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline F Splat(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
@@ -215,16 +215,32 @@ inline I SumOfHalves(I sums) {
 #undef LMFUSION_IN_PLACE
 #endif
 
-// The largest magnitude of two; NaN where there is one.
-inline float LargestMagnitude(F a, F b) {
-  const F both = Add(Abs(a), Abs(b));
-  return SumOf(Mul(both, Zero())) == 0 ? LargestOf(Max(Abs(a), Abs(b))) : __builtin_nanf("");
+inline I MagnitudeBits(F v) {
+  const F a = Abs(v);
+  return {_mm256_castps_si256(a.a), _mm256_castps_si256(a.b)};
 }
-inline int32_t SumOf(I a, I b) {
-  const __m256i eight = _mm256_add_epi32(_mm256_add_epi32(a.a, a.b), _mm256_add_epi32(b.a, b.b));
-  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-  four = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
-  return _mm_cvtsi128_si32(four) + _mm_extract_epi32(four, 1);
+inline __m256i LargerWords(__m256i a, __m256i b) { return _mm256_max_epu32(a, b); }
+inline I LargerWords(I a, I b) { return {LargerWords(a.a, b.a), LargerWords(a.b, b.b)}; }
+inline __m256i AddWords(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
+inline I AddWords(I a, I b) { return {AddWords(a.a, b.a), AddWords(a.b, b.b)}; }
+// Lane i: all lanes of v[i].
+template <class Combine>
+inline __m256i FoldedHalf(const I* v, Combine combine) {
+  __m256i pairs[4];
+  for (int i = 0; i < 4; ++i) {
+    const __m256i a = combine(v[2 * i].a, v[2 * i].b), b = combine(v[2 * i + 1].a, v[2 * i + 1].b);
+    pairs[i] = combine(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+  }
+  const auto fours = [combine](__m256i a, __m256i b) {
+    return combine(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+  };
+  const __m256i low = fours(pairs[0], pairs[1]), high = fours(pairs[2], pairs[3]);
+  return combine(_mm256_permute2x128_si256(low, high, 0x20),
+                 _mm256_permute2x128_si256(low, high, 0x31));
+}
+template <class Combine>
+inline I Folded(const I (&v)[16], Combine combine) {
+  return {FoldedHalf(v, combine), FoldedHalf(v + 8, combine)};
 }
 
 // Columns [0, 8) of up to eight rows, of which the first `count` are written.

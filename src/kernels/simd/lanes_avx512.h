@@ -17,7 +17,7 @@ using I = __m512i;
 // instructions. Products of bytes keep a block's words in eight.
 constexpr int kMaxTokens = 12;
 constexpr int kPanelsOfTokens = 2;
-constexpr int kMaxInt8Tokens = 16;
+constexpr int kMaxInt8Tokens = 16, kTokensInTurn = 4;
 
 inline F Zero() { return _mm512_setzero_ps(); }
 inline F Splat(float v) { return _mm512_set1_ps(v); }
@@ -97,12 +97,27 @@ struct WeightBytes {
   I Dot(I sum, int j, I s) const { return DotNibbles(sum, bytes[j], s); }
 };
 
-// The largest magnitude of two; NaN where there is one.
-inline float LargestMagnitude(F a, F b) {
-  const I bits = _mm512_max_epu32(_mm512_castps_si512(Abs(a)), _mm512_castps_si512(Abs(b)));
-  return FloatOf(_mm512_reduce_max_epu32(bits));
+inline I MagnitudeBits(F a) { return _mm512_castps_si512(Abs(a)); }
+inline I LargerWords(I a, I b) { return _mm512_max_epu32(a, b); }
+inline I AddWords(I a, I b) { return _mm512_add_epi32(a, b); }
+// Lane i: all lanes of v[i].
+template <class Combine>
+inline I Folded(const I (&v)[16], Combine combine) {
+  I pairs[8], fours[4];
+  for (int i = 0; i < 8; ++i) {
+    const I a = v[2 * i], b = v[2 * i + 1];
+    pairs[i] = combine(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  }
+  for (int i = 0; i < 4; ++i) {
+    const I a = pairs[2 * i], b = pairs[2 * i + 1];
+    fours[i] = combine(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+  }
+  const auto halves = [combine](I a, I b) {
+    return combine(_mm512_shuffle_i32x4(a, b, 0x44), _mm512_shuffle_i32x4(a, b, 0xee));
+  };
+  const I low = halves(fours[0], fours[1]), high = halves(fours[2], fours[3]);
+  return combine(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
 }
-inline int32_t SumOf(I a, I b) { return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)); }
 
 // WriteColumns by a 16 x 16 transposition, where there are enough tokens to make it pay.
 inline bool Transposed(const void* rows, int64_t stride, int tokens, int count, uint32_t* out,

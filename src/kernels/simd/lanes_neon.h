@@ -17,7 +17,7 @@ struct I {
 
 constexpr int kMaxTokens = 6;
 constexpr int kPanelsOfTokens = 1;
-constexpr int kMaxInt8Tokens = 12;
+constexpr int kMaxInt8Tokens = 12, kTokensInTurn = 1;
 
 inline F Splat(float v) {
   const float32x4_t four = vdupq_n_f32(v);
@@ -181,13 +181,29 @@ struct WeightBytes {
   I Dot(I sum, int j, I s) const { return DotSigned(sum, bytes[j], s); }
 };
 
-// The largest magnitude of two; NaN where there is one.
-inline float LargestMagnitude(F a, F b) { return LargestOf(Max(Abs(a), Abs(b))); }
-inline int32_t SumOf(I a, I b) {
-  const auto sum = [](I v) {
-    return vaddvq_u32(vaddq_u32(vaddq_u32(v.a, v.b), vaddq_u32(v.c, v.d)));
-  };
-  return static_cast<int32_t>(sum(a) + sum(b));
+inline I MagnitudeBits(F v) {
+  const auto bits = [](float32x4_t four) { return vreinterpretq_u32_f32(vabsq_f32(four)); };
+  return {bits(v.a), bits(v.b), bits(v.c), bits(v.d)};
+}
+inline uint32_t LargerWords(uint32_t a, uint32_t b) { return a > b ? a : b; }
+inline uint32x4_t LargerWords(uint32x4_t a, uint32x4_t b) { return vmaxq_u32(a, b); }
+inline I LargerWords(I a, I b) {
+  return {vmaxq_u32(a.a, b.a), vmaxq_u32(a.b, b.b), vmaxq_u32(a.c, b.c), vmaxq_u32(a.d, b.d)};
+}
+inline uint32_t AddWords(uint32_t a, uint32_t b) { return a + b; }
+inline uint32x4_t AddWords(uint32x4_t a, uint32x4_t b) { return vaddq_u32(a, b); }
+inline I AddWords(I a, I b) {
+  return {vaddq_u32(a.a, b.a), vaddq_u32(a.b, b.b), vaddq_u32(a.c, b.c), vaddq_u32(a.d, b.d)};
+}
+// Lane i: all lanes of v[i].
+template <class Combine>
+inline I Folded(const I (&v)[16], Combine combine) {
+  uint32_t folded[16], lanes[4];
+  for (int i = 0; i < 16; ++i) {
+    vst1q_u32(lanes, combine(combine(v[i].a, v[i].b), combine(v[i].c, v[i].d)));
+    folded[i] = combine(combine(lanes[0], lanes[1]), combine(lanes[2], lanes[3]));
+  }
+  return LoadWords(folded);
 }
 inline bool Transposed(const void*, int64_t, int, int, uint32_t*, int64_t) { return false; }
 

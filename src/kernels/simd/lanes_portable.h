@@ -112,17 +112,20 @@ inline F Byte(I x) {
   return ToFloat(And(ShiftRight(x, 8 * kByte), 255));
 }
 
-// The largest magnitude of two; NaN where there is one.
-inline float LargestMagnitude(F a, F b) {
-  const F both = Add(Abs(a), Abs(b));
-  return SumOf(Mul(both, Zero())) == 0 ? LargestOf(Max(Abs(a), Abs(b))) : __builtin_nanf("");
-}
-inline int32_t SumOf(I a, I b) {
-  int32_t words[32], sum = 0;
-  StoreWords(words, a);
-  StoreWords(words + 16, b);
-  for (int32_t word : words) sum += word;
-  return sum;
+inline I MagnitudeBits(F x) { LMFUSION_EACH_LANE(I, FloatBits(x.v[i]) & 0x7fffffffu); }
+inline uint32_t LargerWords(uint32_t x, uint32_t y) { return x > y ? x : y; }
+inline I LargerWords(I x, I y) { LMFUSION_EACH_LANE(I, LargerWords(x.v[i], y.v[i])); }
+inline uint32_t AddWords(uint32_t x, uint32_t y) { return x + y; }
+inline I AddWords(I x, I y) { LMFUSION_EACH_LANE(I, AddWords(x.v[i], y.v[i])); }
+// Lane i: all lanes of v[i].
+template <class Combine>
+inline I Folded(const I (&v)[16], Combine combine) {
+  I r;
+  for (int i = 0; i < 16; ++i) {
+    r.v[i] = v[i].v[0];
+    for (int lane = 1; lane < 16; ++lane) r.v[i] = combine(r.v[i], v[i].v[lane]);
+  }
+  return r;
 }
 inline bool Transposed(const void*, int64_t, int, int, uint32_t*, int64_t) { return false; }
 #undef LMFUSION_EACH_LANE
