@@ -55,6 +55,18 @@ struct StretchProduct {
 };
 using StretchKernel = void (*)(const StretchProduct& product);
 constexpr int kMostPanelsOfTokens = 2;
+constexpr int64_t kMostStretchBlockBytes = kBlockInputs * kWordRowBytes;  // as the kernels read it
+
+// Totals of all stretches, which become outputs.
+struct StretchTotals {
+  const float* totals;  // [rows][panels][16]
+  int64_t rows, panels;
+  const uint8_t* scales;  // of panels kInt8, floats [16] of the one panel; null: none
+  const float* bias;      // of whole panels; null: none
+  float* y;               // [rows][y_stride], of the first panel's first output
+  int64_t y_stride;
+  int64_t outputs;  // from there on; there may be fewer than in these panels, or more
+};
 
 // Note [Activations]
 // Kernels read the activations of a few tokens (n) as words to be broadcast one by one, floats
@@ -116,6 +128,7 @@ struct LinearKernels {
 
   ByteStretches q4_stretches, int8_stretches;
 
+  void (*write_totals)(const StretchTotals& totals);
   void (*pack_float32)(const Activations& activations);
   void (*pack_int8)(const Activations& activations);
 

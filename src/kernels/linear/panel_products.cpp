@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "kernels/device/numbers.h"
-#include "kernels/rows/rows.h"
 #include "kernels/threads/parallel.h"
 
 namespace lmfusion {
@@ -14,6 +13,9 @@ namespace {
 constexpr int64_t kChunkOperations = 16384;
 // Inputs that one thread packs in about the time that it takes another one to join it.
 constexpr int64_t kSerialInputs = 16384;
+// Rows whose totals lie on the stack: taking scratch for each chunk of a loop, threads would wait
+// for each other.
+constexpr int64_t kRowsOfFewTotals = 64;
 constexpr auto kWordBytes = static_cast<int64_t>(sizeof(uint32_t));
 
 float Rounded(float value) { return ToFloat(Convert<BFloat16>::From(value)); }
@@ -217,17 +219,20 @@ void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
   const int64_t rows = token_tiles_.back().first + token_tiles_.back().tokens;
   const int64_t most = bytes_ ? 1 : kernels_.panels_of_tokens;
   const bool unpack = weight_.format != PanelFormat::kFloat32;
-  const Scratch unpacked(unpack ? most * kSumBlocks * StretchBlockBytes() : 0);
-  const Scratch total_memory(rows * most * kPanelOutputs * kWordBytes);
-  auto* const totals = total_memory.As<float>();
+  alignas(64) uint8_t unpacked[kMostPanelsOfTokens * kSumBlocks * kMostStretchBlockBytes];
+  alignas(64) float few_totals[kRowsOfFewTotals * kMostPanelsOfTokens * kPanelOutputs];
+  std::optional<Scratch> many_totals;
+  float* totals = few_totals;
+  if (rows > kRowsOfFewTotals) {
+    totals = many_totals.emplace(rows * most * kPanelOutputs * kWordBytes).As<float>();
+  }
   const bool scaled = bytes_ != nullptr && weight_.format == PanelFormat::kInt8;
   const int64_t all = PanelsOf(product.outputs);
   int64_t there = 0;  // blocks of a stretch that are unpacked already
   for (int64_t first = 0; first < all; first += most) {
     Stretch stretch{product.panels + first * panel_bytes_, std::min(most, all - first), 0,
                     std::min(kSumBlocks, blocks_)};
-    const int64_t width = stretch.panels * kPanelOutputs;
-    std::fill_n(totals, rows * width, 0.0f);
+    std::fill_n(totals, rows * stretch.panels * kPanelOutputs, 0.0f);
     while (stretch.begin < blocks_) {
       Stretch next = stretch;
       next.begin = stretch.end;
@@ -236,28 +241,18 @@ void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
                 std::min(most, all - first - stretch.panels), 0, 0};
       }
       next.end = std::min(next.begin + kSumBlocks, blocks_);
-      if (unpack) Unpack(stretch, there, unpacked.As<uint8_t>());
-      there = AddStretch(stretch, next, unpack ? unpacked.As<uint8_t>() : nullptr, totals);
+      if (unpack) Unpack(stretch, there, unpacked);
+      there = AddStretch(stretch, next, unpack ? unpacked : nullptr, totals);
       if (stretch.end == blocks_) break;
       stretch = next;
     }
-    if (scaled) ScalePanel(stretch.weights, rows, totals);
     const int64_t first_output = first * kPanelOutputs;
-    const int64_t outputs = std::min(width, product.outputs - first_output);
-    const float* const bias = product.bias ? product.bias + first_output : nullptr;
-    for (int64_t row = 0; row < rows; ++row) {
-      float* const y = product.y + row * product.y_stride + first_output;
-      std::copy_n(totals + row * width, outputs, y);
-      if (bias != nullptr) CurrentRowKernels().add(bias, outputs, y);
-    }
+    kernels_.write_totals(
+        {totals, rows, stretch.panels,
+         scaled ? stretch.weights + blocks_ * BlockBytes(PanelFormat::kInt8) : nullptr,
+         product.bias ? product.bias + first_output : nullptr, product.y + first_output,
+         product.y_stride, product.outputs - first_output});
   }
-}
-
-// Of a panel kInt8, whose scales follow after its last block.
-void PanelProducts::ScalePanel(const uint8_t* panel, int64_t rows, float* totals) const {
-  float scales[kPanelOutputs];
-  std::memcpy(scales, panel + blocks_ * BlockBytes(PanelFormat::kInt8), sizeof(scales));
-  for (int64_t i = 0; i < rows * kPanelOutputs; ++i) totals[i] *= scales[i % kPanelOutputs];
 }
 
 int64_t PanelProducts::StretchBlockBytes() const {

@@ -55,7 +55,6 @@ class PanelProducts {
   void Unpack(const Stretch& stretch, int64_t there, uint8_t* unpacked) const;
   int64_t AddStretch(const Stretch& stretch, const Stretch& next, uint8_t* unpacked,
                      float* totals) const;
-  void ScalePanel(const uint8_t* panel, int64_t rows, float* totals) const;
   int64_t StretchBlockBytes() const;
 
   const PackedWeight& weight_;

@@ -107,6 +107,19 @@ void AddAndRefill(const StretchProduct& p) {
   AddTotals<kTokens, kPanels>(sums, p.totals);
 }
 
+inline void WriteTotals(const StretchTotals& s) {
+  const float* total = s.totals;
+  for (int64_t row = 0; row < s.rows; ++row) {
+    for (int64_t first = 0; first < s.panels * kPanelOutputs; first += kPanelOutputs) {
+      F sum = Load(total);
+      total += kPanelOutputs;
+      if (s.scales != nullptr) sum = Mul(sum, AsFloat(LoadWords(s.scales)));
+      if (s.bias != nullptr) sum = Add(sum, Load(s.bias + first));
+      StoreUpTo(s.y + row * s.y_stride + first, Smaller(kPanelOutputs, s.outputs - first), sum);
+    }
+  }
+}
+
 // A panel as panels kFloat32 hold it.
 template <class Block, int i = 0>
 inline void WidenRow(const Block& block, int row, float* out) {
@@ -162,6 +175,7 @@ constexpr void AddStretches(LinearKernels* kernels) {
     AddRefillKernels<Q8Block>(kernels);
   }
   kernels->widen = &Widen;
+  kernels->write_totals = &WriteTotals;
 }
 
 }  // namespace LMFUSION_SIMD
