@@ -70,11 +70,11 @@ class CpuEngine final : public TreeEngine {
     const at::Tensor segment_table = at::from_blob(
         const_cast<BatchPlan::Segment*>(plan.segments.data()), {segments, 5}, at::kInt);
     const at::Tensor slots = View(plan.slots);
-    Keep(module_
-             .forward({View(plan.tokens), View(plan.positions), slots, segment_table,
-                       View(plan.segment_slots), kv()})
-             .toTensor(),
-         slots);
+    KeepOnHost(module_
+                   .forward({View(plan.tokens), View(plan.positions), slots, segment_table,
+                             View(plan.segment_slots), kv()})
+                   .toTensor(),
+               slots);
   }
 
   at::Tensor Normalizers(const at::Tensor& rows) override { return LogNormalizer(rows, output_); }

@@ -10,6 +10,7 @@
 #include "engine/attention_calls.h"
 #include "engine/slot_rows.h"
 #include "engine/slot_types.h"
+#include "ops/float_rows.h"
 
 namespace lmfusion {
 namespace {
@@ -153,7 +154,7 @@ void TreeEngine::ForgetFinite() noexcept {
   }
 }
 
-void TreeEngine::Keep(const at::Tensor& hidden, const at::Tensor& slots) {
+void TreeEngine::CheckHidden(const at::Tensor& hidden, const at::Tensor& slots) const {
   if (hidden.dim() != 2 || hidden.size(0) != slots.size(0) ||
       hidden.size(1) != description_.hidden_size) {
     throw ModelFileError(description_.file + ": lmfusion.json: hidden_size: " +
@@ -161,8 +162,18 @@ void TreeEngine::Keep(const at::Tensor& hidden, const at::Tensor& slots) {
                          ", but the graph gives hidden " + "states " + at::str(hidden.sizes()) +
                          " for " + std::to_string(slots.size(0)) + " tokens");
   }
+}
+
+void TreeEngine::Keep(const at::Tensor& hidden, const at::Tensor& slots) {
+  CheckHidden(hidden, slots);
   finite_.logical_and_(hidden.isfinite().all());
   hidden_.index_copy_(0, slots.to(at::kLong), hidden.to(types_.hidden));
+}
+
+void TreeEngine::KeepOnHost(const at::Tensor& hidden, const at::Tensor& slots) {
+  CheckHidden(hidden, slots);
+  const at::Tensor floats = hidden.to(at::kFloat);
+  if (!StoreRows(floats, slots, hidden_)) finite_.fill_(false);
 }
 
 OutputAnswers TreeEngine::Answer(const OutputQuestions& questions) {

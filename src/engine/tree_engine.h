@@ -81,6 +81,8 @@ class TreeEngine : public CausalLM {
 
   // Queues the end of a pass: hidden [tokens, hidden_size] into slots [tokens] int32.
   void Keep(const at::Tensor& hidden, const at::Tensor& slots);
+  // The same on the CPU, at once.
+  void KeepOnHost(const at::Tensor& hidden, const at::Tensor& slots);
 
   // Queues `work`; see RunModel. what: "a batch".
   template <typename Work>
@@ -98,6 +100,7 @@ class TreeEngine : public CausalLM {
   SlotId spare_slot() const { return spare_slot_; }
 
  private:
+  void CheckHidden(const at::Tensor& hidden, const at::Tensor& slots) const;
   OutputAnswers AnswerAtOnce(const OutputQuestions& questions);
   at::Tensor Ask(const OutputQuestions& questions);
   void ForgetFinite() noexcept;

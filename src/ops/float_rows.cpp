@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 namespace lmfusion {
 
 void CheckFloat(const char* name, const at::Tensor& x) {
@@ -17,6 +19,29 @@ FloatRows::FloatRows(const at::Tensor& x) : memory(x), width(x.size(-1)), stride
   }
   count = width == 0 ? 0 : memory.numel() / width;
   data = memory.const_data_ptr<float>();
+}
+
+bool StoreRows(const at::Tensor& rows, const at::Tensor& numbers, const at::Tensor& to) {
+  const FloatRows from(rows);
+  const at::Tensor places = numbers.contiguous();
+  const int32_t* place = places.const_data_ptr<int32_t>();
+  TORCH_CHECK(to.is_contiguous() && to.dim() == 2 && to.size(1) == from.width &&
+                  places.numel() == from.count,
+              "store_rows: ", rows.sizes(), " do not go to ", numbers.sizes(), " rows of ",
+              to.sizes());
+  float* const kept = to.data_ptr<float>();
+  bool finite = true;
+  for (int64_t row = 0; row < from.count; ++row) {
+    TORCH_CHECK_INDEX(place[row] >= 0 && place[row] < to.size(0), "store_rows: row ", place[row],
+                      " of ", to.size(0));
+    const float* x = from.data + row * from.stride;
+    float* y = kept + place[row] * from.width;
+    for (int64_t i = 0; i < from.width; ++i) {
+      finite &= std::isfinite(x[i]);
+      y[i] = x[i];
+    }
+  }
+  return finite;
 }
 
 }  // namespace lmfusion

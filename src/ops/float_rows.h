@@ -22,6 +22,10 @@ struct FloatRows {
   const float* data;
 };
 
+// Row i of `rows` becomes row numbers[i] of `to`, both float32 on the CPU and as wide; numbers
+// int32. Returns whether all that was written is finite.
+bool StoreRows(const at::Tensor& rows, const at::Tensor& numbers, const at::Tensor& to);
+
 // Calls body(row) for `count` rows of this width, on many threads.
 template <class Body>
 void ForRows(int64_t count, int64_t width, Body body) {

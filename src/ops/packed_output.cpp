@@ -2,7 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <unordered_map>
+#include <vector>
+
 #include "kernels/output/packed_output.h"
+#include "ops/float_rows.h"
+#include "ops/pooled_floats.h"
 
 namespace lmfusion {
 namespace {
@@ -65,11 +71,20 @@ at::Tensor TokenLogits(const at::Tensor& hidden, const at::Tensor& rows, const a
         vocabulary);
   }
   // Of all hidden states, those asked for: there may be many more, and they are rounded.
-  const auto [asked, row_of] = at::_unique(row_ids, /*sorted=*/true, /*return_inverse=*/true);
-  const at::Tensor x = hidden.index_select(0, asked);
+  std::unordered_map<int64_t, int64_t> places;
+  std::vector<int64_t> place(count);
+  for (int64_t i = 0; i < count; ++i) {
+    place[i] = places.try_emplace(row[i], static_cast<int64_t>(places.size())).first->second;
+  }
+  const int64_t width = hidden.size(1);
+  at::Tensor x = EmptyFloats({static_cast<int64_t>(places.size()), width});
+  const FloatRows from(hidden);
+  for (const auto& [asked, to] : places) {
+    std::copy_n(from.data + asked * from.stride, width, x.data_ptr<float>() + to * width);
+  }
   at::Tensor logits = at::empty({count}, at::kFloat);
-  TokenLogits(OutputOf(output), x.data_ptr<float>(), x.size(0), row_of.const_data_ptr<int64_t>(),
-              token, count, logits.data_ptr<float>());
+  TokenLogits(OutputOf(output), x.data_ptr<float>(), x.size(0), place.data(), token, count,
+              logits.data_ptr<float>());
   return logits;
 }
 

@@ -11,7 +11,7 @@ float ValueOf(const LogSum* sums, int64_t count, int64_t step) {
   for (int64_t i = 0; i < count; ++i) {
     const LogSum& part = sums[i * step];
     const bool empty = part.sum == 0;  // its largest may be -inf
-    if (!empty) sum += part.sum * std::exp(static_cast<double>(part.largest) - largest);
+    if (!empty) sum += static_cast<double>(part.sum) * std::exp(part.largest - largest);
   }
   return sum == 0 ? EmptyLogSum().largest : static_cast<float>(std::log(sum) + largest);
 }

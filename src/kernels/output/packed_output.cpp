@@ -13,6 +13,7 @@ namespace lmfusion {
 namespace {
 
 constexpr int64_t kTilePanels = 8;
+constexpr int64_t kJoinedTiles = 1024;  // of all rows of a chunk
 constexpr int64_t kTileWords = kTilePanels * kPanelOutputs;
 
 // The vocabulary in tiles: the products of a tile with all rows, then their sums, are made while
@@ -65,10 +66,12 @@ void LogNormalizers(const PackedOutput& output, const float* hidden, int64_t row
   const PanelProducts products(output.weight, hidden, rows);
   SumTiles(output, products, rows, members ? padded.data() : nullptr, parts.data(),
            member_parts.data());
-  for (int64_t row = 0; row < rows; ++row) {
-    all[row] = ValueOf(parts.data() + row, tiles, rows);
-    if (members) of_members[row] = ValueOf(member_parts.data() + row, tiles, rows);
-  }
+  ParallelFor(0, rows, kJoinedTiles / tiles + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      all[row] = ValueOf(parts.data() + row, tiles, rows);
+      if (members) of_members[row] = ValueOf(member_parts.data() + row, tiles, rows);
+    }
+  });
 }
 
 void TokenLogits(const PackedOutput& output, float* hidden, int64_t hidden_rows,
