@@ -3,7 +3,7 @@
 # Xeon of 2023. Says nothing about speed: Bochs runs some 70 million instructions a second, on one CPU.
 #   scripts/amx.sh [PATTERN]    test programs by name, as ctest -R; those of kernels without one
 # GTEST_FILTER and LMFUSION_CPU are passed on; LMFUSION_AMX_SECONDS (600) ends what takes longer. Needs
-# root once, for the packages.
+# root once, for the packages. scripts/amx/bochs.patch is under the licence of Bochs, LGPL 2.1 or later.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 pattern=${1:-^(instruction_set|tile_kernels|packed_weight|packed_blocks|gated_experts|row_kernels)_test}
