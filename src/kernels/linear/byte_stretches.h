@@ -4,6 +4,7 @@
 
 #include "kernels/linear/activation_loops.h"
 #include "kernels/linear/float32_loops.h"
+#include "kernels/linear/nibble_bytes.h"
 
 namespace lmfusion {
 namespace LMFUSION_SIMD {
@@ -20,21 +21,16 @@ struct NibbleRows {
   static I Sum(I sum) { return SumOfHalves(sum); }
   static F Scaled(const uint8_t* block, F products, F scale, F scaled_sum, F total) {
     const auto* floats = reinterpret_cast<const float*>(block);
-    total = MulAdd(Mul(products, scale), Load(floats), total);
-    return MulAdd(Load(floats + kLanes), scaled_sum, total);
+    return AddNibbleProducts(products, Load(floats), Load(floats + kLanes), scale, scaled_sum,
+                             total);
   }
   static void Unpack(const uint8_t* panel, int64_t blocks, int64_t begin, int64_t end,
                      uint8_t* out) {
-    for (int64_t b = begin; b < end; ++b) {
+    for (int64_t b = begin; b < end; ++b, out += (kFirst + kRows) * kWordRowBytes) {
       const Q4Block block(panel, blocks, b);
       Store(reinterpret_cast<float*>(out), block.scale);
       Store(reinterpret_cast<float*>(out) + kLanes, block.minimum);
-      out += kFirst * kWordRowBytes;
-      for (int row = 0; row < Q4Block::kRows; ++row, out += 2 * kWordRowBytes) {
-        const I words = LoadWords(block.words + row * kWordRowBytes);
-        StoreWords(out, LowNibbles(words));
-        StoreWords(out + kWordRowBytes, HighNibbles(words));
-      }
+      UnpackNibbles(block, out + kFirst * kWordRowBytes);
     }
   }
 };

@@ -4,6 +4,7 @@
 
 #include "kernels/device/numbers.h"
 #include "kernels/linear/float32_loops.h"
+#include "kernels/linear/nibble_bytes.h"
 
 namespace lmfusion {
 namespace LMFUSION_SIMD {
@@ -18,11 +19,7 @@ struct NibbleBytes {
 // The words of a block as bytes, four inputs a word.
 inline NibbleBytes BytesOf(const Q4Block& block) {
   NibbleBytes bytes;
-  for (int j = 0; j < 4; ++j) {
-    const I words = LoadWords(block.words + j * kWordRowBytes);
-    bytes.bytes[2 * j] = LowNibbles(words);
-    bytes.bytes[2 * j + 1] = HighNibbles(words);
-  }
+  ForNibbleRows(block, [&bytes](int row, I words) { bytes.bytes[row] = words; });
   return bytes;
 }
 inline WeightBytes BytesOf(const Int8Block& block) {
@@ -36,8 +33,8 @@ inline F AddScaled(const Int8Block&, I products, const uint32_t* x, F sum) {
   return MulAdd(ToFloat(products), Splat(FloatOf(x[8])), sum);
 }
 inline F AddScaled(const Q4Block& block, I products, const uint32_t* x, F sum) {
-  const F scaled = Mul(ToFloat(products), Splat(FloatOf(x[8])));
-  return MulAdd(block.minimum, Splat(FloatOf(x[9])), MulAdd(scaled, block.scale, sum));
+  return AddNibbleProducts(ToFloat(products), block.scale, block.minimum, Splat(FloatOf(x[8])),
+                           Splat(FloatOf(x[9])), sum);
 }
 
 // Asks for token t's share of the lines of a block: all at once, they would stop the products.

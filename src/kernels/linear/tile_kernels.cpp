@@ -4,6 +4,7 @@
 
 #include "kernels/linear/activation_loops.h"
 #include "kernels/linear/float32_loops.h"
+#include "kernels/linear/nibble_bytes.h"
 #include "kernels/simd/tiles.h"
 
 namespace lmfusion {
@@ -26,7 +27,7 @@ constexpr int kInputs = 4, kWeights = 6;  // the first of two
 static_assert(kMostTileTokens == 2 * kTileRows);
 
 template <int kHalves>
-constexpr int kPanelsOfHalves = kHalves == 1 ? 4 : 2;
+constexpr int kPanelsOfHalves = TilePanelsAtOnce(kHalves* kTileRows);
 // The register of the sums of a panel and a half.
 template <int kHalves>
 constexpr int SumsOf(int panel, int half) {
@@ -146,15 +147,8 @@ struct NibbleTile {
   Q4Block block;
   NibbleTile() = default;
   NibbleTile(const uint8_t* panel, int64_t blocks, int64_t b) : block(panel, blocks, b) {}
-  void Unpack(uint8_t* out) const {
-    for (int row = 0; row < Q4Block::kRows; ++row, out += 2 * kWordRowBytes) {
-      const I words = LoadWords(block.words + row * kWordRowBytes);
-      StoreWords(out, LowNibbles(words));
-      StoreWords(out + kWordRowBytes, HighNibbles(words));
-    }
-  }
   F Added(F products, F scale, F scaled_sum, F total) const {
-    return MulAdd(block.minimum, scaled_sum, MulAdd(Mul(products, scale), block.scale, total));
+    return AddNibbleProducts(products, block.scale, block.minimum, scale, scaled_sum, total);
   }
 };
 
@@ -205,7 +199,7 @@ class BytePanels {
         Prefetch<BlockBytes(Weights::kFormat) / kWordRowBytes>(Panel(k) + done + ahead);
         weights[b][k] = Weights(Panel(k), p_.blocks, begin + b);
         if constexpr (Weights::kUnpacks) {
-          weights[b][k].Unpack(unpacked + (b * kPanels + k) * kTileBytes);
+          UnpackNibbles(weights[b][k].block, unpacked + (b * kPanels + k) * kTileBytes);
         }
       }
     }

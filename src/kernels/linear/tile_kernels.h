@@ -6,6 +6,8 @@ namespace lmfusion {
 
 // The most tokens that a kernel of tiles takes at once: the rows of two registers.
 constexpr int kMostTileTokens = 32;
+// Panels that a kernel works on at once, see Note [Registers of tiles].
+constexpr int TilePanelsAtOnce(int64_t tokens) { return tokens > kMostTileTokens / 2 ? 2 : 4; }
 
 // Products by tile registers, see Note [Tiles] (kernels/simd/tiles.h). A row of words of a panel is
 // a row of a tile as it is. Activations of n tokens stand as
