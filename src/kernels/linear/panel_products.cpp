@@ -77,7 +77,7 @@ bool PanelProducts::TilesMultiply(int64_t rows) const {
 }
 
 int64_t PanelProducts::PanelsTogether(int64_t rows) const {
-  if (tiles_ != nullptr) return rows > kMostTileTokens / 2 ? 2 : 4;
+  if (tiles_ != nullptr) return TilePanelsAtOnce(rows);
   return stretches_ ? kernels_.panels_of_tokens : PanelsAtOnce(rows);
 }
 
@@ -230,29 +230,30 @@ void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
   const int64_t all = PanelsOf(product.outputs);
   int64_t there = 0;  // blocks of a stretch that are unpacked already
   for (int64_t first = 0; first < all; first += most) {
-    Stretch stretch{product.panels + first * panel_bytes_, std::min(most, all - first), 0,
-                    std::min(kSumBlocks, blocks_)};
-    std::fill_n(totals, rows * stretch.panels * kPanelOutputs, 0.0f);
-    while (stretch.begin < blocks_) {
-      Stretch next = stretch;
-      next.begin = stretch.end;
-      if (stretch.end == blocks_) {
-        next = {stretch.weights + stretch.panels * panel_bytes_,
-                std::min(most, all - first - stretch.panels), 0, 0};
-      }
-      next.end = std::min(next.begin + kSumBlocks, blocks_);
+    const uint8_t* const weights = product.panels + first * panel_bytes_;
+    const int64_t panels = std::min(most, all - first);
+    std::fill_n(totals, rows * panels * kPanelOutputs, 0.0f);
+    for (int64_t begin = 0; begin < blocks_; begin += kSumBlocks) {
+      const Stretch stretch = StretchOf(weights, panels, begin);
+      const Stretch next =
+          stretch.end < blocks_
+              ? StretchOf(weights, panels, stretch.end)
+              : StretchOf(weights + panels * panel_bytes_, std::min(most, all - first - panels), 0);
       if (unpack) Unpack(stretch, there, unpacked);
       there = AddStretch(stretch, next, unpack ? unpacked : nullptr, totals);
-      if (stretch.end == blocks_) break;
-      stretch = next;
     }
     const int64_t first_output = first * kPanelOutputs;
-    kernels_.write_totals(
-        {totals, rows, stretch.panels,
-         scaled ? stretch.weights + blocks_ * BlockBytes(PanelFormat::kInt8) : nullptr,
-         product.bias ? product.bias + first_output : nullptr, product.y + first_output,
-         product.y_stride, product.outputs - first_output});
+    kernels_.write_totals({totals, rows, panels,
+                           scaled ? weights + blocks_ * BlockBytes(PanelFormat::kInt8) : nullptr,
+                           product.bias ? product.bias + first_output : nullptr,
+                           product.y + first_output, product.y_stride,
+                           product.outputs - first_output});
   }
+}
+
+PanelProducts::Stretch PanelProducts::StretchOf(const uint8_t* weights, int64_t panels,
+                                                int64_t begin) const {
+  return {weights, panels, begin, std::min(begin + kSumBlocks, blocks_)};
 }
 
 int64_t PanelProducts::StretchBlockBytes() const {

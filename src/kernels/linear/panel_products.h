@@ -52,6 +52,7 @@ class PanelProducts {
   // Compute() of all tokens with panels that lie at `product.panels`.
   void MultiplyTiles(PanelProduct product) const;
   void MultiplyStretches(const PanelProduct& product) const;
+  Stretch StretchOf(const uint8_t* weights, int64_t panels, int64_t begin) const;
   void Unpack(const Stretch& stretch, int64_t there, uint8_t* unpacked) const;
   int64_t AddStretch(const Stretch& stretch, const Stretch& next, uint8_t* unpacked,
                      float* totals) const;
