@@ -120,17 +120,14 @@ inline void AddRow(const Block& block, int row, const float* x, F (&sums)[kToken
   }
 }
 
-// Adds the bias and writes one panel's outputs of one token.
+// Adds the bias (null: none) and writes what a panel has of these outputs, of one token.
+inline void WriteOutputs(F sum, const float* bias, int64_t outputs, float* y) {
+  StoreUpTo(y, Smaller(kPanelOutputs, outputs), Add(sum, bias ? Load(bias) : Zero()));
+}
 inline void WriteToken(const PanelProduct& p, int64_t panel, int64_t token, F sum) {
   const int64_t first = panel * kPanelOutputs;
-  const int64_t outputs = Smaller(kPanelOutputs, p.outputs - first);
-  const F biased = Add(sum, p.bias ? Load(p.bias + first) : Zero());
-  float* y = p.y + token * p.y_stride + first;
-  if (outputs == kPanelOutputs) {
-    Store(y, biased);
-  } else {
-    StorePart(y, outputs, biased);
-  }
+  WriteOutputs(sum, p.bias ? p.bias + first : nullptr, p.outputs - first,
+               p.y + token * p.y_stride + first);
 }
 template <int kTokens>
 inline void WritePanel(const PanelProduct& p, int64_t panel, const F (&sums)[kTokens]) {

@@ -114,8 +114,8 @@ inline void WriteTotals(const StretchTotals& s) {
       F sum = Load(total);
       total += kPanelOutputs;
       if (s.scales != nullptr) sum = Mul(sum, AsFloat(LoadWords(s.scales)));
-      if (s.bias != nullptr) sum = Add(sum, Load(s.bias + first));
-      StoreUpTo(s.y + row * s.y_stride + first, Smaller(kPanelOutputs, s.outputs - first), sum);
+      WriteOutputs(sum, s.bias ? s.bias + first : nullptr, s.outputs - first,
+                   s.y + row * s.y_stride + first);
     }
   }
 }
