@@ -12,17 +12,16 @@ namespace LMFUSION_SIMD {
 
 // Packing of activations, see Note [Activations].
 
-// out[i * tokens + t] = rows[t * stride + i] for i < count <= 16. Words of rows are readable up to
-// the sixteenth.
-inline void WriteColumns(const void* rows, int64_t stride, int tokens, int count, uint32_t* out) {
+// out[i * tokens + t] = rows[t * stride + i] for i < 16.
+inline void WriteColumns(const void* rows, int64_t stride, int tokens, uint32_t* out) {
   for (int first = 0; first < tokens; first += 16) {
     const auto* some = static_cast<const uint32_t*>(rows) + first * stride;
     const int n = static_cast<int>(Smaller(tokens - first, 16));
-    if (Transposed(some, stride, n, count, out + first, tokens)) continue;
+    if (Transposed(some, stride, n, out + first, tokens)) continue;
     for (int t = 0; t < n; ++t) {
       uint32_t row[16];
       std::memcpy(row, some + t * stride, sizeof(row));
-      for (int i = 0; i < count; ++i) out[i * tokens + first + t] = row[i];
+      for (int i = 0; i < 16; ++i) out[i * tokens + first + t] = row[i];
     }
   }
 }
@@ -48,8 +47,8 @@ inline void PackFloat32(const Activations& a) {
       stride = kBlockInputs;
     }
     uint32_t* out = a.packed + b * kBlockInputs * a.tokens;
-    WriteColumns(x, stride, a.tokens, 16, out);
-    WriteColumns(x + 16, stride, a.tokens, 16, out + 16 * a.tokens);
+    WriteColumns(x, stride, a.tokens, out);
+    WriteColumns(x + 16, stride, a.tokens, out + 16 * a.tokens);
   }
 }
 
@@ -114,12 +113,12 @@ inline void PackInt8(const Activations& a) {
   ForBlocks(a, [&a](const float* const(&blocks)[kLanes], int n, int64_t first) {
     QuantizeBlocks(blocks, n, a.packed + first * kInt8BlockWords);
   });
-  const uint32_t* words = a.packed;
+  uint32_t* words = a.packed;
   float sums[kMostTokens] = {};
   for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
     for (int t = 0; t < a.tokens; ++t, words += kInt8BlockWords) sums[t] += FloatOf(words[9]);
   }
-  std::memcpy(a.packed + (words - a.packed), sums, a.tokens * sizeof(float));
+  std::memcpy(words, sums, a.tokens * sizeof(float));
 }
 
 constexpr void AddActivations(LinearKernels* kernels) {

@@ -52,8 +52,7 @@ void PackBFloat16(const Activations& a) {
       const float* x = BlockOf(a, t, b, rest);
       StoreWords(words[t], (__m512i)_mm512_cvtne2ps_pbh(Load(x + 16), Load(x)));
     }
-    WriteColumns(words[0], kBlockPairs, a.tokens, kBlockPairs,
-                 a.packed + b * kBlockPairs * a.tokens);
+    WriteColumns(words[0], kBlockPairs, a.tokens, a.packed + b * kBlockPairs * a.tokens);
   }
 }
 

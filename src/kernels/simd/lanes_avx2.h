@@ -243,8 +243,8 @@ inline I Folded(const I (&v)[16], Combine combine) {
   return {FoldedHalf(v, combine), FoldedHalf(v + 8, combine)};
 }
 
-// Columns [0, 8) of up to eight rows, of which the first `count` are written.
-inline void Transpose8(const float* rows, int64_t stride, int tokens, int count, float* out,
+// Columns [0, 8) of up to eight rows.
+inline void Transpose8(const float* rows, int64_t stride, int tokens, float* out,
                        int64_t out_stride) {
   __m256 r[8], s[8];
 #pragma GCC unroll 8
@@ -272,18 +272,18 @@ inline void Transpose8(const float* rows, int64_t stride, int tokens, int count,
   }
 #pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) {
-    if (i < count) _mm256_maskstore_ps(out + i * out_stride, written, s[i]);
+    _mm256_maskstore_ps(out + i * out_stride, written, s[i]);
   }
 }
 
 // WriteColumns by transpositions, where there are enough tokens to make them pay.
-inline bool Transposed(const void* rows, int64_t stride, int tokens, int count, uint32_t* out,
+inline bool Transposed(const void* rows, int64_t stride, int tokens, uint32_t* out,
                        int64_t out_stride) {
   if (tokens < 3) return false;
   for (int t = 0; t < tokens; t += 8) {
-    for (int i = 0; i < count; i += 8) {
+    for (int i = 0; i < 16; i += 8) {
       Transpose8(static_cast<const float*>(rows) + t * stride + i, stride,
-                 static_cast<int>(tokens - t < 8 ? tokens - t : 8), count - i < 8 ? count - i : 8,
+                 static_cast<int>(tokens - t < 8 ? tokens - t : 8),
                  reinterpret_cast<float*>(out) + i * out_stride + t, out_stride);
     }
   }

@@ -120,7 +120,7 @@ inline I Folded(const I (&v)[16], Combine combine) {
 }
 
 // WriteColumns by a 16 x 16 transposition, where there are enough tokens to make it pay.
-inline bool Transposed(const void* rows, int64_t stride, int tokens, int count, uint32_t* out,
+inline bool Transposed(const void* rows, int64_t stride, int tokens, uint32_t* out,
                        int64_t out_stride) {
   if (tokens < 4) return false;
   const float* source = static_cast<const float*>(rows);
@@ -149,7 +149,7 @@ inline bool Transposed(const void* rows, int64_t stride, int tokens, int count, 
     columns[i] = _mm512_shuffle_f32x4(s[i], s[i + 8], 0x88);
     columns[i + 8] = _mm512_shuffle_f32x4(s[i], s[i + 8], 0xdd);
   }
-  for (int i = 0; i < count; ++i) {
+  for (int i = 0; i < 16; ++i) {
     StorePart(reinterpret_cast<float*>(out) + i * out_stride, tokens, columns[i]);
   }
   return true;

@@ -205,7 +205,7 @@ inline I Folded(const I (&v)[16], Combine combine) {
   }
   return LoadWords(folded);
 }
-inline bool Transposed(const void*, int64_t, int, int, uint32_t*, int64_t) { return false; }
+inline bool Transposed(const void*, int64_t, int, uint32_t*, int64_t) { return false; }
 
 }  // namespace LMFUSION_SIMD
 }  // namespace lmfusion

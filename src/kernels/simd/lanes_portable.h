@@ -127,7 +127,7 @@ inline I Folded(const I (&v)[16], Combine combine) {
   }
   return r;
 }
-inline bool Transposed(const void*, int64_t, int, int, uint32_t*, int64_t) { return false; }
+inline bool Transposed(const void*, int64_t, int, uint32_t*, int64_t) { return false; }
 #undef LMFUSION_EACH_LANE
 
 }  // namespace LMFUSION_SIMD
