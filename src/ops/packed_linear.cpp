@@ -1,11 +1,12 @@
 #include "ops/packed_linear.h"
-#include "ops/pooled_floats.h"
 
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
 #include <string>
 #include <utility>
+
+#include "ops/pooled_floats.h"
 
 namespace lmfusion {
 namespace {
@@ -56,7 +57,7 @@ at::Tensor PackedMatrix::Rows(const at::Tensor& ids) const {
   }
   std::vector<int64_t> sizes = ids.sizes().vec();
   sizes.push_back(in_features());
-  at::Tensor rows = at::empty(sizes, at::kFloat);
+  at::Tensor rows = EmptyFloats(sizes);
   ReadRows(weight_, numbers, flat.numel(), rows.data_ptr<float>());
   return rows;
 }

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include "ops/pooled_floats.h"
 #include "ops/tree_attention_tiles.h"
 
 namespace lmfusion {
@@ -100,7 +101,7 @@ at::Tensor TreeAttentionCpu(const TreeAttentionArguments& arguments) {
   TreeAttentionBatch batch = BatchOf(arguments.tree, ShapeOf(arguments));
   const at::Tensor queries = arguments.queries.contiguous();
   const at::Tensor keys = arguments.keys.contiguous(), values = arguments.values.contiguous();
-  at::Tensor output = at::empty(queries.sizes(), queries.options());
+  at::Tensor output = EmptyFloats(queries.sizes());
   batch.queries = queries.const_data_ptr<float>();
   Scatter(batch, keys.const_data_ptr<float>(), values.const_data_ptr<float>());
   Attend(batch, output.data_ptr<float>());
