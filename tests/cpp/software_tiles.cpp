@@ -68,6 +68,22 @@ float OfBFloat16(uint16_t bits) {
 
 thread_local TileCounts counts;
 
+namespace {
+
+// Every sum becomes added(inputs, weights, row, column, sum).
+template <class Number, class Added>
+void ForSums(int sums, int inputs, int weights, Added added) {
+  ++counts.products;
+  CheckShapes(sums, inputs, weights);
+  Tile& c = registers.tiles[sums];
+  const Tile &a = registers.tiles[inputs], &b = registers.tiles[weights];
+  for (int m = 0; m < c.rows; ++m) {
+    for (int n = 0; n < c.row_bytes / 4; ++n) c.Set(m, n, added(a, b, m, n, c.Get<Number>(m, n)));
+  }
+}
+
+}  // namespace
+
 void SetTileShapes(const void* shapes) {
   uint8_t bytes[64];
   std::memcpy(bytes, shapes, sizeof(bytes));
@@ -115,41 +131,29 @@ void StoreRows(int tile, void* rows, int64_t stride) {
 }
 
 void AddBFloat16(int sums, int inputs, int weights) {
-  ++counts.products;
-  CheckShapes(sums, inputs, weights);
-  Tile& c = registers.tiles[sums];
-  const Tile &a = registers.tiles[inputs], &b = registers.tiles[weights];
-  for (int m = 0; m < c.rows; ++m) {
-    for (int n = 0; n < c.row_bytes / 4; ++n) {
-      float of[2] = {0, 0};
-      for (int k = 0; k < b.rows; ++k) {
-        for (int i = 0; i < 2; ++i) {
-          of[i] = Flushed(std::fma(OfBFloat16(a.Get<uint16_t>(m, 2 * k + i)),
-                                   OfBFloat16(b.Get<uint16_t>(k, 2 * n + i)), of[i]));
-        }
+  ForSums<float>(sums, inputs, weights, [](const Tile& a, const Tile& b, int m, int n, float sum) {
+    float of[2] = {0, 0};
+    for (int k = 0; k < b.rows; ++k) {
+      for (int i = 0; i < 2; ++i) {
+        of[i] = Flushed(std::fma(OfBFloat16(a.Get<uint16_t>(m, 2 * k + i)),
+                                 OfBFloat16(b.Get<uint16_t>(k, 2 * n + i)), of[i]));
       }
-      const float both = Flushed(of[0] + of[1]);
-      c.Set(m, n, Flushed(Flushed(c.Get<float>(m, n)) + both));
     }
-  }
+    const float both = Flushed(of[0] + of[1]);
+    return Flushed(Flushed(sum) + both);
+  });
 }
 
 void AddBytes(int sums, int inputs, int weights) {
-  ++counts.products;
-  CheckShapes(sums, inputs, weights);
-  Tile& c = registers.tiles[sums];
-  const Tile &a = registers.tiles[inputs], &b = registers.tiles[weights];
-  for (int m = 0; m < c.rows; ++m) {
-    for (int n = 0; n < c.row_bytes / 4; ++n) {
-      int32_t sum = c.Get<int32_t>(m, n);
-      for (int k = 0; k < b.rows; ++k) {
-        for (int i = 0; i < 4; ++i) {
-          sum += int32_t{a.Get<int8_t>(m, 4 * k + i)} * b.Get<uint8_t>(k, 4 * n + i);
-        }
-      }
-      c.Set(m, n, sum);
-    }
-  }
+  ForSums<int32_t>(sums, inputs, weights,
+                   [](const Tile& a, const Tile& b, int m, int n, int32_t sum) {
+                     for (int k = 0; k < b.rows; ++k) {
+                       for (int i = 0; i < 4; ++i) {
+                         sum += int32_t{a.Get<int8_t>(m, 4 * k + i)} * b.Get<uint8_t>(k, 4 * n + i);
+                       }
+                     }
+                     return sum;
+                   });
 }
 
 void StoreBFloat16(void* to, const float* x) {
