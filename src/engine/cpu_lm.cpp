@@ -5,6 +5,7 @@
 #include <functional>
 #include <utility>
 
+#include "engine/joined_operators.h"
 #include "engine/packed_graph.h"
 #include "kernels/threads/scratch.h"
 #include "ops/packed_output.h"
@@ -49,6 +50,7 @@ class CpuEngine final : public TreeEngine {
         module_(std::move(module)) {
     const OnlyOurThreads threads;
     packed_ = PackWeightsOf(module_, weights, compute);
+    JoinOperators(module_);
     weight_bytes_ = packed_.bytes + weights.bytes();
     output_.weight = packed_.output;
     output_.scale = description().logit_scale;

@@ -26,14 +26,12 @@ struct FloatRows {
 // int32. Returns whether all that was written is finite.
 bool StoreRows(const at::Tensor& rows, const at::Tensor& numbers, const at::Tensor& to);
 
-// Calls body(row) for `count` rows of this width, on many threads.
+// Calls body(begin, end) for ranges of `count` rows of this width, on many threads.
 template <class Body>
 void ForRows(int64_t count, int64_t width, Body body) {
   constexpr int64_t kGrainElements = 1 << 15;
   const int64_t grain = std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, width));
-  ParallelFor(0, count, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) body(row);
-  });
+  ParallelFor(0, count, grain, body);
 }
 
 }  // namespace lmfusion

@@ -24,30 +24,25 @@ void CheckColumns(const at::Tensor& x, int64_t begin, int64_t width) {
               " to ", begin + width, " do not lie in ", x.sizes());
 }
 
-// activation(x[..., begin : begin + width]); rows may be strided.
-at::Tensor Activated(const at::Tensor& x, int64_t begin, int64_t width,
-                     void (*kernel)(const float* x, int64_t n, float* y)) {
+// activation(x[..., begin : begin + width]), where there is `up` times its columns from up_begin
+// on; rows may be strided.
+at::Tensor Gated(const at::Tensor& x, const std::optional<at::Tensor>& up, Activation activation,
+                 int64_t begin, int64_t up_begin, int64_t width) {
   CheckColumns(x, begin, width);
-  const FloatRows in(x);
+  if (up) CheckColumns(*up, up_begin, width);
+  const FloatRows gates(x), ups = !up || up->is_same(x) ? gates : FloatRows(*up);
   at::Tensor out = EmptyOfWidth(x, width);
-  float* to = out.data_ptr<float>();
-  ForRows(in.count, width,
-          [&](int64_t row) { kernel(in.data + begin + row * in.stride, width, to + row * width); });
-  return out;
-}
-
-// The same times up[..., up_begin : up_begin + width].
-at::Tensor Gated(const at::Tensor& x, const at::Tensor& up, int64_t begin, int64_t up_begin,
-                 int64_t width,
-                 void (*kernel)(const float* gate, const float* up, int64_t n, float* y)) {
-  CheckColumns(x, begin, width);
-  CheckColumns(up, up_begin, width);
-  const FloatRows gates(x), ups = up.is_same(x) ? gates : FloatRows(up);
-  at::Tensor out = EmptyOfWidth(x, width);
-  float* to = out.data_ptr<float>();
-  ForRows(gates.count, width, [&](int64_t row) {
-    kernel(gates.data + begin + row * gates.stride, ups.data + up_begin + row * ups.stride, width,
-           to + row * width);
+  const GateRows all{gates.data + begin,    gates.stride, up ? ups.data + up_begin : nullptr,
+                     up ? ups.stride : 0,   gates.count,  width,
+                     out.data_ptr<float>(), width};
+  const auto gate = CurrentRowKernels().gate[static_cast<int>(activation)];
+  ForRows(gates.count, width, [&](int64_t begin, int64_t end) {
+    GateRows rows = all;
+    rows.gate += begin * rows.gate_stride;
+    if (rows.up != nullptr) rows.up += begin * rows.up_stride;
+    rows.y += begin * width;
+    rows.rows = end - begin;
+    gate(rows);
   });
   return out;
 }
@@ -74,12 +69,8 @@ std::optional<Activation> ActivationNamed(c10::string_view name) {
 at::Tensor GateOnCpu(const at::Tensor& x, const std::optional<at::Tensor>& up,
                      c10::string_view activation, int64_t begin, int64_t up_begin, int64_t width) {
   if (const auto named = ActivationNamed(activation); named && IsFloat(x)) {
-    const RowKernels& kernels = CurrentRowKernels();
-    const auto alone = kernels.activate[static_cast<int>(*named)];
-    if (!up && alone) return Activated(x, begin, width, alone);
-    if (up && IsFloat(*up) && AreRows(x, *up)) {
-      return Gated(x, *up, begin, up_begin, width, kernels.gate[static_cast<int>(*named)]);
-    }
+    const bool known = up ? IsFloat(*up) && AreRows(x, *up) : *named != Activation::kClampedSilu;
+    if (known) return Gated(x, up, *named, begin, up_begin, width);
   }
   return GateByDefinition(x, up, activation, begin, up_begin, width);
 }

@@ -6,18 +6,11 @@
 
 #include "kernels/rows/rows.h"
 #include "ops/float_rows.h"
+#include "ops/norm_weights.h"
 #include "ops/pooled_floats.h"
 
 namespace lmfusion {
 namespace {
-
-at::Tensor Dense(const char* name, const std::optional<at::Tensor>& numbers, int64_t width) {
-  if (!numbers) return {};
-  TORCH_CHECK(
-      numbers->dim() == 1 && numbers->numel() == width && numbers->scalar_type() == at::kFloat,
-      "normalize: float32 ", name, " [", width, "] expected, got ", numbers->sizes());
-  return numbers->contiguous();
-}
 
 // `residual`, of the shape of x or broadcast to it, is added to the result.
 at::Tensor Normalize(const at::Tensor& x, const std::optional<at::Tensor>& weight,
@@ -27,20 +20,18 @@ at::Tensor Normalize(const at::Tensor& x, const std::optional<at::Tensor>& weigh
   if (residual && (residual->sizes() != x.sizes() || residual->scalar_type() != at::kFloat)) {
     return Normalize(x, weight, bias, std::nullopt, epsilon, centered) + *residual;
   }
-  const at::Tensor weights = Dense("weights", weight, x.size(-1));
-  const at::Tensor biases = Dense("biases", bias, x.size(-1));
+  const NormWeights norm("normalize", weight, bias, epsilon, centered, x.size(-1));
   const at::Tensor added = residual ? residual->contiguous() : at::Tensor();
-  const RowNorm norm{weight ? weights.const_data_ptr<float>() : nullptr,
-                     bias ? biases.const_data_ptr<float>() : nullptr, static_cast<float>(epsilon),
-                     centered};
   const float* addends = residual ? added.const_data_ptr<float>() : nullptr;
   const FloatRows in(x);
   at::Tensor out = EmptyFloats(x.sizes());
   float* to = out.data_ptr<float>();
   const RowKernels& kernels = CurrentRowKernels();
-  ForRows(in.count, in.width, [&](int64_t row) {
-    kernels.normalize(in.data + row * in.stride, norm, in.width, to + row * in.width);
-    if (addends) kernels.add(addends + row * in.width, in.width, to + row * in.width);
+  ForRows(in.count, in.width, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      kernels.normalize(in.data + row * in.stride, norm.of_rows, in.width, to + row * in.width);
+      if (addends) kernels.add(addends + row * in.width, in.width, to + row * in.width);
+    }
   });
   return out;
 }

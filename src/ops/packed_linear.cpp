@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "ops/norm_weights.h"
 #include "ops/pooled_floats.h"
 
 namespace lmfusion {
@@ -19,6 +20,13 @@ Matrix PackedFloatMatrix(const at::Tensor& weight, const std::optional<at::Tenso
   return PackedMatrix::Pack({{weight}}, bias, ComputeByName(compute));
 }
 
+at::Tensor NormalizedLinear(const at::Tensor& x, const std::optional<at::Tensor>& weight,
+                            const std::optional<at::Tensor>& bias, double epsilon, bool centered,
+                            const Matrix& w) {
+  const NormWeights norm("normalized_linear", weight, bias, epsilon, centered, w->in_features());
+  return w->Multiply(x, &norm.of_rows);
+}
+
 }  // namespace
 
 Matrix PackedMatrix::Pack(const std::vector<WeightRows>& stacked,
@@ -26,10 +34,12 @@ Matrix PackedMatrix::Pack(const std::vector<WeightRows>& stacked,
   return Matrix::unsafe_steal_from_new(new PackedMatrix(PackWeights(stacked, bias, compute)));
 }
 
-at::Tensor PackedMatrix::Multiply(const at::Tensor& x) const { return MultiplyAdd(x, {}, 1); }
+at::Tensor PackedMatrix::Multiply(const at::Tensor& x, const RowNorm* norm) const {
+  return MultiplyAdd(x, {}, 1, norm);
+}
 
-at::Tensor PackedMatrix::MultiplyAdd(const at::Tensor& x, const at::Tensor& residual,
-                                     float scale) const {
+at::Tensor PackedMatrix::MultiplyAdd(const at::Tensor& x, const at::Tensor& residual, float scale,
+                                     const RowNorm* norm) const {
   const int64_t in = in_features();
   TORCH_CHECK(
       x.dim() > 0 && x.size(-1) == in && x.scalar_type() == at::kFloat && x.device().is_cpu(),
@@ -39,11 +49,15 @@ at::Tensor PackedMatrix::MultiplyAdd(const at::Tensor& x, const at::Tensor& resi
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = out_features();
   at::Tensor y = EmptyFloats(sizes);
-  const bool adds = residual.defined() && residual.sizes() == y.sizes() &&
-                    residual.scalar_type() == at::kFloat && residual.is_contiguous();
+  const bool adds = IsAddend(residual, y);
   lmfusion::Multiply(weight_, rows.const_data_ptr<float>(), rows.numel() / in, y.data_ptr<float>(),
-                     adds ? residual.const_data_ptr<float>() : nullptr, scale);
+                     adds ? residual.const_data_ptr<float>() : nullptr, scale, norm);
   return residual.defined() && !adds ? residual + y * scale : y;
+}
+
+bool IsAddend(const at::Tensor& residual, const at::Tensor& y) {
+  return residual.defined() && residual.sizes() == y.sizes() &&
+         residual.scalar_type() == at::kFloat && residual.is_contiguous();
 }
 
 at::Tensor PackedMatrix::Rows(const at::Tensor& ids) const {
@@ -74,6 +88,10 @@ TORCH_LIBRARY_FRAGMENT(lmfusion, m) {
         [](const Matrix& w, const at::Tensor& ids) { return w->Rows(ids); });
   m.def("linear.packed(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w) -> Tensor",
         [](const at::Tensor& x, const Matrix& w) { return w->Multiply(x); });
+  m.def(
+      "normalized_linear(Tensor x, Tensor? norm_weight, Tensor? norm_bias, float epsilon, bool "
+      "centered, __torch__.torch.classes.lmfusion.PackedMatrix w) -> Tensor",
+      &NormalizedLinear);
   m.def(
       "linear_add.packed(Tensor x, __torch__.torch.classes.lmfusion.PackedMatrix w, Tensor "
       "residual, "

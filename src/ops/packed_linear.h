@@ -16,6 +16,9 @@ namespace lmfusion {
 // lmfusion::PackedMatrix(Tensor weight, Tensor? bias, str compute), with the operators
 //   lmfusion::linear.packed(Tensor x, PackedMatrix w) -> Tensor
 //   lmfusion::linear_add.packed(Tensor x, PackedMatrix w, Tensor residual, float scale) -> Tensor
+//   lmfusion::normalized_linear(Tensor x, Tensor? norm_weight, Tensor? norm_bias, float epsilon,
+//       bool centered, PackedMatrix w) -> Tensor
+//   lmfusion::feed_forward(..), see feed_forward.cpp
 //   lmfusion::rows(PackedMatrix w, Tensor ids) -> Tensor
 // Immutable; all methods may be called from many threads. It belongs to this process: modules that
 // hold one cannot be saved.
@@ -34,11 +37,13 @@ class PackedMatrix : public torch::CustomClassHolder {
   // How the weight is held: "float32", "bfloat16", "q4", "q8" or "int8".
   std::string format() const { return Name(weight_.format); }
 
-  // x [..., in] float32 -> [..., out] float32: x times the transposed weight, plus the bias.
-  at::Tensor Multiply(const at::Tensor& x) const;
+  // x [..., in] float32 -> [..., out] float32: x, normalised where there is a norm, times the
+  // transposed weight, plus the bias.
+  at::Tensor Multiply(const at::Tensor& x, const RowNorm* norm = nullptr) const;
   // The same times `scale`, and `residual` [..., out] added, as other operators would (broadcast
   // too).
-  at::Tensor MultiplyAdd(const at::Tensor& x, const at::Tensor& residual, float scale) const;
+  at::Tensor MultiplyAdd(const at::Tensor& x, const at::Tensor& residual, float scale,
+                         const RowNorm* norm = nullptr) const;
 
   // Rows of the weight (without bias): ids [...] int64 -> [..., in] float32.
   at::Tensor Rows(const at::Tensor& ids) const;
@@ -50,5 +55,8 @@ class PackedMatrix : public torch::CustomClassHolder {
 
   const PackedWeight weight_;
 };
+
+// Whether `residual` can be added to y row by row, without being broadcast.
+bool IsAddend(const at::Tensor& residual, const at::Tensor& y);
 
 }  // namespace lmfusion

@@ -99,7 +99,7 @@ TEST_P(RowKernelsTest, GatesAreThoseOfTheirFormulas) {
     gate[n / 2] = 300;
     std::vector<float> y(n + 1, 7);
     for (int i = 0; i < kActivations; ++i) {
-      kernels.gate[i](gate.data(), up.data(), n, y.data());
+      kernels.gate[i]({gate.data(), n, up.data(), n, 1, n, y.data(), n});
       for (int64_t j = 0; j < n; ++j) {
         const double bound = 1e-6 * (1 + std::abs(gate[j])) * (1 + std::abs(up[j]));
         EXPECT_NEAR(y[j],
@@ -108,7 +108,7 @@ TEST_P(RowKernelsTest, GatesAreThoseOfTheirFormulas) {
             << i << " of " << gate[j];
       }
       if (i == kClamped) continue;
-      kernels.activate[i](gate.data(), n, y.data());
+      kernels.gate[i]({gate.data(), n, nullptr, 0, 1, n, y.data(), n});
       for (int64_t j = 0; j < n; ++j) {
         EXPECT_NEAR(y[j], kFormulas[i](gate[j]), 1e-6 * (1 + std::abs(gate[j]))) << i;
       }
@@ -128,7 +128,7 @@ TEST_P(RowKernelsTest, WhatIsNoNumberStaysNone) {
   gate[20] = kInfinity;
   const std::vector<float> up(33, 1);
   for (int k = 0; k < kActivations; ++k) {
-    kernels.gate[k](gate.data(), up.data(), 33, y.data());
+    kernels.gate[k]({gate.data(), 33, up.data(), 33, 1, 33, y.data(), 33});
     for (int64_t i = 0; i < 33; ++i) EXPECT_EQ(std::isnan(y[i]), i == 3 || i == 32) << i;
     EXPECT_TRUE(y[20] == kInfinity || k == static_cast<int>(Activation::kClampedSilu)) << k;
   }

@@ -312,6 +312,26 @@ TEST(TileRegisters, GiveWhatSoftwareGivesToTheBit) {
   }
 }
 
+// A block at a time, in any order.
+TEST(SoftwareTiles, ActivationsArePackedInPieces) {
+  if (!Has(FeaturesOfThisCpu(), InstructionSet::kAvx2)) GTEST_SKIP() << "compiled for AVX2";
+  constexpr int64_t kBlocks = 5, kOut = 50;
+  for (const Compute compute : kComputes) {
+    const PackedWeight weight = Packed(kOut, kBlocks * kBlockInputs, compute);
+    for (const int64_t rows : kRows) {
+      Floats x = Normal(rows * weight.in, 3), pieces(rows * kOut), whole(rows * kOut);
+      PanelProducts(weight, x.data(), rows, &software_tiles::kTileKernels).ComputeAll(whole.data());
+      PanelProducts products(weight, rows, &software_tiles::kTileKernels);
+      for (const int64_t block : {3, 0, 4, 2, 1}) {
+        products.PackBlock(block, x.data() + block * kBlockInputs, weight.in);
+      }
+      products.FinishPacking();
+      products.ComputeAll(pieces.data());
+      ExpectSameBits(pieces, whole, std::to_string(rows) + " rows as " + Name(compute));
+    }
+  }
+}
+
 #if defined(LMFUSION_AMX)
 // Packing takes no tile registers.
 TEST(SoftwareTiles, ArePackedForAsRegistersAre) {
@@ -325,15 +345,17 @@ TEST(SoftwareTiles, ArePackedForAsRegistersAre) {
       const float odd[] = {1e-39f, -1e-39f, 1.18e-38f, infinity, -infinity, std::nanf(""), 3.4e38f};
       for (size_t i = 0; i < std::size(odd) && in > 1; ++i) x[x.size() - 7 * i - 1] = odd[i];
       const int64_t words = std::max(TileInt8Words(BlocksOf(in)), BlocksOf(in) * 16);
-      const auto packed = [&](void (*pack)(const Activations&)) {
+      const auto packed = [&](const ActivationPacker& packer) {
+        const int64_t blocks = BlocksOf(in);
         std::vector<uint32_t> to(tokens * words);
-        pack({x.data(), in, tokens, to.data()});
+        packer.pack({x.data(), in, in, 0, blocks, tokens, to.data()});
+        if (packer.finish != nullptr) packer.finish(to.data(), blocks, tokens);
         return to;
       };
-      EXPECT_EQ(packed(amx::kTileKernels.pack_bfloat16),
-                packed(software_tiles::kTileKernels.pack_bfloat16));
-      EXPECT_EQ(packed(amx::kTileKernels.pack_int8),
-                packed(software_tiles::kTileKernels.pack_int8));
+      EXPECT_EQ(packed(amx::kTileKernels.bfloat16_activations),
+                packed(software_tiles::kTileKernels.bfloat16_activations));
+      EXPECT_EQ(packed(amx::kTileKernels.int8_activations),
+                packed(software_tiles::kTileKernels.int8_activations));
     }
   }
 }

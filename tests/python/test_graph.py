@@ -21,6 +21,7 @@ from transformers.models.cohere2 import modeling_cohere2
 from transformers.models.glm import modeling_glm
 from transformers.models.llama import modeling_llama
 from transformers.models.mixtral import modeling_mixtral
+from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen2_moe import modeling_qwen2_moe
 
 PATHS = [[1, 5, 9, 200, 31, 7, 7], [1, 5, 9, 17], [1, 8], [1, *range(20, 60)]]
@@ -48,6 +49,25 @@ LAYER_OPERATORS: dict[str, dict[str, int]] = {
     # A number a token, a column of the product, gates what goes into the shared expert's last one.
     "qwen2-moe": {**SHARED, "aten::slice": 1, "aten::sigmoid": 1, "aten::mul": 1},
 }
+# On the CPU, a norm and the product of it are one operator, and so are all of a feed-forward layer
+# that is made of whole blocks of 32.
+FED_FORWARD = {"normalized_linear": 1, "rotary_attention": 1, "linear_add": 1, "feed_forward": 1}
+BLOCKS_WITH_RESTS = {"normalized_linear": 2, "rotary_attention": 1, "linear_add": 2, "gate": 1}
+WHOLE_BLOCKS = ("qwen2", "qwen2-mixed", "granite", "phi3", "phi3-longrope", "starcoder2", "glm",
+                "gpt-bigcode", "smollm3", "gpt2", "gpt2-scaled", "stablelm")
+CPU_OPERATORS: dict[str, dict[str, int]] = {
+    **{name: BLOCKS_WITH_RESTS for name, of in LAYER_OPERATORS.items() if of is GATED},
+    **dict.fromkeys(WHOLE_BLOCKS, FED_FORWARD),
+    # Its norms stand behind residuals, which need them too.
+    "opt-projected": GATED,
+    **{name: {**of, "normalize": 2, "linear": 2, "normalized_linear": 2}
+       for name, of in LAYER_OPERATORS.items() if of is NORMS_BEFORE_RESIDUALS},
+    "olmo2": {**LAYER_OPERATORS["olmo2"], "linear": 2, "gate": 0, "feed_forward": 1},
+    # A norm of several products stays.
+    **{name: {**of, "normalize": of["normalize"] - 1, "linear": of["linear"] - 1,
+              "normalized_linear": 1}
+       for name, of in LAYER_OPERATORS.items() if of is PARALLEL or "experts" in of},
+}
 # Behind the first product of the graph there is one norm less, before it as a rule, and there are
 # these, once for all layers: a product of the embeddings (its sum with positions stays), cos and
 # sin for each element of a head, a view of the result.
@@ -58,6 +78,9 @@ ONCE = {"opt-projected": {"linear": 2, "aten::to": 1, "aten::add": 1},
 FIRST_IS_A_PRODUCT = ("olmo2", "opt-projected")
 
 
+PRODUCTS = ("lmfusion::linear", "lmfusion::normalized_linear")
+
+
 def operators_of_layers() -> Counter[str]:
     """Operators of the graph this thread ran last, from its first product on; sizes and views of
     a new dimension are left out.
@@ -65,7 +88,7 @@ def operators_of_layers() -> Counter[str]:
     text = str(torch.jit.last_executed_optimized_graph())
     kinds = re.findall(r" = ((?:lmfusion|aten|prim)::\w+)[\[(]", text)
     kinds = [kind.replace("lmfusion::narrow_", "lmfusion::") for kind in kinds]  # of a device
-    kinds = kinds[kinds.index("lmfusion::linear"):]
+    kinds = kinds[min(kinds.index(kind) for kind in PRODUCTS if kind in kinds):]
     ignored = {"prim::Constant", "prim::GetAttr", "prim::ListConstruct", "aten::size",
                "aten::unsqueeze", "aten::squeeze"}
     return Counter(kind.removeprefix("lmfusion::") for kind in kinds if kind not in ignored)
@@ -97,21 +120,32 @@ def run_exported(model: torch.nn.Module, folder: Path, device: str = "cpu"
 
 @pytest.mark.parametrize("name", LAYER_OPERATORS)
 def test_layers_are_fused(name: str, tmp_path: Path) -> None:
-    """The same few operators on the CPU and on a device."""
+    """Few operators on a device, and fewer on the CPU."""
     model = tiny_models.build(short_paths(tiny_models.TREE_CONFIGS[name]()))
     layers = model.config.num_hidden_layers
-    wanted = Counter({kind: layers * count for kind, count in LAYER_OPERATORS[name].items()})
-    wanted += Counter(ONCE.get(name, {}))
+
+    def all_of(table: dict[str, dict[str, int]]) -> Counter[str]:
+        return Counter({kind: layers * count for kind, count in table[name].items()}) + Counter(
+            ONCE.get(name, {}))
+
+    wanted = all_of(LAYER_OPERATORS)
     wanted["normalize"] += name == "olmo2"
-    for device in ("cpu", "emulated"):
-        operators, stats = run_exported(model, tmp_path, device)
-        assert operators == wanted
-        if device == "cpu":
-            products = wanted["linear"] + wanted["linear_add"] + 2 * wanted["experts"]
-            assert (stats.packed_linears, stats.plain_linears) == (products, 0)
-            fused = ("normalize", "rotary_attention", "linear_add", "gate", "experts")
-            assert stats.fused_operators == sum(operators[kind] for kind in fused) + (
-                name not in FIRST_IS_A_PRODUCT)
+    operators, _ = run_exported(model, tmp_path, "emulated")
+    assert operators == wanted
+    operators, stats = run_exported(model, tmp_path, "cpu")
+    assert operators == joined(all_of(CPU_OPERATORS), name)
+    products = wanted["linear"] + wanted["linear_add"] + 2 * wanted["experts"]
+    assert (stats.packed_linears, stats.plain_linears) == (products, 0)
+    fused = ("normalize", "rotary_attention", "linear_add", "gate", "experts")
+    assert stats.fused_operators == sum(wanted[kind] for kind in fused) + (
+        name not in FIRST_IS_A_PRODUCT)
+
+
+def joined(layers: Counter[str], name: str) -> Counter[str]:
+    """With the last norm of the model, which is joined to a product where one follows."""
+    if name != "opt-projected":
+        return layers + Counter({"normalize": 1})
+    return layers - Counter({"normalize": 1, "linear": 1}) + Counter({"normalized_linear": 1})
 
 
 def short_paths(config: transformers.PretrainedConfig) -> transformers.PretrainedConfig:
@@ -185,6 +219,11 @@ def layer_norm_by_other_centres(self: torch.nn.Module, x: torch.Tensor) -> torch
     return self.weight * ((x - mean) * torch.rsqrt(variance + self.variance_epsilon))
 
 
+def activations_and_sum(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    activations = self.act_fn(self.gate_proj(x)) * self.up_proj(x)
+    return self.down_proj(activations) + 0.1 * activations.mean(-1, keepdim=True)
+
+
 def product_scaled_by_a_vector(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     scale = torch.linspace(0.5, 1.5, x.shape[-1])
     return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x)) * scale
@@ -246,6 +285,8 @@ NEAR_MISSES: dict[str, tuple[str, object, str, Callable, dict[str, int]]] = {
                                    {"aten::add": 6, "linear_add": 3, "gate": 3}),
     "another gate": ("llama", modeling_llama.LlamaMLP, "forward", sigmoid_gate,
                      {"aten::sigmoid": 3, "gate": 0}),
+    "activations read twice": ("qwen2", modeling_qwen2.Qwen2MLP, "forward", activations_and_sum,
+                               {"gate": 3, "feed_forward": 0, "normalized_linear": 6}),
     "another GELU": ("gpt2", transformers.activations.NewGELUActivation, "forward", other_gelu,
                      {"aten::tanh": 3, "gate": 0}),
     "other experts": ("mixtral", modeling_mixtral.MixtralSparseMoeBlock, "forward", other_experts,
@@ -270,18 +311,21 @@ def test_what_is_nearly_a_pattern_runs_as_exported(
 def test_other_gates_are_fused(activation: str, tmp_path: Path) -> None:
     config = tiny_models.TREE_CONFIGS["gemma"]()
     config.hidden_act = config.hidden_activation = activation
+    config.intermediate_size = 64
     operators, _ = run_exported(tiny_models.build(config), tmp_path)
-    assert operators == Counter({kind: 3 * count for kind, count in GATED.items()})
+    layers = Counter({kind: 3 * count for kind, count in FED_FORWARD.items()})
+    assert operators == joined(layers, "gemma")
 
 
 @pytest.mark.parametrize(("architecture", "settings", "wanted"), [
     # Its second layer has no experts.
     ("Qwen2Moe", {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
                   "shared_expert_intermediate_size": 24, "norm_topk_prob": True,
-                  "mlp_only_layers": [1]}, {"experts": 2, "linear": 8, "linear_add": 6}),
+                  "mlp_only_layers": [1]},
+     {"experts": 2, "linear": 4, "linear_add": 5, "feed_forward": 1}),
     # The router is a module in the one that chooses, and reads its own weight's type.
     ("HunYuanMoEV1", {"num_experts": 5, "moe_topk": 2, "num_shared_expert": 1},
-     {"experts": 3, "linear": 9, "linear_add": 6}),
+     {"experts": 3, "linear": 6, "linear_add": 3, "feed_forward": 3}),
 ], ids=["not in every layer", "the router in a module"])
 def test_experts_in_modules_that_compute_more(
         architecture: str, settings: dict[str, object], wanted: dict[str, int],

@@ -123,10 +123,8 @@ void SumExperts(const std::vector<GatedExpert>& experts, Activation activation,
   const auto gate = CurrentRowKernels().gate[static_cast<int>(activation)];
   down.Pack([&](int64_t expert) -> const PackedWeight& { return experts[expert].down; },
             [&](const Run& run, float* rows) {
-              for (int64_t i = 0; i < run.count; ++i) {
-                const float* const both = products + (run.first + i) * 2 * inner;
-                gate(both, both + inner, inner, rows + i * inner);
-              }
+              const float* const both = products + run.first * 2 * inner;
+              gate({both, 2 * inner, both + inner, 2 * inner, run.count, inner, rows, inner});
             });
   down.Compute(products, hidden);
 

@@ -29,7 +29,7 @@ inline void WriteColumns(const void* rows, int64_t stride, int tokens, uint32_t*
 // The 32 inputs of a token's block, zeros behind the last.
 inline const float* BlockOf(const Activations& a, int token, int64_t block,
                             float (&rest)[kBlockInputs]) {
-  const float* x = a.x + token * a.in + block * kBlockInputs;
+  const float* x = a.x + token * a.stride + (block - a.begin) * kBlockInputs;
   const int64_t left = a.in - block * kBlockInputs;
   if (left >= kBlockInputs) return x;
   for (int64_t i = 0; i < kBlockInputs; ++i) rest[i] = i < left ? x[i] : 0;
@@ -38,9 +38,9 @@ inline const float* BlockOf(const Activations& a, int token, int64_t block,
 
 inline void PackFloat32(const Activations& a) {
   float rest[kMostTokens][kBlockInputs];
-  for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
-    const float* x = a.x + b * kBlockInputs;
-    int64_t stride = a.in;
+  for (int64_t b = a.begin; b < a.end; ++b) {
+    const float* x = a.x + (b - a.begin) * kBlockInputs;
+    int64_t stride = a.stride;
     if (a.in - b * kBlockInputs < kBlockInputs) {
       for (int t = 0; t < a.tokens; ++t) BlockOf(a, t, b, rest[t]);
       x = rest[0];
@@ -88,17 +88,16 @@ inline void QuantizeBlocks(const float* const (&blocks)[kLanes], int n, uint32_t
   }
 }
 
-// Calls use(blocks, n, first) for all blocks of all tokens, n <= 16 at once, in the order of Note
-// [Activations].
+// Calls use(blocks, n, first) for the blocks of all tokens, n <= 16 at once, in the order of Note
+// [Activations]; first: the number there of the first.
 template <class Use>
 inline void ForBlocks(const Activations& a, Use use) {
   float rest[kLanes][kBlockInputs];
   const float* blocks[kLanes];
-  const int64_t count = BlocksOf(a.in) * a.tokens;
-  int64_t block = 0;
+  int64_t block = a.begin;
   int token = 0;
-  for (int64_t first = 0; first < count; first += kLanes) {
-    const int n = static_cast<int>(Smaller(kLanes, count - first));
+  for (int64_t first = a.begin * a.tokens; first < a.end * a.tokens; first += kLanes) {
+    const int n = static_cast<int>(Smaller(kLanes, a.end * a.tokens - first));
     for (int i = 0; i < n; ++i) {
       blocks[i] = BlockOf(a, token, block, rest[i]);
       if (++token < a.tokens) continue;
@@ -113,17 +112,19 @@ inline void PackInt8(const Activations& a) {
   ForBlocks(a, [&a](const float* const(&blocks)[kLanes], int n, int64_t first) {
     QuantizeBlocks(blocks, n, a.packed + first * kInt8BlockWords);
   });
-  uint32_t* words = a.packed;
+}
+
+inline void FinishInt8(uint32_t* packed, int64_t blocks, int tokens) {
   float sums[kMostTokens] = {};
-  for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
-    for (int t = 0; t < a.tokens; ++t, words += kInt8BlockWords) sums[t] += FloatOf(words[9]);
+  for (int64_t b = 0; b < blocks; ++b) {
+    for (int t = 0; t < tokens; ++t, packed += kInt8BlockWords) sums[t] += FloatOf(packed[9]);
   }
-  std::memcpy(words, sums, a.tokens * sizeof(float));
+  std::memcpy(packed, sums, tokens * sizeof(float));
 }
 
 constexpr void AddActivations(LinearKernels* kernels) {
-  kernels->pack_float32 = &PackFloat32;
-  kernels->pack_int8 = &PackInt8;
+  kernels->float32_activations = {&PackFloat32, nullptr};
+  kernels->int8_activations = {&PackInt8, &FinishInt8};
 }
 
 }  // namespace LMFUSION_SIMD

@@ -47,7 +47,7 @@ void BFloat16Product(const PanelProduct& p) {
 void PackBFloat16(const Activations& a) {
   float rest[kBlockInputs];
   uint32_t words[kMostTokens][kBlockPairs];
-  for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
+  for (int64_t b = a.begin; b < a.end; ++b) {
     for (int t = 0; t < a.tokens; ++t) {
       const float* x = BlockOf(a, t, b, rest);
       StoreWords(words[t], (__m512i)_mm512_cvtne2ps_pbh(Load(x + 16), Load(x)));
@@ -67,7 +67,7 @@ constexpr void AddProducts(BFloat16Kernels* kernels) {
 constexpr BFloat16Kernels AllKernels() noexcept {
   BFloat16Kernels kernels{};
   AddProducts(&kernels);
-  kernels.pack = &PackBFloat16;
+  kernels.activations = {&PackBFloat16, nullptr};
   return kernels;
 }
 

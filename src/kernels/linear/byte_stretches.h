@@ -117,20 +117,20 @@ constexpr void AddByteKernels(ByteStretches* stretches) {
 }
 
 template <class Rows>
-constexpr ByteStretches ByteStretchesOf(int least_tokens, void (*pack)(const Activations&)) {
+constexpr ByteStretches ByteStretchesOf(int least_tokens, ActivationPacker activations) {
   ByteStretches stretches{};
   AddByteKernels<Rows>(&stretches);
   stretches.least_tokens = least_tokens;
   stretches.unpack = &Rows::Unpack;
   stretches.block_rows = Rows::kFirst + Rows::kRows;
-  stretches.pack = pack;
+  stretches.activations = activations;
   stretches.block_words = Rows::kWords;
   return stretches;
 }
 
 constexpr void AddByteStretches(LinearKernels* kernels) {
-  kernels->q4_stretches = ByteStretchesOf<NibbleRows>(kLeastTokensOfNibbles, &PackInt8);
-  kernels->int8_stretches = ByteStretchesOf<PairRows>(kLeastTokensOfBytes, &PackPairs);
+  kernels->q4_stretches = ByteStretchesOf<NibbleRows>(kLeastTokensOfNibbles, {&PackInt8, nullptr});
+  kernels->int8_stretches = ByteStretchesOf<PairRows>(kLeastTokensOfBytes, {&PackPairs, nullptr});
 }
 
 }  // namespace LMFUSION_SIMD

@@ -84,10 +84,17 @@ struct StretchTotals {
 constexpr int64_t kInt8BlockWords = 10, kPairBlockWords = 18;
 constexpr int64_t Int8Words(int64_t blocks) { return blocks * kInt8BlockWords + 1; }  // of a token
 struct Activations {
-  const float* x;  // [tokens][in]
-  int64_t in;
+  const float* x;  // [tokens][stride]: the inputs of blocks [begin, end)
+  int64_t stride;
+  int64_t in;  // of a token, those of other blocks included
+  int64_t begin, end;
   int tokens;
-  uint32_t* packed;
+  uint32_t* packed;  // of all blocks
+};
+struct ActivationPacker {
+  void (*pack)(const Activations& activations);  // blocks that others write beside it are let be
+  // Writes what stands behind all blocks, when they are packed; null: nothing does.
+  void (*finish)(uint32_t* packed, int64_t blocks, int tokens);
 };
 
 // Note [Same bits]
@@ -110,7 +117,7 @@ struct ByteStretches {
   // Blocks [begin, end) of one panel as the kernels read them.
   void (*unpack)(const uint8_t* panel, int64_t blocks, int64_t begin, int64_t end, uint8_t* out);
   int64_t block_rows;  // rows of sixteen words that a block is then
-  void (*pack)(const Activations& activations);
+  ActivationPacker activations;
   int64_t block_words;  // that a block of a token's activations is then
 };
 
@@ -129,8 +136,7 @@ struct LinearKernels {
   ByteStretches q4_stretches, int8_stretches;
 
   void (*write_totals)(const StretchTotals& totals);
-  void (*pack_float32)(const Activations& activations);
-  void (*pack_int8)(const Activations& activations);
+  ActivationPacker float32_activations, int8_activations;
 
   // Blocks [begin, end) of one panel of `blocks` as panels kFloat32 hold them.
   void (*widen)(PanelFormat format, const uint8_t* panel, int64_t blocks, int64_t begin,
@@ -141,7 +147,7 @@ LMFUSION_KERNELS(LinearKernels)
 // Products of bfloat16 with sums of float32 by instructions made for them.
 struct BFloat16Kernels {
   PanelKernel products[kMostTokens + 1];  // panels kBFloat16
-  void (*pack)(const Activations& activations);
+  ActivationPacker activations;
 };
 #if defined(__x86_64__) && defined(__GNUC__)
 namespace avx512_bf16 {

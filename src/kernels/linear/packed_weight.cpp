@@ -4,7 +4,6 @@
 
 #include "kernels/linear/panel_products.h"
 #include "kernels/linear/weight_blocks.h"
-#include "kernels/rows/rows.h"
 #include "kernels/threads/parallel.h"
 
 namespace lmfusion {
@@ -15,19 +14,11 @@ int64_t PackedWeight::bytes() const {
 }
 
 void Multiply(const PackedWeight& weight, const float* x, int64_t rows, float* y,
-              const float* residual, float scale) {
+              const float* residual, float scale, const RowNorm* norm) {
   if (rows == 0) return;
-  const int64_t out = weight.out;
-  const PanelProducts products(weight, x, rows);
-  const RowKernels& kernels = CurrentRowKernels();
-  ParallelFor(0, PanelsOf(out), products.grain(), [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * kPanelOutputs, last = std::min(end * kPanelOutputs, out);
-    products.Compute(begin, end - begin, y + first, out);
-    if (residual == nullptr) return;
-    for (int64_t i = first; i < rows * out; i += out) {
-      kernels.add_scaled(residual + i, scale, last - first, y + i);
-    }
-  });
+  PanelProducts products(weight, rows);
+  products.Pack(x, norm);
+  products.ComputeAll(y, residual, scale);
 }
 
 void ReadRows(const PackedWeight& weight, const int64_t* row_numbers, int64_t count, float* out) {

@@ -7,6 +7,7 @@
 #include "kernels/linear/compute.h"
 #include "kernels/linear/panel_format.h"
 #include "kernels/linear/weight_matrix.h"
+#include "kernels/rows/rows.h"
 
 namespace lmfusion {
 
@@ -34,9 +35,10 @@ PackedWeight PackWeight(const std::vector<WeightMatrix>& stacked, const float* b
                         Compute compute);
 
 // y [rows, out] = x [rows, in] times the transposed weight, plus the bias; where there is a
-// `residual` [rows, out], y = residual + scale * that. All contiguous.
+// `residual` [rows, out], y = residual + scale * that; where there is a `norm`, of x normalised row
+// by row. All contiguous.
 void Multiply(const PackedWeight& weight, const float* x, int64_t rows, float* y,
-              const float* residual = nullptr, float scale = 1);
+              const float* residual = nullptr, float scale = 1, const RowNorm* norm = nullptr);
 
 // Rows of the weight, without bias: out [count, in]. Row numbers must be below `weight.out`.
 void ReadRows(const PackedWeight& weight, const int64_t* row_numbers, int64_t count, float* out);

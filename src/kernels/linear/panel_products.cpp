@@ -28,7 +28,7 @@ void Round(const LinearKernels& kernels, Compute compute, float* x, int64_t rows
   }
   std::vector<uint32_t> packed(Int8Words(BlocksOf(in)));
   for (int64_t row = 0; row < rows; ++row) {
-    kernels.pack_int8({x + row * in, in, 1, packed.data()});
+    kernels.int8_activations.pack({x + row * in, in, in, 0, BlocksOf(in), 1, packed.data()});
     for (int64_t i = 0; i < in; ++i) {
       const uint32_t* block = packed.data() + i / kBlockInputs * kInt8BlockWords;
       const float scale = FloatOf(block[8]);
@@ -40,49 +40,55 @@ void Round(const LinearKernels& kernels, Compute compute, float* x, int64_t rows
 
 }  // namespace
 
-PanelProducts::PanelProducts(const PackedWeight& weight, const float* x, int64_t rows,
-                             const TileKernels* tiles)
+PanelProducts::PanelProducts(const PackedWeight& weight, int64_t rows, const TileKernels* tiles)
     : weight_(weight),
+      rows_(rows),
       kernels_(CurrentLinearKernels()),
       bfloat16_(CurrentBFloat16Kernels()),
       tiles_(tiles),
       blocks_(BlocksOf(weight.in)),
       panel_bytes_(weight.panel_bytes()) {
-  ChoosePath(rows);
-  Pack(x, rows);
+  ChoosePath();
+  CutRows();
   const int64_t lanes = tiles_ != nullptr          ? 2
                         : path_ == Path::kFloat32  ? 32
                         : path_ == Path::kBFloat16 ? 16
                                                    : 12;
   const int64_t operations = blocks_ * (lanes * rows + 96);
   const int64_t share = PanelsOf(weight.out) / (4 * ThreadCount());
-  const int64_t at_once = PanelsTogether(rows);
+  together_ = PanelsTogether();
   grain_ = std::min(share, (kChunkOperations + operations - 1) / operations);
-  grain_ = std::max<int64_t>(1, (grain_ + at_once - 1) / at_once) * at_once;
+  grain_ = std::max<int64_t>(1, (grain_ + together_ - 1) / together_) * together_;
+}
+
+PanelProducts::PanelProducts(const PackedWeight& weight, const float* x, int64_t rows,
+                             const TileKernels* tiles)
+    : PanelProducts(weight, rows, tiles) {
+  Pack(x);
 }
 
 // Products of bfloat16 are of tiles for any number of rows, since their sums have other bits.
-bool PanelProducts::TilesMultiply(int64_t rows) const {
+bool PanelProducts::TilesMultiply() const {
   if (tiles_ == nullptr || tiles_->products[static_cast<int>(weight_.format)] == nullptr) {
     return false;
   }
   switch (weight_.compute) {
     case Compute::kBFloat16: return true;
     case Compute::kInt8:
-    case Compute::kInt4: return rows >= tiles_->least_int8_tokens;
+    case Compute::kInt4: return rows_ >= tiles_->least_int8_tokens;
     case Compute::kFloat16:  // PackWeight makes none
     case Compute::kFloat32: break;
   }
   return false;
 }
 
-int64_t PanelProducts::PanelsTogether(int64_t rows) const {
-  if (tiles_ != nullptr) return TilePanelsAtOnce(rows);
-  return stretches_ ? kernels_.panels_of_tokens : PanelsAtOnce(rows);
+int64_t PanelProducts::PanelsTogether() const {
+  if (tiles_ != nullptr) return TilePanelsAtOnce(rows_);
+  return stretches_ ? kernels_.panels_of_tokens : PanelsAtOnce(rows_);
 }
 
-void PanelProducts::ChoosePath(int64_t rows) {
-  if (!TilesMultiply(rows)) tiles_ = nullptr;
+void PanelProducts::ChoosePath() {
+  if (!TilesMultiply()) tiles_ = nullptr;
   if (tiles_ != nullptr) {
     path_ = weight_.compute == Compute::kBFloat16 ? Path::kBFloat16 : Path::kInt8;
     return;
@@ -95,7 +101,7 @@ void PanelProducts::ChoosePath(int64_t rows) {
         path_ = Path::kInt8;
         const ByteStretches& stretches =
             format == PanelFormat::kQ4 ? kernels_.q4_stretches : kernels_.int8_stretches;
-        stretches_ = stretches.kernels[1] != nullptr && rows >= stretches.least_tokens;
+        stretches_ = stretches.kernels[1] != nullptr && rows_ >= stretches.least_tokens;
         if (stretches_) bytes_ = &stretches;
         return;
       }
@@ -112,7 +118,7 @@ void PanelProducts::ChoosePath(int64_t rows) {
     case Compute::kFloat32: break;
   }
   path_ = Path::kFloat32;
-  stretches_ = rows > kernels_.max_tokens || format == PanelFormat::kInt8;
+  stretches_ = rows_ > kernels_.max_tokens || format == PanelFormat::kInt8;
 }
 
 int64_t PanelProducts::MostTokens() const {
@@ -135,47 +141,74 @@ int64_t PanelProducts::WordsPerRow() const {
   return bytes_ != nullptr ? blocks_ * bytes_->block_words + 1 : Int8Words(blocks_);
 }
 
-void (*PanelProducts::PackerOfRows() const)(const Activations&) {
+const ActivationPacker& PanelProducts::Packer() const {
   if (tiles_ != nullptr) {
-    return path_ == Path::kBFloat16 ? tiles_->pack_bfloat16 : tiles_->pack_int8;
+    return path_ == Path::kBFloat16 ? tiles_->bfloat16_activations : tiles_->int8_activations;
   }
   switch (path_) {
-    case Path::kFloat32: return kernels_.pack_float32;
-    case Path::kBFloat16: return bfloat16_->pack;
+    case Path::kFloat32: return kernels_.float32_activations;
+    case Path::kBFloat16: return bfloat16_->activations;
     case Path::kInt8: break;
   }
-  return bytes_ != nullptr ? bytes_->pack : kernels_.pack_int8;
+  return bytes_ != nullptr ? bytes_->activations : kernels_.int8_activations;
 }
 
-void PanelProducts::Pack(const float* x, int64_t rows) {
-  const int64_t in = weight_.in;
+// Tiles of about as many tokens each.
+void PanelProducts::CutRows() {
   const int64_t most = MostTokens();
-  const int64_t count = (rows + most - 1) / most;
+  const int64_t count = (rows_ + most - 1) / most;
   const int64_t words_per_row = WordsPerRow();
-  packed_.emplace(rows * words_per_row * kWordBytes);
+  packed_.emplace(rows_ * words_per_row * kWordBytes);
   auto* const packed = packed_->As<uint32_t>();
-  std::optional<Scratch> rounded;
-  if (round_) {
-    rounded.emplace(rows * in * kWordBytes);
-    std::copy_n(x, rows * in, rounded->As<float>());
-    Round(kernels_, weight_.compute, rounded->As<float>(), rows, in);
-    x = rounded->As<float>();
-  }
   token_tiles_.resize(count);
   for (int64_t i = 0, first = 0; i < count; ++i) {
-    const int tokens = static_cast<int>(rows / count + (i < rows % count ? 1 : 0));
+    const int tokens = static_cast<int>(rows_ / count + (i < rows_ % count ? 1 : 0));
     token_tiles_[i] = {first, tokens, packed + first * words_per_row};
     first += tokens;
   }
-  const auto pack = PackerOfRows();
-  const int64_t grain = std::max<int64_t>(1, kSerialInputs / (most * in));
-  ParallelFor(0, count, rows * in <= kSerialInputs ? count : grain,
+}
+
+void PanelProducts::Pack(const float* x, const RowNorm* norm) {
+  const int64_t in = weight_.in, count = static_cast<int64_t>(token_tiles_.size());
+  const auto normalize = CurrentRowKernels().normalize;
+  const ActivationPacker& packer = Packer();
+  std::optional<Scratch> changed;  // rows that are not packed as they came
+  if (norm != nullptr || round_) changed.emplace(rows_ * in * kWordBytes);
+  const auto pack = [&](const TokenTile& tile) {
+    const float* rows = x + tile.first * in;
+    if (changed) {
+      float* const to = changed->As<float>() + tile.first * in;
+      for (int64_t i = 0; norm != nullptr && i < tile.tokens; ++i) {
+        normalize(rows + i * in, *norm, in, to + i * in);
+      }
+      if (norm == nullptr) std::copy_n(rows, tile.tokens * in, to);
+      if (round_) Round(kernels_, weight_.compute, to, tile.tokens, in);
+      rows = to;
+    }
+    packer.pack({rows, in, in, 0, blocks_, tile.tokens, tile.packed});
+    if (packer.finish != nullptr) packer.finish(tile.packed, blocks_, tile.tokens);
+  };
+  const int64_t grain = std::max<int64_t>(1, kSerialInputs / (MostTokens() * in));
+  ParallelFor(0, count, rows_ * in <= kSerialInputs ? count : grain,
               [&](int64_t begin, int64_t end) {
-                for (int64_t i = begin; i < end; ++i) {
-                  const TokenTile& tile = token_tiles_[i];
-                  pack({x + tile.first * in, in, tile.tokens, const_cast<uint32_t*>(tile.packed)});
-                }
+                for (int64_t i = begin; i < end; ++i) pack(token_tiles_[i]);
               });
+}
+
+void PanelProducts::PackBlock(int64_t block, float* x, int64_t stride) {
+  for (int64_t row = 0; round_ && row < rows_; ++row) {
+    Round(kernels_, weight_.compute, x + row * stride, 1, kBlockInputs);
+  }
+  for (const TokenTile& tile : token_tiles_) {
+    Packer().pack(
+        {x + tile.first * stride, stride, weight_.in, block, block + 1, tile.tokens, tile.packed});
+  }
+}
+
+void PanelProducts::FinishPacking() {
+  const auto finish = Packer().finish;
+  if (finish == nullptr) return;
+  for (const TokenTile& tile : token_tiles_) finish(tile.packed, blocks_, tile.tokens);
 }
 
 PanelKernel PanelProducts::KernelFor(int tokens) const {
@@ -200,6 +233,19 @@ void PanelProducts::Compute(int64_t first_panel, int64_t panels, float* y, int64
   }
 }
 
+void PanelProducts::ComputeAll(float* y, const float* residual, float scale) const {
+  const int64_t out = weight_.out;
+  const auto add_scaled = CurrentRowKernels().add_scaled;
+  ParallelFor(0, PanelsOf(out), grain_, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kPanelOutputs, last = std::min(end * kPanelOutputs, out);
+    Compute(begin, end - begin, y + first, out);
+    if (residual == nullptr) return;
+    for (int64_t i = first; i < rows_ * out; i += out) {
+      add_scaled(residual + i, scale, last - first, y + i);
+    }
+  });
+}
+
 void PanelProducts::MultiplyTiles(PanelProduct product) const {
   float* const y = product.y;
   for (const TokenTile& tile : token_tiles_) {
@@ -216,15 +262,14 @@ void PanelProducts::MultiplyTiles(PanelProduct product) const {
 // Weights are read (and unpacked) once, a stretch at a time, which then lies in the first cache for
 // all tokens.
 void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
-  const int64_t rows = token_tiles_.back().first + token_tiles_.back().tokens;
   const int64_t most = bytes_ ? 1 : kernels_.panels_of_tokens;
   const bool unpack = weight_.format != PanelFormat::kFloat32;
   alignas(64) uint8_t unpacked[kMostPanelsOfTokens * kSumBlocks * kMostStretchBlockBytes];
   alignas(64) float few_totals[kRowsOfFewTotals * kMostPanelsOfTokens * kPanelOutputs];
   std::optional<Scratch> many_totals;
   float* totals = few_totals;
-  if (rows > kRowsOfFewTotals) {
-    totals = many_totals.emplace(rows * most * kPanelOutputs * kWordBytes).As<float>();
+  if (rows_ > kRowsOfFewTotals) {
+    totals = many_totals.emplace(rows_ * most * kPanelOutputs * kWordBytes).As<float>();
   }
   const bool scaled = bytes_ != nullptr && weight_.format == PanelFormat::kInt8;
   const int64_t all = PanelsOf(product.outputs);
@@ -232,7 +277,7 @@ void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
   for (int64_t first = 0; first < all; first += most) {
     const uint8_t* const weights = product.panels + first * panel_bytes_;
     const int64_t panels = std::min(most, all - first);
-    std::fill_n(totals, rows * panels * kPanelOutputs, 0.0f);
+    std::fill_n(totals, rows_ * panels * kPanelOutputs, 0.0f);
     for (int64_t begin = 0; begin < blocks_; begin += kSumBlocks) {
       const Stretch stretch = StretchOf(weights, panels, begin);
       const Stretch next =
@@ -243,7 +288,7 @@ void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
       there = AddStretch(stretch, next, unpack ? unpacked : nullptr, totals);
     }
     const int64_t first_output = first * kPanelOutputs;
-    kernels_.write_totals({totals, rows, panels,
+    kernels_.write_totals({totals, rows_, panels,
                            scaled ? weights + blocks_ * BlockBytes(PanelFormat::kInt8) : nullptr,
                            product.bias ? product.bias + first_output : nullptr,
                            product.y + first_output, product.y_stride,

@@ -7,6 +7,7 @@
 #include "kernels/linear/linear_kernels.h"
 #include "kernels/linear/packed_weight.h"
 #include "kernels/linear/tile_kernels.h"
+#include "kernels/rows/rows.h"
 #include "kernels/threads/scratch.h"
 
 namespace lmfusion {
@@ -16,22 +17,38 @@ namespace lmfusion {
 // many threads.
 class PanelProducts {
  public:
-  // x [rows, in]; copied. `tiles`: null where the CPU has no tile registers.
+  // Of rows that are still to be packed. `tiles`: null where the CPU has no tile registers.
+  PanelProducts(const PackedWeight& weight, int64_t rows,
+                const TileKernels* tiles = CurrentTileKernels());
+  // Of x [rows, in].
   PanelProducts(const PackedWeight& weight, const float* x, int64_t rows,
                 const TileKernels* tiles = CurrentTileKernels());
+
+  // Copies x [rows, in], each row normalised where there is a norm.
+  void Pack(const float* x, const RowNorm* norm = nullptr);
+  // Copies 32 inputs of every row, block number `block`, from x [rows][stride], where they are
+  // rounded. Threads may pack blocks side by side; after the last, FinishPacking().
+  void PackBlock(int64_t block, float* x, int64_t stride);
+  void FinishPacking();
 
   // y[row * y_stride + i] for the outputs i of [first_panel, first_panel + panels), plus bias.
   void Compute(int64_t first_panel, int64_t panels, float* y, int64_t y_stride) const;
 
-  // Panels that make a chunk of a loop worth a thread's while.
+  // The same of all panels, on many threads: y [rows, out] = products, or residual + scale *
+  // products.
+  void ComputeAll(float* y, const float* residual = nullptr, float scale = 1) const;
+
+  // Panels that make a chunk of a loop worth a thread's while: a multiple of together().
   int64_t grain() const { return grain_; }
+  // Panels that kernels work on side by side.
+  int64_t together() const { return together_; }
 
  private:
   // Neighbouring rows that one call of a kernel multiplies.
   struct TokenTile {
     int64_t first;
     int tokens;
-    const uint32_t* packed;
+    uint32_t* packed;
   };
   // Blocks [begin, end) of some panels.
   struct Stretch {
@@ -41,13 +58,13 @@ class PanelProducts {
   // Which kernels run.
   enum class Path { kFloat32, kBFloat16, kInt8 };
 
-  bool TilesMultiply(int64_t rows) const;
-  void ChoosePath(int64_t rows);
+  bool TilesMultiply() const;
+  void ChoosePath();
+  void CutRows();
   int64_t WordsPerRow() const;
-  void Pack(const float* x, int64_t rows);
-  void (*PackerOfRows() const)(const Activations&);
+  const ActivationPacker& Packer() const;
   int64_t MostTokens() const;
-  int64_t PanelsTogether(int64_t rows) const;
+  int64_t PanelsTogether() const;
   PanelKernel KernelFor(int tokens) const;
   // Compute() of all tokens with panels that lie at `product.panels`.
   void MultiplyTiles(PanelProduct product) const;
@@ -59,6 +76,7 @@ class PanelProducts {
   int64_t StretchBlockBytes() const;
 
   const PackedWeight& weight_;
+  const int64_t rows_;
   const LinearKernels& kernels_;
   const BFloat16Kernels* const bfloat16_;
   const TileKernels* tiles_;  // null where they do not multiply
@@ -66,7 +84,7 @@ class PanelProducts {
   bool round_ = false;      // activations as `compute` has them, before float32 products
   bool stretches_ = false;  // all tokens with one stretch of weights after the other
   const ByteStretches* bytes_ = nullptr;  // where those are stretches of bytes
-  int64_t blocks_, panel_bytes_, grain_ = 1;
+  int64_t blocks_, panel_bytes_, together_ = 1, grain_ = 1;
   std::optional<Scratch> packed_;
   std::vector<TokenTile> token_tiles_;
 };

@@ -309,33 +309,39 @@ void Multiply(const PanelProduct& p, int tokens) {
 
 void PackBFloat16(const Activations& a) {
   float rest[kBlockInputs];
-  uint32_t* out = a.packed;
-  for (int64_t b = 0; b < BlocksOf(a.in); ++b) {
+  uint32_t* out = a.packed + a.begin * a.tokens * (kBlockInputs / 2);
+  for (int64_t b = a.begin; b < a.end; ++b) {
     for (int t = 0; t < a.tokens; ++t, out += kBlockInputs / 2) {
       StoreBFloat16(out, BlockOf(a, t, b, rest));
     }
   }
 }
 
+constexpr int64_t kByteWords = kBlockInputs / 4;  // of a block of a token
+
 void PackBytes(const Activations& a) {
-  constexpr int64_t kWords = kBlockInputs / 4;
-  const int64_t count = BlocksOf(a.in) * a.tokens;
   uint32_t words[kLanes * kInt8BlockWords];
-  uint32_t* const scales = a.packed + count * kWords;
-  auto* const minus = reinterpret_cast<float*>(scales + 2 * count);
-  for (int t = 0; t < a.tokens; ++t) minus[t] = 0;
+  uint32_t* const scales = a.packed + BlocksOf(a.in) * a.tokens * kByteWords;
   ForBlocks(a, [&](const float* const(&blocks)[kLanes], int n, int64_t first) {
     QuantizeBlocks(blocks, n, words);
     for (int i = 0; i < n; ++i) {
       const uint32_t* block = words + i * kInt8BlockWords;
       const int64_t number = (first + i) / a.tokens, token = (first + i) % a.tokens;
-      std::memcpy(a.packed + (first + i) * kWords, block, kWords * sizeof(*block));
+      std::memcpy(a.packed + (first + i) * kByteWords, block, kByteWords * sizeof(*block));
       uint32_t* const scale = scales + 2 * number * a.tokens + token;
-      scale[0] = block[kWords];
-      scale[a.tokens] = block[kWords + 1];
-      minus[token] -= 128 * FloatOf(block[kWords + 1]);
+      scale[0] = block[kByteWords];
+      scale[a.tokens] = block[kByteWords + 1];
     }
   });
+}
+
+void FinishBytes(uint32_t* packed, int64_t blocks, int tokens) {
+  const uint32_t* sums = packed + blocks * tokens * kByteWords + tokens;
+  float minus[kMostTileTokens] = {};
+  for (int64_t b = 0; b < blocks; ++b, sums += 2 * tokens) {
+    for (int t = 0; t < tokens; ++t) minus[t] -= 128 * FloatOf(sums[t]);
+  }
+  std::memcpy(packed + blocks * tokens * (kByteWords + 2), minus, tokens * sizeof(float));
 }
 
 constexpr TileKernels AllKernels() noexcept {
@@ -344,8 +350,8 @@ constexpr TileKernels AllKernels() noexcept {
   kernels.products[static_cast<int>(PanelFormat::kBFloat16)] = &Multiply<BFloat16Products>;
   kernels.products[static_cast<int>(PanelFormat::kQ4)] = &Multiply<ByteProducts<NibbleTile>>;
   kernels.products[static_cast<int>(PanelFormat::kInt8)] = &Multiply<ByteProducts<Int8Bytes>>;
-  kernels.pack_bfloat16 = &PackBFloat16;
-  kernels.pack_int8 = &PackBytes;
+  kernels.bfloat16_activations = {&PackBFloat16, nullptr};
+  kernels.int8_activations = {&PackBytes, &FinishBytes};
   return kernels;
 }
 

@@ -25,8 +25,7 @@ struct TileKernels {
   // With fewer tokens LinearKernels::int8, which gives the same bits, has as little to do.
   int least_int8_tokens;
   TileKernel products[kPanelFormats];  // kBFloat16, kQ4 and kInt8; null: there are none
-  void (*pack_bfloat16)(const Activations& activations);
-  void (*pack_int8)(const Activations& activations);
+  ActivationPacker bfloat16_activations, int8_activations;
 };
 #if defined(LMFUSION_AMX)
 namespace amx {

@@ -115,26 +115,38 @@ struct Relu {
 };
 
 template <class Function>
-void Activate(const float* x, int64_t n, float* y) {
-  ForLanes(n, [&](int64_t i, int64_t lanes) {
-    StoreUpTo(y + i, lanes, Function::Of(LoadUpTo(x + i, lanes)));
-  });
+struct Gated {
+  static F Of(F gate, F up) { return Mul(Function::Of(gate), up); }
+};
+
+struct ClampedSilu {
+  static F Of(F gate, F up) {
+    const F g = Min(Splat(7), gate), u = Max(Splat(-7), Min(Splat(7), up));
+    return Mul(Mul(Add(u, Splat(1)), g), Sigmoid(Mul(g, Splat(1.702f))));
+  }
+};
+
+template <class Function>
+void GateWith(const GateRows& g) {
+  for (int64_t row = 0; row < g.rows; ++row) {
+    const float *gate = g.gate + row * g.gate_stride, *up = g.up + row * g.up_stride;
+    float* const y = g.y + row * g.y_stride;
+    ForLanes(g.n, [&](int64_t i, int64_t lanes) {
+      StoreUpTo(y + i, lanes, Function::Of(LoadUpTo(gate + i, lanes), LoadUpTo(up + i, lanes)));
+    });
+  }
 }
 
 template <class Function>
-void Gate(const float* gate, const float* up, int64_t n, float* y) {
-  ForLanes(n, [&](int64_t i, int64_t lanes) {
-    StoreUpTo(y + i, lanes, Mul(Function::Of(LoadUpTo(gate + i, lanes)), LoadUpTo(up + i, lanes)));
-  });
-}
-
-void GateByClampedSilu(const float* gate, const float* up, int64_t n, float* y) {
-  const F limit = Splat(7);
-  ForLanes(n, [&](int64_t i, int64_t lanes) {
-    const F g = Min(limit, LoadUpTo(gate + i, lanes));
-    const F u = Max(Splat(-7), Min(limit, LoadUpTo(up + i, lanes)));
-    StoreUpTo(y + i, lanes, Mul(Mul(Add(u, Splat(1)), g), Sigmoid(Mul(g, Splat(1.702f)))));
-  });
+void Gate(const GateRows& g) {
+  if (g.up != nullptr) return GateWith<Gated<Function>>(g);
+  for (int64_t row = 0; row < g.rows; ++row) {
+    const float* const gate = g.gate + row * g.gate_stride;
+    float* const y = g.y + row * g.y_stride;
+    ForLanes(g.n, [&](int64_t i, int64_t lanes) {
+      StoreUpTo(y + i, lanes, Function::Of(LoadUpTo(gate + i, lanes)));
+    });
+  }
 }
 
 }  // namespace
@@ -144,8 +156,7 @@ const RowKernels kRowKernels = {
     &AddScaled,
     &NormalizeRow,
     &RotateHead,
-    {&Activate<Silu>, &Activate<Gelu>, &Activate<GeluTanh>, &Activate<Relu>, nullptr},
-    {&Gate<Silu>, &Gate<Gelu>, &Gate<GeluTanh>, &Gate<Relu>, &GateByClampedSilu}};
+    {&Gate<Silu>, &Gate<Gelu>, &Gate<GeluTanh>, &Gate<Relu>, &GateWith<ClampedSilu>}};
 
 }  // namespace LMFUSION_SIMD
 }  // namespace lmfusion

@@ -33,14 +33,25 @@ struct HeadRotation {
 enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kClampedSilu };
 constexpr int kActivations = 5;
 
+// Rows of n numbers, each activation(gate) * up, or activation(gate) where `up` is null (and the
+// activation no gate alone).
+struct GateRows {
+  const float* gate;  // [rows][gate_stride]
+  int64_t gate_stride;
+  const float* up;  // [rows][up_stride]
+  int64_t up_stride;
+  int64_t rows, n;
+  float* y;  // [rows][y_stride]; may be `gate`
+  int64_t y_stride;
+};
+
 // y [n] from x [n].
 struct RowKernels {
   void (*add)(const float* x, int64_t n, float* y);                      // y += x
   void (*add_scaled)(const float* x, float scale, int64_t n, float* y);  // y = x + scale * y
   void (*normalize)(const float* x, const RowNorm& norm, int64_t n, float* y);
   void (*rotate)(const float* x, const HeadRotation& rotation, int64_t dim, float* y);
-  void (*activate[kActivations])(const float* x, int64_t n, float* y);  // null for kClampedSilu
-  void (*gate[kActivations])(const float* gate, const float* up, int64_t n, float* y);
+  void (*gate[kActivations])(const GateRows& rows);
 };
 LMFUSION_KERNELS(RowKernels)
 
