@@ -101,7 +101,7 @@ def measure(run: Run, workers: dict[str, Worker], rounds: int, slow: float,
     found: dict[str, list[Round]] = {name: [] for name in workers}
     machine: dict[str, object] = {"by": {}}
     for number in range(rounds):
-        limit.keep_best(machine, _apart(limit.measure, run.threads))
+        limit.keep(machine, _apart(limit.measure, run.threads))
         for name in list(workers):
             if found[name] and sum(found[name][0].call_seconds) > slow > 0:
                 continue

@@ -6,7 +6,7 @@
 # root once, for the packages. scripts/amx/bochs.patch is under the licence of Bochs, LGPL 2.1 or later.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-pattern=${1:-^(instruction_set|tile_kernels|packed_weight|packed_blocks|gated_experts|row_kernels)_test}
+pattern=${1:-^(instruction_set|tile_kernels|packed_weight|packed_blocks|feed_forward|gated_experts|row_kernels)_test}
 root=$PWD/build-amx/root
 complete=$root/complete-$(sha256sum < scripts/amx/bochs.patch | cut -c 1-12)
 boot_seconds=180  # 5 where nothing else runs

@@ -93,14 +93,19 @@ def measure(threads: int) -> dict[str, object]:
     return {**figures, "by": chosen, "missing": missing}
 
 
-def keep_best(machine: dict[str, object], figures: dict[str, object]) -> None:
-    """Adds what measure() found in one more round: the best of each, and all readings."""
+def keep(machine: dict[str, object], figures: dict[str, object]) -> None:
+    """Adds what measure() found in one more round to all readings.
+
+    Of peaks the best counts. Of bandwidth the median: other machines may share the memory of a
+    virtual one, and readings jump (50 to 79 GB/s within a minute).
+    """
     machine["missing"] = figures["missing"]
+    readings = machine.setdefault("readings", {})
     for name, kernel in figures["by"].items():
-        machine.setdefault("readings", {}).setdefault(name, []).append(figures[name])
-        if figures[name] > machine.get(name, 0.0):
-            machine[name] = figures[name]
-            machine["by"][name] = kernel
+        readings.setdefault(name, []).append([figures[name], kernel])
+        of_rounds = sorted(readings[name])
+        chosen = of_rounds[(len(of_rounds) - 1) // 2 if name == "bandwidth" else -1]
+        machine[name], machine["by"][name] = chosen
 
 
 def _best_seconds(run: Callable[[], object], repeats: int = 5) -> float:

@@ -125,11 +125,12 @@ def markdown(report: Mapping[str, object]) -> str:
 
 
 def _spread(limit: Mapping[str, object], name: str) -> str:
-    """The best reading of all rounds, in 10^9 a second; where they jump, the least before it."""
-    best = float(limit[name]) / 1e9
-    least = min((float(reading) for reading in limit.get("readings", {}).get(name, ())),
-                default=best * 1e9) / 1e9
-    return f"{best:.0f}" if least > 0.95 * best else f"{least:.0f} to {best:.0f}"
+    """The reading that counts, in 10^9 a second; where the rounds' jump, how they spread."""
+    chosen = float(limit[name]) / 1e9
+    readings = [float(reading) / 1e9 for reading, _ in limit.get("readings", {}).get(name, ())]
+    if not readings or min(readings) > 0.95 * max(readings):
+        return f"{chosen:.0f}"
+    return f"{chosen:.0f} of {min(readings):.0f} to {max(readings):.0f}"
 
 
 def picture(report: Mapping[str, object], path: Path) -> None:

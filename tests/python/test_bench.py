@@ -391,11 +391,13 @@ def test_a_type_without_instructions_is_held_to_float32(calls):
 
 def test_readings_that_jump_are_shown_as_they_spread():
     machine: dict = {"by": {}}
-    for bandwidth, flops in ((20e9, 100e9), (30e9, 101e9), (25e9, 99e9)):
-        limit.keep_best(machine, {"bandwidth": bandwidth, "float32": flops, "missing": {},
-                                   "by": {"bandwidth": "sum", "float32": "linear"}})
-    assert table._spread(machine, "bandwidth") == "20 to 30"
+    rounds = (20e9, 100e9, "sum"), (30e9, 101e9, "mv"), (25e9, 99e9, "max")
+    for bandwidth, flops, reader in rounds:
+        limit.keep(machine, {"bandwidth": bandwidth, "float32": flops, "missing": {},
+                             "by": {"bandwidth": reader, "float32": "linear"}})
+    assert table._spread(machine, "bandwidth") == "25 of 20 to 30"
     assert table._spread(machine, "float32") == "101"
+    assert machine["by"] == {"bandwidth": "max", "float32": "linear"}
 
 
 def test_tail_is_what_the_slowest_call_takes_beyond_its_tokens():
