@@ -29,10 +29,10 @@ Node* MadeFor(const Node* user, const Value* value) {
   return const_cast<Node*>(value->node());
 }
 
-// The product of one row by packed weights: x and the matrix.
+// Whether a node is this product with packed weights, an attribute: (x, weights, ..).
 bool IsPacked(const Node* node, const char* name) {
-  return Is(node, name) && node->inputs().size() >= 2 &&
-         node->input(1)->type()->cast<c10::ClassType>() != nullptr;
+  return Is(node, name) && node->input(1)->type()->cast<c10::ClassType>() != nullptr &&
+         node->input(1)->node()->kind() == c10::prim::GetAttr;
 }
 
 class Joiner {
