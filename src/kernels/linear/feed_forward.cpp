@@ -1,7 +1,6 @@
 #include "kernels/linear/feed_forward.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "kernels/linear/panel_products.h"
 #include "kernels/threads/parallel.h"
@@ -17,7 +16,6 @@ namespace {
 // meet twice in a layer instead of four times.
 
 constexpr int64_t kPanelsOfBlock = kBlockInputs / kPanelOutputs;
-constexpr int64_t kFewNumbers = 4096;  // products of a chunk that lie on the stack
 
 class InnerBlocks {
  public:
@@ -46,12 +44,8 @@ class InnerBlocks {
   // Blocks [begin, end).
   void Compute(int64_t begin, int64_t end) {
     const int64_t columns = (end - begin) * kBlockInputs, width = sides() * columns;
-    alignas(64) float few[kFewNumbers];
-    std::optional<Scratch> many;
-    float* gates = few;
-    if (rows_ * width > kFewNumbers) {
-      gates = many.emplace(rows_ * width * static_cast<int64_t>(sizeof(float))).As<float>();
-    }
+    ChunkFloats memory(rows_ * width);
+    float* const gates = memory.data();
     float* const ups = gated_ ? gates + columns : nullptr;
     const int64_t panel = begin * kPanelsOfBlock, panels = (end - begin) * kPanelsOfBlock;
     first_.Compute(panel, panels, gates, width);

@@ -13,9 +13,6 @@ namespace {
 constexpr int64_t kChunkOperations = 16384;
 // Inputs that one thread packs in about the time that it takes another one to join it.
 constexpr int64_t kSerialInputs = 16384;
-// Rows whose totals lie on the stack: taking scratch for each chunk of a loop, threads would wait
-// for each other.
-constexpr int64_t kRowsOfFewTotals = 64;
 constexpr auto kWordBytes = static_cast<int64_t>(sizeof(uint32_t));
 
 float Rounded(float value) { return ToFloat(Convert<BFloat16>::From(value)); }
@@ -171,7 +168,6 @@ void PanelProducts::CutRows() {
 void PanelProducts::Pack(const float* x, const RowNorm* norm) {
   const int64_t in = weight_.in, count = static_cast<int64_t>(token_tiles_.size());
   const auto normalize = CurrentRowKernels().normalize;
-  const ActivationPacker& packer = Packer();
   std::optional<Scratch> changed;  // rows that are not packed as they came
   if (norm != nullptr || round_) changed.emplace(rows_ * in * kWordBytes);
   const auto pack = [&](const TokenTile& tile) {
@@ -185,8 +181,8 @@ void PanelProducts::Pack(const float* x, const RowNorm* norm) {
       if (round_) Round(kernels_, weight_.compute, to, tile.tokens, in);
       rows = to;
     }
-    packer.pack({rows, in, in, 0, blocks_, tile.tokens, tile.packed});
-    if (packer.finish != nullptr) packer.finish(tile.packed, blocks_, tile.tokens);
+    Packer().pack({rows, in, in, 0, blocks_, tile.tokens, tile.packed});
+    Finish(tile);
   };
   const int64_t grain = std::max<int64_t>(1, kSerialInputs / (MostTokens() * in));
   ParallelFor(0, count, rows_ * in <= kSerialInputs ? count : grain,
@@ -206,9 +202,12 @@ void PanelProducts::PackBlock(int64_t block, float* x, int64_t stride) {
 }
 
 void PanelProducts::FinishPacking() {
+  for (const TokenTile& tile : token_tiles_) Finish(tile);
+}
+
+void PanelProducts::Finish(const TokenTile& tile) const {
   const auto finish = Packer().finish;
-  if (finish == nullptr) return;
-  for (const TokenTile& tile : token_tiles_) finish(tile.packed, blocks_, tile.tokens);
+  if (finish != nullptr) finish(tile.packed, blocks_, tile.tokens);
 }
 
 PanelKernel PanelProducts::KernelFor(int tokens) const {
@@ -265,12 +264,8 @@ void PanelProducts::MultiplyStretches(const PanelProduct& product) const {
   const int64_t most = bytes_ ? 1 : kernels_.panels_of_tokens;
   const bool unpack = weight_.format != PanelFormat::kFloat32;
   alignas(64) uint8_t unpacked[kMostPanelsOfTokens * kSumBlocks * kMostStretchBlockBytes];
-  alignas(64) float few_totals[kRowsOfFewTotals * kMostPanelsOfTokens * kPanelOutputs];
-  std::optional<Scratch> many_totals;
-  float* totals = few_totals;
-  if (rows_ > kRowsOfFewTotals) {
-    totals = many_totals.emplace(rows_ * most * kPanelOutputs * kWordBytes).As<float>();
-  }
+  ChunkFloats memory(rows_ * most * kPanelOutputs);
+  float* const totals = memory.data();
   const bool scaled = bytes_ != nullptr && weight_.format == PanelFormat::kInt8;
   const int64_t all = PanelsOf(product.outputs);
   int64_t there = 0;  // blocks of a stretch that are unpacked already

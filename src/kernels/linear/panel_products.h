@@ -63,6 +63,7 @@ class PanelProducts {
   void CutRows();
   int64_t WordsPerRow() const;
   const ActivationPacker& Packer() const;
+  void Finish(const TokenTile& tile) const;
   int64_t MostTokens() const;
   int64_t PanelsTogether() const;
   PanelKernel KernelFor(int tokens) const;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <vector>
 
 #include "kernels/linear/panel_products.h"
@@ -16,9 +15,6 @@ namespace {
 constexpr int64_t kTilePanels = 8;
 constexpr int64_t kJoinedTiles = 1024;  // of all rows of a chunk
 constexpr int64_t kTileWords = kTilePanels * kPanelOutputs;
-// Rows whose logits lie on the stack: taking scratch for each chunk of a loop, threads would wait
-// for each other.
-constexpr int64_t kRowsOnStack = 32;
 
 // The vocabulary in tiles: the products of a tile with all rows, then their sums, are made while
 // they are in the cache. parts, member_parts: [tiles][rows]; members: null or padded to whole tiles
@@ -29,12 +25,8 @@ void SumTiles(const PackedOutput& output, const PanelProducts& products, int64_t
   const int64_t tiles = (vocabulary + kTileWords - 1) / kTileWords;
   const auto sum_exp = CurrentLogitKernels().sum_exp;
   ParallelFor(0, tiles, 1, [&](int64_t begin, int64_t end) {
-    alignas(64) float few[kRowsOnStack * kTileWords];
-    std::optional<Scratch> many;
-    float* logits = few;
-    if (rows > kRowsOnStack) {
-      logits = many.emplace(rows * kTileWords * static_cast<int64_t>(sizeof(float))).As<float>();
-    }
+    ChunkFloats memory(rows * kTileWords);
+    float* const logits = memory.data();
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t first = tile * kTileWords;
       const int64_t words = std::min(kTileWords, vocabulary - first);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 namespace lmfusion {
 
@@ -29,6 +30,22 @@ class Scratch {
  private:
   void* memory_ = nullptr;
   int64_t bytes_ = 0;
+};
+
+// `count` floats of any content, 64-byte aligned, for one chunk of a loop: few lie on the stack,
+// since threads that take scratch for every chunk wait for each other.
+class ChunkFloats {
+ public:
+  explicit ChunkFloats(int64_t count) {
+    if (count > kOnStack) many_.emplace(count * static_cast<int64_t>(sizeof(float)));
+  }
+  float* data() { return many_ ? many_->As<float>() : few_; }
+
+ private:
+  static constexpr int64_t kOnStack = 4096;
+
+  alignas(64) float few_[kOnStack];
+  std::optional<Scratch> many_;
 };
 
 // Bytes of scratch in this process, borrowed and idle.
