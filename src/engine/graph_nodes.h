@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace lmfusion {
 
@@ -45,6 +46,17 @@ inline bool IsNone(const torch::jit::Value* value) {
 inline bool IsLinear(const torch::jit::Node* node) {
   return node->kind() == c10::aten::linear ||
          node->kind() == c10::Symbol::fromQualString("lmfusion::linear");
+}
+
+// Puts an operator in the place of a node, whose results they both are.
+inline void ReplaceBy(torch::jit::Node* node, const char* name,
+                      const std::vector<torch::jit::NamedValue>& inputs) {
+  {  // the guard may restore this node as the point, so it must be gone before the node is
+    const torch::jit::WithInsertPoint here(node);
+    node->output()->replaceAllUsesWith(
+        node->owningGraph()->insert(c10::Symbol::fromQualString(name), inputs));
+  }
+  node->destroy();
 }
 
 // A bias that is an attribute of the module, as float32; none where it is anything else.

@@ -72,8 +72,7 @@ class Joiner {
     if (gated && gate->input(1) != gate->input(0)) return;
     if (!CoversColumns(gate, WeightOf(last).in, gated)) return;
     if (!FitFeedForward(WeightOf(first), WeightOf(last), gated)) return;
-    const torch::jit::WithInsertPoint here(last);
-    Value* const none = graph_.insertConstant(c10::IValue());
+    const c10::IValue none;
     std::vector<NamedValue> inputs = {first->input(0), none, none, none, false};
     if (Node* const norm = NormBefore(first)) {
       inputs = {norm->input(0), norm->input(1), norm->input(2), norm->input(4), norm->input(5)};
@@ -84,7 +83,7 @@ class Joiner {
     } else {
       inputs.insert(inputs.end(), {none, 1.0});
     }
-    Replace(last, "lmfusion::feed_forward", inputs);
+    ReplaceBy(last, "lmfusion::feed_forward", inputs);
   }
 
   // gate(x, up, activation, begin, up_begin, width): all columns of x, gates before ups.
@@ -104,15 +103,9 @@ class Joiner {
     if (!IsPacked(product, "lmfusion::linear")) return;
     Node* const norm = NormBefore(product);
     if (norm == nullptr) return;
-    const torch::jit::WithInsertPoint here(product);
-    Replace(product, "lmfusion::normalized_linear",
-            {norm->input(0), norm->input(1), norm->input(2), norm->input(4), norm->input(5),
-             product->input(1)});
-  }
-
-  void Replace(Node* node, const char* name, const std::vector<NamedValue>& inputs) {
-    node->output()->replaceAllUsesWith(graph_.insert(c10::Symbol::fromQualString(name), inputs));
-    node->destroy();
+    ReplaceBy(product, "lmfusion::normalized_linear",
+              {norm->input(0), norm->input(1), norm->input(2), norm->input(4), norm->input(5),
+               product->input(1)});
   }
 
   torch::jit::Module& module_;

@@ -84,8 +84,7 @@ class Packer {
     const torch::jit::WithInsertPoint here(node);
     std::vector<NamedValue> inputs = {node->input(0), Reads(Pack(*weight, bias, compute_))};
     inputs.insert(inputs.end(), more.begin(), more.end());
-    node->output()->replaceAllUsesWith(graph_.insert(c10::Symbol::fromQualString(name), inputs));
-    node->destroy();
+    ReplaceBy(node, name, inputs);
     Consume(*attribute);
     ++packed_.linears;
   }
@@ -105,9 +104,7 @@ class Packer {
     const torch::jit::WithInsertPoint here(node);
     std::vector<NamedValue> inputs = {node->input(0), node->input(1), Reads(experts)};
     for (size_t i = 6; i < node->inputs().size(); ++i) inputs.emplace_back(node->input(i));
-    node->output()->replaceAllUsesWith(
-        graph_.insert(c10::Symbol::fromQualString("lmfusion::experts"), inputs));
-    node->destroy();
+    ReplaceBy(node, "lmfusion::experts", inputs);
     Consume(*gate_up);
     Consume(*down);
   }
@@ -122,9 +119,7 @@ class Packer {
         tables_[{MemoryOf(*attribute), weight->data.sizes().vec()}];
     if (!table) table = Pack(*weight, std::nullopt, Compute::kFloat32);
     const torch::jit::WithInsertPoint here(node);
-    node->output()->replaceAllUsesWith(graph_.insert(c10::Symbol::fromQualString("lmfusion::rows"),
-                                                     {Reads(table), node->input(1)}));
-    node->destroy();
+    ReplaceBy(node, "lmfusion::rows", {Reads(table), node->input(1)});
     Consume(*attribute);
   }
 
