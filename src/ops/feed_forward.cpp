@@ -6,8 +6,8 @@
 #include <torch/library.h>
 
 #include <optional>
-#include <vector>
 
+#include "ops/float_rows.h"
 #include "ops/gate.h"
 #include "ops/norm_weights.h"
 #include "ops/packed_linear.h"
@@ -24,10 +24,7 @@ at::Tensor FeedForwardOp(const at::Tensor& x, const std::optional<at::Tensor>& n
                          bool gated, const Matrix& last, const std::optional<at::Tensor>& residual,
                          double scale) {
   const int64_t in = first->in_features();
-  TORCH_CHECK(
-      x.dim() > 0 && x.size(-1) == in && x.scalar_type() == at::kFloat && x.device().is_cpu(),
-      "feed_forward: float32 activations [..., ", in, "] on the CPU expected, got ", x.sizes(),
-      " of ", x.dtype());
+  CheckActivations("feed_forward", x, in);
   const std::optional<Activation> named = ActivationNamed(activation);
   TORCH_CHECK_VALUE(named && (gated || *named != Activation::kClampedSilu),
                     "feed_forward: no activation \"", activation, "\"");
@@ -39,9 +36,7 @@ at::Tensor FeedForwardOp(const at::Tensor& x, const std::optional<at::Tensor>& n
                                                 centered, in)
               : std::nullopt;
   const at::Tensor rows = x.contiguous();
-  std::vector<int64_t> sizes = x.sizes().vec();
-  sizes.back() = last->out_features();
-  at::Tensor y = EmptyFloats(sizes);
+  at::Tensor y = EmptyRows(x, last->out_features());
   const bool adds = residual && IsAddend(*residual, y);
   FeedForward({first->weight(), last->weight(), *named, gated, norm ? &norm->of_rows : nullptr},
               rows.const_data_ptr<float>(), rows.numel() / in, y.data_ptr<float>(),

@@ -11,6 +11,13 @@ void CheckFloat(const char* name, const at::Tensor& x) {
               ": float32 on the CPU expected, got ", x.toString(), " ", x.sizes());
 }
 
+void CheckActivations(const char* name, const at::Tensor& x, int64_t in) {
+  TORCH_CHECK(
+      x.dim() > 0 && x.size(-1) == in && x.scalar_type() == at::kFloat && x.device().is_cpu(), name,
+      ": float32 activations [..., ", in, "] on the CPU expected, got ", x.sizes(), " of ",
+      x.dtype());
+}
+
 FloatRows::FloatRows(const at::Tensor& x) : memory(x), width(x.size(-1)), stride(width) {
   if (!x.is_contiguous()) {
     memory = x.dim() > 1 ? x.flatten(0, -2) : x.unsqueeze(0);

@@ -12,6 +12,9 @@ namespace lmfusion {
 // Refuses what is not float32 on the CPU with a dimension at least.
 void CheckFloat(const char* name, const at::Tensor& x);
 
+// Refuses what a matrix of `in` columns is not multiplied with.
+void CheckActivations(const char* name, const at::Tensor& x, int64_t in);
+
 // The rows of a tensor, its leading dimensions joined: without a copy where rows are evenly spaced,
 // and without a view where nothing lies between.
 struct FloatRows {

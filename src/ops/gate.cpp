@@ -4,7 +4,6 @@
 #include <torch/library.h>
 
 #include <optional>
-#include <vector>
 
 #include "ops/definitions/definitions.h"
 #include "ops/float_rows.h"
@@ -12,12 +11,6 @@
 
 namespace lmfusion {
 namespace {
-
-at::Tensor EmptyOfWidth(const at::Tensor& x, int64_t width) {
-  std::vector<int64_t> sizes = x.sizes().vec();
-  sizes.back() = width;
-  return EmptyFloats(sizes);
-}
 
 void CheckColumns(const at::Tensor& x, int64_t begin, int64_t width) {
   TORCH_CHECK(begin >= 0 && width >= 0 && begin + width <= x.size(-1), "gate: columns ", begin,
@@ -31,7 +24,7 @@ at::Tensor Gated(const at::Tensor& x, const std::optional<at::Tensor>& up, Activ
   CheckColumns(x, begin, width);
   if (up) CheckColumns(*up, up_begin, width);
   const FloatRows gates(x), ups = !up || up->is_same(x) ? gates : FloatRows(*up);
-  at::Tensor out = EmptyOfWidth(x, width);
+  at::Tensor out = EmptyRows(x, width);
   const GateRows all{gates.data + begin,    gates.stride, up ? ups.data + up_begin : nullptr,
                      up ? ups.stride : 0,   gates.count,  width,
                      out.data_ptr<float>(), width};

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "ops/float_rows.h"
 #include "ops/norm_weights.h"
 #include "ops/pooled_floats.h"
 
@@ -41,14 +42,9 @@ at::Tensor PackedMatrix::Multiply(const at::Tensor& x, const RowNorm* norm) cons
 at::Tensor PackedMatrix::MultiplyAdd(const at::Tensor& x, const at::Tensor& residual, float scale,
                                      const RowNorm* norm) const {
   const int64_t in = in_features();
-  TORCH_CHECK(
-      x.dim() > 0 && x.size(-1) == in && x.scalar_type() == at::kFloat && x.device().is_cpu(),
-      "linear: float32 activations [..., ", in, "] on the CPU expected, got ", x.sizes(), " of ",
-      x.dtype());
+  CheckActivations("linear", x, in);
   const at::Tensor rows = x.contiguous();
-  std::vector<int64_t> sizes = x.sizes().vec();
-  sizes.back() = out_features();
-  at::Tensor y = EmptyFloats(sizes);
+  at::Tensor y = EmptyRows(x, out_features());
   const bool adds = IsAddend(residual, y);
   lmfusion::Multiply(weight_, rows.const_data_ptr<float>(), rows.numel() / in, y.data_ptr<float>(),
                      adds ? residual.const_data_ptr<float>() : nullptr, scale, norm);

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "kernels/threads/scratch.h"
 
@@ -33,6 +34,12 @@ at::Tensor EmptyFloats(at::IntArrayRef sizes) {
   static auto* const allocator = new ScratchAllocator;  // tensors may outlive static objects
   constexpr c10::DispatchKeySet kCpu(c10::DispatchKey::CPU);
   return at::detail::empty_generic(sizes, allocator, kCpu, at::kFloat, std::nullopt);
+}
+
+at::Tensor EmptyRows(const at::Tensor& x, int64_t width) {
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.back() = width;
+  return EmptyFloats(sizes);
 }
 
 }  // namespace lmfusion
