@@ -19,16 +19,9 @@ namespace {
 class FeedForwardTest : public EveryInstructionSet {};
 INSTANTIATE_TEST_SUITE_P(Every, FeedForwardTest, InstructionSets(), NameOfSet);
 
-constexpr Compute kComputes[] = {Compute::kFloat32, Compute::kBFloat16, Compute::kInt8,
-                                 Compute::kInt4};
 constexpr int64_t kRows[] = {1, 2, 3, 5, 12, 17, 33, 70};
 constexpr int64_t kHidden = 37, kInner = 96, kOut = 41;  // `hidden` and `out` have rests
 constexpr float kScale = 0.75f;
-
-Floats Scaled(Floats values, int64_t inputs) {
-  for (float& value : values) value /= std::sqrt(static_cast<float>(inputs));
-  return values;
-}
 
 // A layer with biases, its matrices, and what stands around it.
 struct Layer {
@@ -121,7 +114,7 @@ TEST_P(FeedForwardTest, IsExactInFloat32) {
 }
 
 TEST_P(FeedForwardTest, HasTheBitsOfItsParts) {
-  for (const Compute compute : kComputes) {
+  for (const Compute compute : kCpuComputes) {
     for (const bool gated : {false, true}) {
       const Layer layer(gated);
       const PackedWeight first = layer.PackedFirst(compute), last = layer.PackedLast(compute);
@@ -144,8 +137,8 @@ TEST_P(FeedForwardTest, MatricesOfDifferentFormatsGoTogether) {
   const Layer layer(true);
   const int64_t rows = 20;
   const Floats x = Normal(rows * kHidden, 6), residual = Normal(rows * kOut, 7);
-  for (const Compute one : kComputes) {
-    for (const Compute other : kComputes) {
+  for (const Compute one : kCpuComputes) {
+    for (const Compute other : kCpuComputes) {
       const PackedWeight first = layer.PackedFirst(one), last = layer.PackedLast(other);
       Floats y(rows * kOut);
       FeedForward({first, last, Activation::kSilu, true, &layer.norm}, x.data(), rows, y.data(),

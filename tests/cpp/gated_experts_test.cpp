@@ -20,9 +20,6 @@ namespace {
 class GatedExpertsTest : public EveryInstructionSet {};
 INSTANTIATE_TEST_SUITE_P(Every, GatedExpertsTest, InstructionSets(), NameOfSet);
 
-constexpr Compute kComputes[] = {Compute::kFloat32, Compute::kBFloat16, Compute::kInt8,
-                                 Compute::kInt4};
-
 // What results of size about 1 may be off: see PackedWeightTest; here two products follow another.
 double BoundOf(Compute compute) {
   switch (compute) {
@@ -46,11 +43,6 @@ struct Mixture {
       gate_up_bias.push_back(biased ? Normal(2 * inner, seed + 3) : Floats());
       down_bias.push_back(biased ? Normal(hidden, seed + 4) : Floats());
     }
-  }
-
-  static Floats Scaled(Floats values, int64_t inputs) {
-    for (float& value : values) value /= std::sqrt(static_cast<float>(inputs));
-    return values;
   }
 
   std::vector<GatedExpert> Packed(Compute compute) const {
@@ -129,7 +121,7 @@ Floats Sums(const std::vector<GatedExpert>& experts, const Choices& choices, con
 TEST_P(GatedExpertsTest, SumsAreThoseOfFloat64) {
   for (const bool biased : {false, true}) {
     const Mixture mixture(5, biased);
-    for (const Compute compute : kComputes) {
+    for (const Compute compute : kCpuComputes) {
       const std::vector<GatedExpert> experts = mixture.Packed(compute);
       for (const Choices& choices : Corners()) {
         const int64_t hidden = mixture.hidden, size = choices.tokens() * hidden;
@@ -159,7 +151,7 @@ TEST_P(GatedExpertsTest, SumsAreThoseOfFloat64) {
 // Wide enough that an expert's panels are several chunks of the loop.
 TEST_P(GatedExpertsTest, TokensHaveTheSameBitsWithOthersAndOnAnyNumberOfThreads) {
   const Mixture mixture(5, true, 160, 96);
-  for (const Compute compute : kComputes) {
+  for (const Compute compute : kCpuComputes) {
     const std::vector<GatedExpert> experts = mixture.Packed(compute);
     for (const Choices& choices : Corners()) {
       const int64_t hidden = mixture.hidden;
@@ -186,7 +178,7 @@ TEST_P(GatedExpertsTest, TokensHaveTheSameBitsWithOthersAndOnAnyNumberOfThreads)
 TEST_P(GatedExpertsTest, AllExpertsOfALayerShareTheirLoops) {
   const LoopThreads some(4);
   const Mixture mixture(60, false, 160, 96);
-  for (const Compute compute : kComputes) {
+  for (const Compute compute : kCpuComputes) {
     const std::vector<GatedExpert> experts = mixture.Packed(compute);
     for (const int64_t count : {5, 20, 60}) {  // experts that have tokens
       Choices choices{"", 5, {}};
