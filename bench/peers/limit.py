@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -103,9 +104,8 @@ def keep(machine: dict[str, object], figures: dict[str, object]) -> None:
     readings = machine.setdefault("readings", {})
     for name, kernel in figures["by"].items():
         readings.setdefault(name, []).append([figures[name], kernel])
-        of_rounds = sorted(readings[name])
-        chosen = of_rounds[(len(of_rounds) - 1) // 2 if name == "bandwidth" else -1]
-        machine[name], machine["by"][name] = chosen
+        choose = statistics.median_low if name == "bandwidth" else max
+        machine[name], machine["by"][name] = choose(readings[name])
 
 
 def _best_seconds(run: Callable[[], object], repeats: int = 5) -> float:
